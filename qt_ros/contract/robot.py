@@ -1,0 +1,251 @@
+"""The robot contract: one YAML per robot that names every topic, unit, rate, limit and action dimension.
+
+The same object configures the live nodes, the decoding of bags and the training side; its SHA-256 is written into every
+bag and checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from qt_ros.contract.actions import ActionSpace
+from qt_ros.contract.strict import ConfigError, build, load_yaml, parse_yaml
+
+OBSERVATION_KINDS = ("image", "joint_state", "text")
+ALIGNMENTS = ("exact", "as_of", "latched")
+STOP_BEHAVIOURS = ("zero", "hold")
+STALE_BEHAVIOURS = ("stop", "ignore")
+
+
+def package_root() -> Path:
+    """Folder that holds ``config/``, ``description/`` and ``launch/``.
+
+    ``QT_ROS_SHARE`` wins when set; then a checkout (the folder above the Python package); then the ament share folder of an
+    installed workspace. Raises ConfigError when none has a ``config`` folder.
+    """
+    candidates: list[Path] = []
+    if os.environ.get("QT_ROS_SHARE"):
+        candidates.append(Path(os.environ["QT_ROS_SHARE"]))
+    here = Path(__file__).resolve()
+    candidates.append(here.parents[2])
+    candidates += [Path(p) / "share" / "qt_ros" for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
+    for path in candidates:
+        if (path / "config" / "robots").is_dir():
+            return path
+    raise ConfigError(f"no config/robots folder in any of {', '.join(map(str, candidates))}; set QT_ROS_SHARE")
+
+
+@dataclass(frozen=True)
+class ObservationSpec:
+    """One observed topic.
+
+    ``rate`` in Hz, ``max_age`` in seconds (older than that at use: ``on_stale``), ``frame`` is the expected frame_id,
+    ``align``: ``exact`` (stamp equal to the policy's observation stamp), ``as_of`` (newest at or before it), ``latched``.
+    ``height`` and ``width`` in pixels for images (0 for the other kinds).
+    """
+
+    name: str
+    kind: str
+    topic: str
+    type: str
+    rate: float
+    align: str
+    max_age: float
+    on_stale: str = "stop"
+    frame: str = ""
+    height: int = 0
+    width: int = 0
+
+    def __post_init__(self) -> None:
+        _one_of(self.kind, OBSERVATION_KINDS, f"observation {self.name}: kind")
+        _one_of(self.align, ALIGNMENTS, f"observation {self.name}: align")
+        _one_of(self.on_stale, STALE_BEHAVIOURS, f"observation {self.name}: on_stale")
+        if self.kind == "image" and (self.height <= 0 or self.width <= 0):
+            raise ConfigError(f"observation {self.name}: an image needs height and width in pixels")
+        if self.rate < 0 or self.max_age < 0:
+            raise ConfigError(f"observation {self.name}: rate and max_age must not be negative")
+
+
+@dataclass(frozen=True)
+class CommandSpec:
+    """One commanded topic: where a group of action dimensions is sent and what a stop does there (zero or hold)."""
+
+    name: str
+    topic: str
+    type: str
+    on_stop: str
+    frame: str = ""
+    joints: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _one_of(self.on_stop, STOP_BEHAVIOURS, f"command {self.name}: on_stop")
+
+
+@dataclass(frozen=True)
+class KinematicsSpec:
+    """Names of frames and joints in the URDF; ``home`` maps every named joint to its rest position (rad or m)."""
+
+    base_frame: str
+    tool_frame: str
+    arm_joints: tuple[str, ...]
+    gripper_joint: str
+    gripper_open: float
+    gripper_closed: float
+    home: dict[str, float]
+
+    def __post_init__(self) -> None:
+        missing = [j for j in (*self.arm_joints, self.gripper_joint) if j not in self.home]
+        if missing:
+            raise ConfigError(f"kinematics: home lacks a position for {', '.join(missing)}")
+        if self.gripper_open == self.gripper_closed:
+            raise ConfigError("kinematics: gripper_open and gripper_closed must differ")
+
+    def closedness(self, position: float) -> float:
+        """Gripper joint position -> closedness, 0 open .. 1 closed (not clipped)."""
+        return (position - self.gripper_open) / (self.gripper_closed - self.gripper_open)
+
+    def gripper_position(self, closedness: float) -> float:
+        """Closedness 0..1 -> gripper joint position."""
+        return self.gripper_open + closedness * (self.gripper_closed - self.gripper_open)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Hard limits of what may be commanded, in SI units; the workspace box is the tool position in the base frame."""
+
+    linear_speed: float
+    angular_speed: float
+    linear_acceleration: float
+    angular_acceleration: float
+    joint_speed: float
+    base_linear_speed: float
+    base_angular_speed: float
+    base_linear_acceleration: float
+    base_angular_acceleration: float
+    max_action_age: float
+    workspace_low: tuple[float, ...]
+    workspace_high: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for name, value in self.__dict__.items():
+            if isinstance(value, tuple):
+                if len(value) != 3 or not all(isinstance(v, (int, float)) for v in value):
+                    raise ConfigError(f"limits: {name} needs three numbers (x, y, z in m), found {value}")
+            elif value <= 0:
+                raise ConfigError(f"limits: {name} must be positive, found {value}")
+        if any(lo >= hi for lo, hi in zip(self.workspace_low, self.workspace_high, strict=True)):
+            raise ConfigError("limits: workspace_low must be below workspace_high in x, y and z")
+
+
+@dataclass(frozen=True)
+class RobotContract:
+    """A loaded contract. ``policy_rate`` and ``command_rate`` in Hz; ``text`` is the YAML it came from."""
+
+    robot: str
+    description: str
+    policy_rate: float
+    command_rate: float
+    kinematics: KinematicsSpec
+    observations: dict[str, ObservationSpec]
+    commands: dict[str, CommandSpec]
+    limits: Limits
+    action_space: ActionSpace
+    text: str = field(repr=False)
+
+    @property
+    def policy_period(self) -> float:
+        """Seconds of one policy step."""
+        return 1.0 / self.policy_rate
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex digest of the contract's text; written into every bag and checkpoint."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def urdf(self) -> Path:
+        """Path of the robot description; raises ConfigError when the file is not there."""
+        path = Path(self.description)
+        path = path if path.is_absolute() else package_root() / path
+        if not path.is_file():
+            raise ConfigError(f"robot {self.robot}: description {path} does not exist")
+        return path
+
+    def observation(self, kind: str) -> ObservationSpec:
+        """The first observation of ``kind``; ConfigError when the contract has none."""
+        for spec in self.observations.values():
+            if spec.kind == kind:
+                return spec
+        raise ConfigError(f"robot {self.robot}: no observation of kind {kind!r} in its contract")
+
+
+@dataclass(frozen=True)
+class _Document:
+    schema: int
+    robot: str
+    description: str
+    policy_rate: float
+    command_rate: float
+    kinematics: dict[str, Any]
+    observations: list[Any]
+    commands: list[Any]
+    limits: dict[str, Any]
+    action_space: list[Any]
+
+
+def parse_contract(text: str, where: str = "contract") -> RobotContract:
+    """Parse contract YAML ``text``; raises ConfigError naming ``where`` and the key for anything unknown or missing."""
+    document = build(_Document, parse_yaml(text, where), where)
+    if document.schema != 1:
+        raise ConfigError(f"{where}: schema {document.schema} is not supported; this version reads schema 1")
+    if document.policy_rate <= 0 or document.command_rate < document.policy_rate:
+        raise ConfigError(f"{where}: need 0 < policy_rate <= command_rate")
+    observations = [build(ObservationSpec, o, f"{where}: observations[{i}]") for i, o in enumerate(document.observations)]
+    commands = [build(CommandSpec, c, f"{where}: commands[{i}]") for i, c in enumerate(document.commands)]
+    space = ActionSpace.from_config(document.action_space, f"{where}: action_space")
+    contract = RobotContract(
+        robot=document.robot,
+        description=document.description,
+        policy_rate=document.policy_rate,
+        command_rate=document.command_rate,
+        kinematics=build(KinematicsSpec, document.kinematics, f"{where}: kinematics"),
+        observations=_by_name(observations, f"{where}: observations"),
+        commands=_by_name(commands, f"{where}: commands"),
+        limits=build(Limits, document.limits, f"{where}: limits"),
+        action_space=space,
+        text=text,
+    )
+    for dimension in space.dimensions:
+        if dimension.target != "episode" and dimension.target not in contract.commands:
+            raise ConfigError(f"{where}: {dimension.name} is sent to {dimension.target!r}, which is not among the commands")
+    return contract
+
+
+def load_contract(name_or_path: str | Path) -> RobotContract:
+    """Load ``config/robots/<name>.yaml`` by name, or any YAML file by path."""
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        folder = package_root() / "config" / "robots"
+        path = folder / f"{name_or_path}.yaml"
+        if not path.is_file():
+            known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or "none"
+            raise ConfigError(f"no robot {str(name_or_path)!r} in {folder}; known: {known}")
+    load_yaml(path)  # names the file when it cannot be read
+    return parse_contract(path.read_text(encoding="utf-8"), str(path))
+
+
+def _by_name(specs: list[Any], where: str) -> dict[str, Any]:
+    result = {s.name: s for s in specs}
+    if len(result) != len(specs):
+        raise ConfigError(f"{where}: names must be unique, found {[s.name for s in specs]}")
+    return result
+
+
+def _one_of(value: str, allowed: tuple[str, ...], where: str) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{where} must be one of {', '.join(allowed)}, found {value!r}")

@@ -1,0 +1,107 @@
+"""Strict mapping -> dataclass conversion: an unknown or missing key is an error that names the file and the key."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A configuration file or mapping is wrong; the message says where and what to do."""
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML loader that refuses a key given twice (PyYAML silently keeps the last one)."""
+
+
+def _construct_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=deep)  # type: ignore[no-untyped-call]
+        if key in seen:
+            raise ConfigError(f"line {key_node.start_mark.line + 1}: key {key!r} is given twice; keep one of them")
+        seen.add(key)
+    return yaml.SafeLoader.construct_mapping(loader, node, deep)
+
+
+_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping from ``path``; raises ConfigError naming the file when it is missing, malformed or no mapping."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, where: str) -> dict[str, Any]:
+    """Parse YAML ``text`` into a mapping; ``where`` names the source in errors. Duplicate keys raise."""
+    try:
+        data = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader subclass
+    except (yaml.YAMLError, ConfigError) as error:
+        raise ConfigError(f"{where}: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where}: expected a mapping at the top level, found {type(data).__name__}")
+    return data
+
+
+def build(cls: type[T], data: Any, where: str) -> T:
+    """Make dataclass ``cls`` from mapping ``data``.
+
+    Unknown keys, missing required keys and non-finite numbers raise ConfigError with ``where``; plain int values given for
+    float fields are converted, any other mismatch of a scalar type raises.
+    """
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{where}: expected a mapping with the fields of {cls.__name__}, found {type(data).__name__}")
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    unknown = sorted(set(data) - set(fields))
+    if unknown:
+        raise ConfigError(f"{where}: unknown key(s) {', '.join(map(repr, unknown))}; known keys: {', '.join(sorted(fields))}")
+    values: dict[str, Any] = {}
+    for name, field in fields.items():
+        if name not in data:
+            if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+                raise ConfigError(f"{where}: key {name!r} is missing; add it")
+            continue
+        values[name] = _check_scalar(data[name], str(field.type), f"{where}: {name}")
+    try:
+        return cls(**values)
+    except ConfigError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _check_scalar(value: Any, annotation: str, where: str) -> Any:
+    kind = annotation.split("|")[0].strip()
+    optional = "None" in annotation
+    if value is None:
+        if optional:
+            return None
+        if kind in ("float", "int", "str", "bool"):
+            raise ConfigError(f"{where}: must not be empty")
+        return value
+    if kind == "float":
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ConfigError(f"{where}: expected a number, found {value!r}")
+        if not math.isfinite(value):
+            raise ConfigError(f"{where}: must be finite, found {value!r}")
+        return float(value)
+    if kind == "int" and (isinstance(value, bool) or not isinstance(value, int)):
+        raise ConfigError(f"{where}: expected a whole number, found {value!r}")
+    if kind == "str" and not isinstance(value, str):
+        raise ConfigError(f"{where}: expected text, found {value!r}")
+    if kind == "bool" and not isinstance(value, bool):
+        raise ConfigError(f"{where}: expected true or false, found {value!r}")
+    if kind.startswith("tuple") and isinstance(value, list):
+        return tuple(value)
+    return value

@@ -1,0 +1,46 @@
+"""Behaviour of the observation encoding."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from qt_ros.contract.observations import Proprioception, resize_rgb
+from qt_ros.contract.robot import load_contract
+
+
+def test_resizing_averages_areas() -> None:
+    image = np.zeros((4, 4, 3), np.uint8)
+    image[:2, :2] = 100
+    small = resize_rgb(image, 2, 2)
+    assert small[0, 0, 0] == 100 and small[1, 1, 0] == 0
+    assert resize_rgb(image, 1, 1)[0, 0, 0] == 25
+
+
+def test_another_shape_or_dtype_is_refused() -> None:
+    for image in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 4), np.uint8)):
+        with pytest.raises(ValueError, match="uint8 RGB"):
+            resize_rgb(image, 2, 2)
+
+
+def test_proprioception_scales_the_workspace_to_one_and_reports_the_gripper() -> None:
+    contract = load_contract("mobile_manipulator")
+    encoder = Proprioception(contract)
+    home = dict(contract.kinematics.home)
+    state = encoder.encode(home)
+    assert state.shape == (Proprioception.size,) == (len(Proprioception.names),) and state.dtype == np.float32
+    assert (np.abs(state[:3]) <= 1).all(), "the home pose must be inside the workspace box"
+    assert np.linalg.norm(state[3:6]) == pytest.approx(1, abs=1e-5)
+    assert state[-1] == 0
+    home[contract.kinematics.gripper_joint] = contract.kinematics.gripper_closed
+    assert encoder.encode(home)[-1] == 1
+
+
+def test_a_missing_or_non_finite_joint_is_named() -> None:
+    contract = load_contract("mobile_manipulator")
+    encoder = Proprioception(contract)
+    home = dict(contract.kinematics.home)
+    with pytest.raises(ValueError, match="arm_joint_3"):
+        encoder.encode({k: v for k, v in home.items() if k != "arm_joint_3"})
+    with pytest.raises(ValueError, match="not finite for arm_joint_2"):
+        encoder.encode(home | {"arm_joint_2": float("nan")})

@@ -1,0 +1,56 @@
+"""Behaviour of robot contracts: strict, hashed, complete."""
+
+from __future__ import annotations
+
+import pytest
+
+from qt_ros.contract.robot import load_contract, parse_contract
+from qt_ros.contract.strict import ConfigError
+
+
+@pytest.fixture
+def text() -> str:
+    return load_contract("mobile_manipulator").text
+
+
+def test_the_shipped_contract_loads_and_names_existing_files() -> None:
+    contract = load_contract("mobile_manipulator")
+    assert contract.urdf.is_file()
+    assert contract.observation("image").width == 640
+    assert len(contract.sha256) == 64
+
+
+def test_any_change_of_the_text_changes_the_hash(text: str) -> None:
+    assert parse_contract(text).sha256 != parse_contract(text + "\n").sha256
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("policy_rate:", "polcy_rate:", "polcy_rate"),
+        ("tool_frame:", "tool_fram:", "tool_fram"),
+        ("max_age: 0.5,", "maxage: 0.5,", "maxage"),
+        ("joint_speed:", "jointspeed:", "jointspeed"),
+        ("align: exact", "align: about", "align"),
+        ("schema: 1", "schema: 9", "schema 9"),
+        ("linear_speed: 0.45", "linear_speed: -1", "positive"),
+        ("linear_speed: 0.45", "linear_speed: .nan", "finite"),
+        ("robot: mobile_manipulator", "robot: mobile_manipulator\nrobot: b", "twice"),
+        ("target: base}", "target: wings}", "wings"),
+    ],
+)
+def test_a_wrong_key_or_value_raises_and_is_named(text: str, old: str, new: str, message: str) -> None:
+    assert old in text
+    with pytest.raises(ConfigError, match=message):
+        parse_contract(text.replace(old, new, 1))
+
+
+def test_an_unknown_robot_lists_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="mobile_manipulator"):
+        load_contract("no_such_robot")
+
+
+def test_closedness_and_gripper_position_are_inverse() -> None:
+    spec = load_contract("mobile_manipulator").kinematics
+    assert spec.closedness(spec.gripper_open) == 0 and spec.closedness(spec.gripper_closed) == 1
+    assert spec.gripper_position(spec.closedness(0.02)) == pytest.approx(0.02)
