@@ -15,6 +15,8 @@ from qt_ros.contract.robot import RobotContract
 PROPRIOCEPTION_NAMES = (
     "tool_x", "tool_y", "tool_z", "rot_00", "rot_10", "rot_20", "rot_01", "rot_11", "rot_21", "gripper_closedness",
 )  # fmt: skip
+HELD_TOLERANCE = 0.02
+"""How far (rad or m) a joint that is taken to stay at home may be away from it."""
 
 
 def resize_rgb(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
@@ -44,11 +46,16 @@ class Proprioception:
         spec = contract.kinematics
         self._spec = spec
         self.kinematics = Kinematics(contract.urdf, spec.base_frame, spec.tool_frame, spec.arm_joints, fixed=spec.home)
+        self._held = [j for j in spec.home if j not in spec.arm_joints and j != spec.gripper_joint]
         low, high = np.array(contract.limits.workspace_low), np.array(contract.limits.workspace_high)
         self._centre, self._half = (low + high) / 2, (high - low) / 2
 
     def encode(self, joint_positions: Mapping[str, float]) -> NDArray[np.float32]:
-        """{joint: rad or m} -> (P,) float32. Raises ValueError naming a joint that is missing or not finite."""
+        """{joint: rad or m} -> (P,) float32.
+
+        Raises ValueError naming a joint that is missing or not finite, or one outside the arm (a lift, say) that is reported
+        away from the home position it is taken to keep: the tool position would be wrong without a sign of it.
+        """
         needed = (*self._spec.arm_joints, self._spec.gripper_joint)
         missing = [j for j in needed if j not in joint_positions]
         if missing:
@@ -56,6 +63,9 @@ class Proprioception:
         bad = [j for j in needed if not math.isfinite(joint_positions[j])]
         if bad:
             raise ValueError(f"joint position is not finite for {', '.join(bad)}")
+        moved = [j for j in self._held if abs(joint_positions.get(j, self._spec.home[j]) - self._spec.home[j]) > HELD_TOLERANCE]
+        if moved:
+            raise ValueError(f"{', '.join(moved)} left the home position of the contract; bring it back or make it an arm joint")
         position, rotation = self.kinematics.fk([joint_positions[j] for j in self._spec.arm_joints])
         closedness = self._spec.closedness(joint_positions[self._spec.gripper_joint])
         scaled = (position - self._centre) / self._half

@@ -27,8 +27,8 @@ def test_the_jacobian_is_the_derivative_of_forward_kinematics(kinematics: Kinema
             dq = np.zeros_like(q)
             dq[i] = step
             p1, r1 = kinematics.fk(q + dq)
-            spin = (r1 @ r0.T - r0 @ r1.T) / (4 * step)
-            angular = np.array([spin[2, 1], spin[0, 2], spin[1, 0]]) * 1.0
+            spin = (r1 @ r0.T - r0 @ r1.T) / (2 * step)
+            angular = np.array([spin[2, 1], spin[0, 2], spin[1, 0]])
             np.testing.assert_allclose(jacobian[:3, i], (p1 - p0) / step, atol=1e-4)
             np.testing.assert_allclose(jacobian[3:, i], angular, atol=1e-4)
 
