@@ -39,8 +39,8 @@ class SmallEncoder(nn.Module):
     def __init__(self, image_height: int, image_width: int, channels: int, blocks: int, text_size: int) -> None:
         super().__init__()
         self.grid = (image_height // 4, image_width // 4)
-        self.register_buffer("position", position_features(*self.grid), persistent=False)
-        self.out_channels = channels + self.position.shape[0]
+        self.register_buffer("position", position_features(*self.grid).permute(1, 2, 0).contiguous(), persistent=False)
+        self.out_channels = channels + self.position.shape[-1]
         self.stem = nn.Conv2d(3, channels, 4, stride=4)
         self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(blocks))
         self.films = nn.ModuleList(FiLM(text_size, channels, text_scale=math.sqrt(text_size)) for _ in range(blocks))
@@ -55,5 +55,6 @@ class SmallEncoder(nn.Module):
         x = torch.relu(self.stem(x.contiguous(memory_format=torch.channels_last)))
         for conv, film in zip(self.convs, self.films, strict=True):
             x = x + torch.relu(film(conv(x), text))
+        x = x.permute(0, 2, 3, 1)  # appended channels last, so that TokenLearner reads the map without a copy
         position = self.position.to(x.dtype).expand(x.shape[0], -1, -1, -1)
-        return torch.cat((x, position), dim=1)
+        return torch.cat((x, position), dim=-1).permute(0, 3, 1, 2)
