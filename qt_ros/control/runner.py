@@ -1,0 +1,251 @@
+"""Runs the policy through one episode at a time, in a thread of its own, and ends each with a named reason.
+
+The caller gives it frames, joint states and the time; it decides when a step is due, decodes only the frame it uses, and
+reports decisions and the end. Sensor callbacks never wait for the network: while a step runs, newer frames replace older
+ones, and the next step takes the newest. No ROS here; reasons are the lower-case names of EpisodeStatus REASON_*.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qt_ros.contract.codecs import UnsupportedEncoding, decode_image
+from qt_ros.contract.robot import RobotContract
+from qt_ros.control.joint_history import JointHistory
+from qt_ros.control.latency import LatencyTracker
+
+TICK_TOLERANCE = 0.05  # of a policy period: stamps on a grid of their own may come a little early
+
+
+class Actor(Protocol):
+    """What a policy must offer (see :class:`qt_ros.control.policy.Policy`)."""
+
+    def reset(self, instruction: str) -> None: ...
+
+    def step(self, image: NDArray[np.uint8], joint_positions: Mapping[str, float]) -> Any: ...
+
+
+class BadImage(ValueError):
+    """An image that does not agree with the contract: size, encoding, length or frame."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """An image as received: the message (not decoded), its stamp in s, and the monotonic receipt time in s."""
+
+    message: Any
+    stamp: float
+    received: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """One decision of an episode. ``latency_ms``: receipt of the image to now; ``network_ms``: the policy's part of it."""
+
+    episode_id: str
+    instruction: str
+    index: int
+    decision: Any
+    frame: Frame
+    latency_ms: float
+    network_ms: float
+
+
+@dataclass
+class Episode:
+    """A running or ended episode. Times in s of the node's clock; latencies in ms."""
+
+    episode_id: str
+    instruction: str
+    start: float
+    max_duration: float
+    reason: str = ""
+    message: str = ""
+    steps: int = 0
+    due: float = 0.0
+    greeted: bool = False  # the policy has been reset for it
+    latency: LatencyTracker = field(default_factory=lambda: LatencyTracker(warm_up=0))
+    overhead: LatencyTracker = field(default_factory=lambda: LatencyTracker(warm_up=0))
+
+    @property
+    def running(self) -> bool:
+        return not self.reason
+
+
+class EpisodeRunner:
+    """``on_step(step)`` and ``on_end(episode)`` are called with the lock held: nothing follows the end of an episode.
+
+    ``clock`` gives seconds on the clock the stamps are from.
+    """
+
+    def __init__(
+        self,
+        contract: RobotContract,
+        actor: Actor,
+        clock: Callable[[], float],
+        on_step: Callable[[Step], None],
+        on_end: Callable[[Episode], None],
+    ) -> None:
+        spec = contract.kinematics
+        self.contract, self.actor = contract, actor
+        self.camera, self.joint_spec = contract.observation("image"), contract.observation("joint_state")
+        self.joints = JointHistory((*spec.arm_joints, spec.gripper_joint))
+        self.episode: Episode | None = None
+        self._clock, self._on_step, self._on_end = clock, on_step, on_end
+        self._frame: Frame | None = None
+        self._camera_stamp = -np.inf
+        self._lock = threading.RLock()
+        self._wake = threading.Condition(self._lock)
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name="policy", daemon=True)
+        self._thread.start()
+
+    @property
+    def busy(self) -> bool:
+        """True while an episode runs."""
+        return self.episode is not None and self.episode.running
+
+    def start(self, episode_id: str, instruction: str, max_duration: float) -> Episode:
+        """Open an episode; only images taken from now on count. Raises RuntimeError while another one runs."""
+        with self._lock:
+            if self.busy:
+                raise RuntimeError(f"episode {self.episode.episode_id if self.episode else ''} is still running")
+            now = self._clock()
+            self.episode = Episode(episode_id, instruction, now, max_duration, due=now)
+            self._frame = None
+            self._wake.notify_all()
+            return self.episode
+
+    def end(self, reason: str, message: str = "", only: Episode | None = None) -> bool:
+        """End the running episode (``only`` if it is that one). The first reason stays; False when nothing was running."""
+        with self._lock:
+            episode = self.episode
+            if episode is None or not episode.running or (only is not None and only is not episode):
+                return False
+            episode.reason, episode.message = reason, message
+            self._on_end(episode)
+            self._wake.notify_all()
+            return True
+
+    def offer_image(self, message: Any, stamp: float, received: float) -> None:
+        """Take a new image message; it replaces one that has not been used yet."""
+        with self._lock:
+            self._camera_stamp = stamp
+            episode = self.episode
+            if episode is None or not episode.running or stamp < episode.start:
+                return
+            self._frame = Frame(message, stamp, received)
+            if self._is_due(episode, self._frame):
+                self._wake.notify_all()
+
+    def offer_joints(self, positions: Mapping[str, float], stamp: float) -> None:
+        """Take joint positions; one that is not finite ends the episode."""
+        with self._lock:
+            bad = self.joints.add(stamp, positions)
+            if bad:
+                self.end("non_finite", f"{self.joint_spec.topic}: position of {', '.join(bad)} is not finite; check the driver")
+
+    def check(self) -> None:
+        """End the episode when its time is up or an observation is older than the contract allows; call it often."""
+        with self._lock:
+            episode, now = self.episode, self._clock()
+            if episode is None or not episode.running:
+                return
+            for spec, stamp, reason in (
+                (self.camera, self._camera_stamp, "stale_camera"),
+                (self.joint_spec, self.joints.latest, "stale_joints"),
+            ):
+                age = now - max(stamp, episode.start)
+                if spec.on_stale == "stop" and age > spec.max_age:
+                    self.end(reason, f"{spec.topic}: nothing new for {age:.2f} s, limit {spec.max_age} s; is it published?")
+                    return
+            if now - episode.start > episode.max_duration:
+                self.end("timeout", f"not finished within {episode.max_duration:g} s")
+
+    def close(self) -> None:
+        """Stop the thread; a step in progress is waited for and dropped."""
+        with self._lock:
+            self._closed = True
+            self._wake.notify_all()
+        self._thread.join()
+
+    def _is_due(self, episode: Episode, frame: Frame) -> bool:
+        return frame.stamp >= episode.due - TICK_TOLERANCE * self.contract.policy_period
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                while not self._closed:
+                    episode, frame = self.episode, self._frame
+                    if episode is not None and episode.running:
+                        if not episode.greeted or (frame is not None and self._is_due(episode, frame)):
+                            break
+                    self._wake.wait()
+                if self._closed or episode is None:
+                    return
+                if episode.greeted:
+                    self._frame = None
+            try:
+                if not episode.greeted:
+                    self.actor.reset(episode.instruction)
+                    episode.greeted = True
+                elif frame is not None:
+                    self._step(episode, frame)
+            except (BadImage, UnsupportedEncoding) as error:
+                self.end("bad_image", f"{self.camera.topic}: {error}", only=episode)
+            except Exception as error:  # whatever goes wrong in there must stop the robot and be told
+                self.end("fault", f"{type(error).__name__}: {error}\n{traceback.format_exc()}", only=episode)
+
+    def _step(self, episode: Episode, frame: Frame) -> None:
+        image = self._decode(frame.message)
+        with self._lock:
+            positions, oldest = self.joints.as_of(frame.stamp)
+        if oldest < frame.stamp - self.joint_spec.max_age:
+            missing = [j for j in self.joints.joints if j not in positions]
+            what = f"no position of {', '.join(missing)}" if missing else f"{frame.stamp - oldest:.2f} s older than the image"
+            self.end("stale_joints", f"{self.joint_spec.topic}: {what}; is every joint published?", only=episode)
+            return
+        begin = time.perf_counter()
+        decision = self.actor.step(image, positions)
+        network_ms = (time.perf_counter() - begin) * 1e3
+        if not (np.isfinite(decision.values).all() and np.isfinite(decision.q).all()):
+            self.end("non_finite", "the policy decided on a number that is not finite; check the checkpoint", only=episode)
+            return
+        with self._lock:
+            if self.episode is not episode or not episode.running:
+                return  # ended while the network was at work
+            latency_ms = (time.monotonic() - frame.received) * 1e3
+            step = Step(
+                episode.episode_id, episode.instruction, episode.steps, decision, frame, latency_ms, network_ms
+            )  # fmt: skip
+            self._on_step(step)
+            episode.steps += 1
+            episode.latency.add(latency_ms)
+            episode.overhead.add(max(0.0, latency_ms - network_ms))
+            period = self.contract.policy_period
+            on_grid = episode.due + period
+            episode.due = on_grid if episode.steps > 1 and on_grid > frame.stamp else frame.stamp + period
+            if decision.terminate:
+                self.end("terminate", "the policy terminated", only=episode)
+
+    def _decode(self, message: Any) -> NDArray[np.uint8]:
+        spec = self.camera
+        if spec.frame and message.header.frame_id != spec.frame:
+            raise BadImage(f"frame_id {message.header.frame_id!r}, the contract expects {spec.frame!r}")
+        try:
+            image = decode_image(message)
+        except UnsupportedEncoding:
+            raise
+        except ValueError as error:
+            raise BadImage(str(error)) from error
+        if image.shape != (spec.height, spec.width, 3):
+            raise BadImage(f"{image.shape[1]}x{image.shape[0]} pixels, the contract expects {spec.width}x{spec.height}")
+        return image
