@@ -1,0 +1,350 @@
+"""Training stores: many episodes in Parquet shards, written by any number of processes, read as contiguous arrays."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from qt_ros.contract.observations import PROPRIOCEPTION_NAMES
+from qt_ros.contract.robot import RobotContract
+from qt_ros.episodes.arrays import EpisodeArrays, load_arrays
+from qt_ros.episodes.episode import Episode
+from qt_ros.episodes.files import fsync_directory, sha256_file, write_atomically
+from qt_ros.episodes.manifest import (
+    MANIFEST,
+    PARTS,
+    SHARDS,
+    EpisodeMeta,
+    Manifest,
+    Shard,
+    StoreError,
+    merge_manifests,
+    read_manifest,
+)
+from qt_ros.episodes.rows import from_row, to_row, to_table
+
+__all__ = [
+    "EpisodeMeta",
+    "EpisodeStore",
+    "SkippedShard",
+    "StoreError",
+    "StoreWriter",
+    "merge_manifests",
+    "read_manifest",
+]
+
+log = logging.getLogger(__name__)
+
+ROW_GROUP_EPISODES = 4
+"""Small row groups: one episode can be read without decoding a whole shard."""
+
+
+class StoreWriter:
+    """Adds episodes to the store at ``root``; several processes may write at once, each with its own ``prefix``.
+
+    A shard is on disk (fsynced, hashed, listed in the part manifest of this writer) after every ``shard_episodes``
+    episodes and at ``close``; a killed writer loses only what it had not flushed. With ``merge`` (the default)
+    ``close`` also makes ``store.json``; parallel writers pass ``merge=False`` and the parent calls ``merge_manifests(root)`` once.
+    Opening an existing prefix continues it. Use as a context manager: on an exception the finished episodes are kept.
+
+    ``image_size`` is (height, width) of every frame; ``proprio_names`` names the P columns of ``Episode.proprio``.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        contract: RobotContract,
+        image_size: tuple[int, int] = (96, 128),
+        *,
+        shard_episodes: int = 64,
+        prefix: str = "shard",
+        merge: bool = True,
+        proprio_names: Sequence[str] = PROPRIOCEPTION_NAMES,
+        allow_other_contract: bool = False,
+    ) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", prefix):
+            raise StoreError(f"shard prefix {prefix!r}: use letters, digits, _ and -")
+        if shard_episodes < 1:
+            raise StoreError(f"shard_episodes must be at least 1, found {shard_episodes}")
+        self.root = Path(root)
+        self._prefix, self._merge, self._shard_episodes = prefix, merge, shard_episodes
+        self._allow_other_contract = allow_other_contract
+        (self.root / PARTS).mkdir(parents=True, exist_ok=True)
+        (self.root / SHARDS).mkdir(exist_ok=True)
+        manifest = Manifest(
+            robot=contract.robot,
+            contract_sha256=contract.sha256,
+            contract_yaml=contract.text,
+            action_space=contract.action_space.to_config(),
+            action_space_sha256=contract.action_space.sha256,
+            proprio_names=tuple(proprio_names),
+            image_height=int(image_size[0]),
+            image_width=int(image_size[1]),
+        )
+        self._part = self.root / PARTS / f"{prefix}.json"
+        if (self.root / MANIFEST).exists():
+            _require_same(manifest, read_manifest(self.root), str(self.root / MANIFEST))
+        if self._part.exists():
+            own = Manifest.from_json(self._part.read_bytes(), str(self._part))
+            _require_same(manifest, own, str(self._part))
+            manifest = own
+        self.manifest = manifest
+        self._bins = contract.action_space.bins
+        self._dims = contract.action_space.size
+        self._rows: list[dict[str, Any]] = []
+        self._metas: list[EpisodeMeta] = []
+        self.episode_ids: set[str] = {e.id for e in manifest.episodes}
+        self._closed = False
+
+    def add(self, episode: Episode) -> None:
+        """Validate and add one episode. Raises InvalidEpisode or StoreError; a refused episode changes nothing."""
+        if self._closed:
+            raise StoreError(f"{self.root}: the writer is closed")
+        episode.validate()
+        self._require_fit(episode)
+        self._rows.append(to_row(episode))
+        self._metas.append(
+            EpisodeMeta(
+                id=episode.episode_id,
+                instruction=episode.instruction,
+                task=episode.task,
+                outcome=episode.outcome,
+                reason=episode.reason,
+                source=episode.source,
+                length=len(episode),
+                terminated=bool(episode.terminated),
+                seed=None if episode.seed is None else int(episode.seed),
+                checkpoint=episode.checkpoint,
+            )
+        )
+        self.episode_ids.add(episode.episode_id)
+        if len(self._rows) >= self._shard_episodes:
+            self.flush()
+
+    def flush(self) -> None:
+        """Put the episodes added so far on disk as one shard."""
+        if not self._rows:
+            return
+        number = 1 + max((int(Path(s.file).stem.rpartition("-")[2]) for s in self.manifest.shards), default=-1)
+        name = f"{self._prefix}-{number:05d}.parquet"
+        path = self.root / SHARDS / name
+        temporary = path.with_name(f".{name}.{os.getpid()}.tmp")
+        compression = {"images.list.element": "NONE"}
+        table = to_table(self._rows)
+        columns = {c: compression.get(c, "ZSTD") for c in _leaf_columns(table.schema)}
+        try:
+            with open(temporary, "wb") as stream:
+                pq.write_table(
+                    table, stream, row_group_size=ROW_GROUP_EPISODES, compression=columns, use_dictionary=False
+                )
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        fsync_directory(path.parent)
+        shard = Shard(f"{SHARDS}/{name}", sha256_file(path), path.stat().st_size, tuple(self._metas))
+        self.manifest = replace(self.manifest, shards=(*self.manifest.shards, shard))
+        write_atomically(self._part, self.manifest.to_json())
+        self._rows, self._metas = [], []
+
+    def close(self) -> None:
+        """Flush, write the part manifest and (unless ``merge=False``) the store's manifest. Idempotent."""
+        if self._closed:
+            return
+        self.flush()
+        write_atomically(self._part, self.manifest.to_json())
+        self._closed = True
+        if self._merge:
+            merge_manifests(self.root)
+
+    def __enter__(self) -> StoreWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _require_fit(self, episode: Episode) -> None:
+        m = self.manifest
+        where = f"episode {episode.episode_id}"
+        if episode.episode_id in self.episode_ids:
+            raise StoreError(f"{where} is already in this store (part {self._prefix}); episode ids must be unique")
+        if episode.action_space_sha256 != m.action_space_sha256:
+            raise StoreError(
+                f"{where}: action space {episode.action_space_sha256[:12]}, the store has {m.action_space_sha256[:12]}"
+            )
+        if episode.contract_sha256 != m.contract_sha256 and not self._allow_other_contract:
+            raise StoreError(
+                f"{where}: contract {episode.contract_sha256[:12]}, the store has {m.contract_sha256[:12]}"
+            )
+        if episode.images.shape[1:3] != (m.image_height, m.image_width):
+            raise StoreError(
+                f"{where}: frames are {episode.images.shape[1:3]}, the store has {(m.image_height, m.image_width)}"
+            )
+        if episode.proprio.shape[1] != len(m.proprio_names):
+            raise StoreError(
+                f"{where}: {episode.proprio.shape[1]} proprioceptive values, the store has {len(m.proprio_names)}"
+            )
+        if episode.actions.shape[1] != self._dims or episode.bins.max() >= self._bins:
+            raise StoreError(f"{where}: needs {self._dims} action dimensions with bins below {self._bins}")
+
+
+@dataclass(frozen=True)
+class SkippedShard:
+    """A shard that was left out, how many episodes went with it, and why."""
+
+    file: str
+    episodes: int
+    problem: str
+
+
+class EpisodeStore:
+    """Read access to a finished store.
+
+    ``contract`` (optional) is compared with the store's: another action space always raises StoreError, another
+    contract text raises unless ``allow_other_contract``. Every shard is checked against its hash at opening
+    (``verify=False`` checks sizes and Parquet footers only); damaged ones are listed in ``skipped``, logged and left
+    out. When nothing is left, StoreError.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        contract: RobotContract | None = None,
+        *,
+        allow_other_contract: bool = False,
+        verify: bool = True,
+    ) -> None:
+        self.root = Path(root)
+        self.manifest = read_manifest(self.root)
+        if contract is not None:
+            self._require_contract(contract, allow_other_contract)
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            problems = list(pool.map(lambda s: self._problem(s, verify), self.manifest.shards))
+        self.skipped: list[SkippedShard] = []
+        self.shards: list[Shard] = []
+        for shard, problem in zip(self.manifest.shards, problems, strict=True):
+            if problem is None:
+                self.shards.append(shard)
+                continue
+            self.skipped.append(SkippedShard(shard.file, len(shard.episodes), problem))
+            log.warning(
+                "%s: shard %s skipped with %d episodes: %s", self.root, shard.file, len(shard.episodes), problem
+            )
+        if self.skipped and not self.shards:
+            raise StoreError(
+                f"{self.root}: all {len(self.skipped)} shards are damaged; first: {self.skipped[0].problem}"
+            )
+        self.meta: list[EpisodeMeta] = [e for s in self.shards for e in s.episodes]
+        self._rows = [(s, row) for s in self.shards for row in range(len(s.episodes))]
+
+    def __len__(self) -> int:
+        return len(self.meta)
+
+    def __iter__(self) -> Iterator[Episode]:
+        for shard in self.shards:
+            with pq.ParquetFile(self.root / shard.file) as file:
+                for group in range(file.num_row_groups):
+                    table = file.read_row_group(group)
+                    for row in range(table.num_rows):
+                        yield self._episode(table, row)
+
+    @property
+    def steps(self) -> int:
+        """Frames in all readable episodes."""
+        return sum(e.length for e in self.meta)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) of every frame."""
+        return self.manifest.image_height, self.manifest.image_width
+
+    def episode(self, index: int) -> Episode:
+        """Episode ``index`` in 0..len-1. Raises IndexError."""
+        if not 0 <= index < len(self._rows):
+            raise IndexError(f"{self.root}: episode {index} of {len(self)}")
+        shard, row = self._rows[index]
+        with pq.ParquetFile(self.root / shard.file) as file:
+            for group in range(file.num_row_groups):
+                rows = file.metadata.row_group(group).num_rows
+                if row < rows:
+                    return self._episode(file.read_row_group(group), row)
+                row -= rows
+        raise StoreError(f"{self.root / shard.file}: fewer rows than its manifest says; rebuild the store")
+
+    def index(self, episode_id: str) -> int:
+        """Position of the episode with this id. Raises KeyError."""
+        for i, meta in enumerate(self.meta):
+            if meta.id == episode_id:
+                return i
+        raise KeyError(f"{self.root}: no episode {episode_id!r}")
+
+    def load_all(
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        indices: Sequence[int] | None = None,
+        threads: int | None = None,
+        progress: Any = None,
+    ) -> EpisodeArrays:
+        """Decode everything (or the episodes ``indices``, in that order) into contiguous arrays with a thread pool.
+
+        ``columns`` names the arrays wanted (default: images and all others; see ``EpisodeArrays``); leaving out
+        "images" makes it cheap. ``progress(steps_done)`` is called from time to time.
+        """
+        wanted = range(len(self)) if indices is None else indices
+        places = [(self.root / self._rows[i][0].file, self._rows[i][1], self.meta[i]) for i in wanted]
+        return load_arrays(self.manifest, places, columns, threads or os.cpu_count() or 1, progress)
+
+    def _episode(self, table: pa.Table, row: int) -> Episode:
+        return from_row(table, row, len(self.manifest.action_space), len(self.manifest.proprio_names))
+
+    def _problem(self, shard: Shard, verify: bool) -> str | None:
+        path = self.root / shard.file
+        try:
+            size = path.stat().st_size
+            if size != shard.bytes:
+                return f"{size} bytes, the manifest says {shard.bytes}"
+            if verify and sha256_file(path) != shard.sha256:
+                return "content does not match its SHA-256"
+            rows = pq.read_metadata(path).num_rows
+        except FileNotFoundError:
+            return "file is missing"
+        except (OSError, pa.ArrowException) as error:
+            return f"cannot be parsed ({error})"
+        return None if rows == len(shard.episodes) else f"{rows} rows, the manifest says {len(shard.episodes)}"
+
+    def _require_contract(self, contract: RobotContract, allow_other: bool) -> None:
+        space = contract.action_space.sha256
+        if space != self.manifest.action_space_sha256:
+            raise StoreError(
+                f"{self.root}: action space {self.manifest.action_space_sha256[:12]} is not that of robot "
+                f"{contract.robot} ({space[:12]}); rebuild the store from its bags with this contract"
+            )
+        if contract.sha256 != self.manifest.contract_sha256 and not allow_other:
+            raise StoreError(
+                f"{self.root}: made with contract {self.manifest.contract_sha256[:12]}, robot {contract.robot} now has "
+                f"{contract.sha256[:12]}; rebuild the store, or pass allow_other_contract if the change does not matter"
+            )
+
+
+def _leaf_columns(schema: pa.Schema) -> list[str]:
+    return [f"{f.name}.list.element" if pa.types.is_list(f.type) else f.name for f in schema]
+
+
+def _require_same(mine: Manifest, theirs: Manifest, where: str) -> None:
+    for key, value in mine.identity.items():
+        if theirs.identity[key] != value:
+            raise StoreError(
+                f"{where}: its {key} differs from what is to be written; use another folder for this contract"
+            )

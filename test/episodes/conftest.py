@@ -1,0 +1,21 @@
+"""Shared fixtures: the shipped contract and small, real episodes for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from episode_factory import make_episode
+
+from qt_ros.contract.robot import RobotContract, load_contract
+from qt_ros.episodes.episode import Episode
+
+
+@pytest.fixture(scope="session")
+def contract() -> RobotContract:
+    return load_contract("mobile_manipulator")
+
+
+@pytest.fixture(scope="session")
+def new_episode(contract: RobotContract) -> Callable[..., Episode]:
+    return lambda *args, **kwargs: make_episode(contract, *args, **kwargs)
