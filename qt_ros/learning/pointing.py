@@ -1,0 +1,171 @@
+"""Warm-up of the vision side: where is the object that the sentence names, and where is the tool?
+
+The paper starts from an EfficientNet trained on ImageNet. The small encoder has no such start, and from temporal-difference
+targets alone a few CPU hours do not teach it to see. So its first two attention maps are first trained to rest on the named
+object and on the tool, with positions that the simulator knows. They are a training aid: the policy never gets them.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from qt_ros.learning.dataset import TrainingData
+from qt_ros.learning.state import load_state, save_state
+from qt_ros.model.q_transformer import QTransformer
+
+
+@dataclass(frozen=True)
+class PointingLoss:
+    """``sigma``: width of the Gaussian that the map should follow, in image fractions of the width. ``position_weight``:
+    weight of the squared error of the map's centre of mass (in units of sigma)."""
+
+    sigma: float = 0.02
+    position_weight: float = 0.1
+
+    def __call__(self, attention: Tensor, keypoints: Tensor) -> dict[str, Tensor]:
+        """attention (N, K, h, w), maps that sum to 1; keypoints (N, M, 3): (u, v) image fractions, visible; M <= K.
+
+        Map m is trained on point m: cross-entropy to a Gaussian around it plus the error of its centre of mass. Points out
+        of view do not count. Returns ``loss`` and, for logs, ``error``: mean distance in image widths.
+        """
+        height, width = attention.shape[-2:]
+        aspect = height / width
+        maps = attention[:, : keypoints.shape[1]]
+        v = (torch.arange(height, device=maps.device) + 0.5) / height
+        u = (torch.arange(width, device=maps.device) + 0.5) / width
+        point = torch.nan_to_num(keypoints)
+        du = u[None, None, None, :] - point[..., 0, None, None]
+        dv = (v[None, None, :, None] - point[..., 1, None, None]) * aspect
+        goal = torch.softmax((-(du**2 + dv**2) / (2 * self.sigma**2)).flatten(2), dim=-1)
+        entropy = -(goal * torch.log(maps.flatten(2) + 1e-8)).sum(-1)
+        centre_u = (maps.sum(-2) * u).sum(-1)
+        centre_v = (maps.sum(-1) * v).sum(-1)
+        square = (centre_u - point[..., 0]) ** 2 + ((centre_v - point[..., 1]) * aspect) ** 2
+        weight = (keypoints[..., 2] > 0.5).float()
+        count = weight.sum().clamp(min=1)
+        loss = ((entropy + self.position_weight * square / self.sigma**2) * weight).sum() / count
+        with torch.no_grad():
+            distance = square.sqrt() * weight
+            per_point = distance.sum(0) / weight.sum(0).clamp(min=1)
+        return {"loss": loss, "error": per_point.detach()}
+
+
+@dataclass(frozen=True)
+class PointingConfig:
+    """Settings of the warm-up: plain supervised training of the vision side on random frames of a store."""
+
+    gradient_steps: int = 4000
+    batch: int = 64
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-4
+    seed: int = 0
+    threads: int = 0
+    log_every: int = 50
+    save_every: int = 500
+    loss: PointingLoss = PointingLoss()
+
+
+class PointingTrainer:
+    """Trains vision, TokenLearner and their FiLM layers of ``model`` to point; the rest of the model is left as it is.
+
+    ``held_out``: share of episodes kept for ``evaluate``. Resumable like `Trainer`, and as deterministic.
+    """
+
+    def __init__(
+        self,
+        model: QTransformer,
+        data: TrainingData,
+        text: Tensor,
+        config: PointingConfig,
+        folder: Path,
+        device: str = "cpu",
+        held_out: float = 0.05,
+    ) -> None:
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        known = np.isfinite(data.keypoints).all(axis=(1, 2))
+        if not known.any():
+            raise ValueError("no step of these stores has key points; only episodes collected in the simulator have them")
+        self.model, self.data, self.config, self.folder = model.to(device), data, config, folder
+        self.device, self.text = torch.device(device), text.to(device)
+        episode = np.repeat(np.arange(len(data.lengths)), data.lengths)
+        stride = max(2, round(1 / held_out)) if held_out else 0
+        test = (episode % stride == stride - 1) if stride else np.zeros(len(episode), np.bool_)
+        self.pool, self.test_pool = np.flatnonzero(known & ~test), np.flatnonzero(known & test)
+        self.parts = nn.ModuleDict({"vision": model.vision, "token_learner": model.token_learner})
+        self.optimiser = torch.optim.AdamW(self.parts.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.step = 0
+        if (folder / "state.safetensors").exists():
+            self.step, _ = load_state(folder, {"parts": self.parts}, self.optimiser)
+
+    def _batch(self, index: NDArray[np.int64]) -> dict[str, Tensor]:
+        images = torch.from_numpy(self.data.images[index]).to(self.device).permute(0, 3, 1, 2)
+        text = self.text[torch.from_numpy(self.data.text[index]).to(self.device)]
+        _, attention = self.model.encode_frames(images, text, return_attention=True)
+        return self.config.loss(attention, torch.from_numpy(self.data.keypoints[index]).to(self.device))
+
+    def train_step(self) -> dict[str, float]:
+        """One gradient step on frames drawn as a function of (seed, step)."""
+        config = self.config
+        self.model.train()
+        rng = np.random.default_rng((config.seed, self.step))
+        rate = config.learning_rate * min(1.0, (self.step + 1) / 200)
+        rate *= 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, self.step / config.gradient_steps)))
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        terms = self._batch(self.pool[rng.integers(0, len(self.pool), config.batch)])
+        self.optimiser.zero_grad(set_to_none=True)
+        terms["loss"].backward()
+        nn.utils.clip_grad_norm_(self.parts.parameters(), 1.0)
+        self.optimiser.step()
+        self.step += 1
+        return _named(terms)
+
+    @torch.no_grad()
+    def evaluate(self, frames: int = 1024) -> dict[str, float]:
+        """Pointing error on episodes that are not trained on: mean distance in image widths, target and tool."""
+        self.model.eval()
+        if not len(self.test_pool):
+            return {}
+        index = self.test_pool[np.linspace(0, len(self.test_pool) - 1, min(frames, len(self.test_pool))).astype(np.int64)]
+        parts = [_named(self._batch(part)) for part in np.array_split(index, max(1, len(index) // 128))]
+        return {f"held_out_{k}": float(np.mean([p[k] for p in parts])) for k in parts[0]}
+
+    def run(self, report: Callable[[int, dict[str, float]], None], stop: Callable[[], bool] = lambda: False) -> bool:
+        """Train to the end; False when ``stop()`` asked to leave early (state saved)."""
+        sums: dict[str, float] = {}
+        count, since = 0, time.perf_counter()
+        while self.step < self.config.gradient_steps:
+            for key, value in self.train_step().items():
+                sums[key] = sums.get(key, 0.0) + value
+            count += 1
+            finished = self.step == self.config.gradient_steps
+            if self.step % self.config.log_every == 0 or finished:
+                metrics = {k: v / count for k, v in sums.items()}
+                metrics["samples_per_second"] = count * self.config.batch / (time.perf_counter() - since)
+                if self.step % (10 * self.config.log_every) == 0 or finished:
+                    metrics |= self.evaluate()
+                report(self.step, metrics)
+                sums, count, since = {}, 0, time.perf_counter()
+            leave = stop()
+            if leave or finished or self.step % self.config.save_every == 0:
+                save_state(self.folder, self.step, {"parts": self.parts}, self.optimiser, {})
+            if leave:
+                return False
+        return True
+
+
+def _named(terms: dict[str, Tensor]) -> dict[str, float]:
+    out = {"loss": float(terms["loss"].detach())}
+    for index, error in enumerate(terms["error"].tolist()):
+        out[f"error_{('target', 'tool')[index] if index < 2 else index}"] = error
+    return out

@@ -1,0 +1,64 @@
+"""Training state on disk as safetensors and JSON: everything a run needs to go on exactly, and nothing that is unpickled."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+
+class StateError(RuntimeError):
+    """A training state cannot be used; the message says why and what to do."""
+
+
+def save_state(
+    folder: Path, step: int, modules: dict[str, nn.Module], optimiser: torch.optim.Optimizer, extra: dict[str, Any]
+) -> None:
+    """Write ``state.safetensors`` (with step and ``extra`` as JSON in its header), atomically; the old one stays until then."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors: dict[str, Tensor] = {}
+    for name, module in modules.items():
+        for key, value in module.state_dict().items():
+            tensors[f"{name}/{key}"] = value.detach().cpu().clone().contiguous()
+    for index, entry in optimiser.state_dict()["state"].items():
+        for key, value in entry.items():
+            tensors[f"optimiser/{index}/{key}"] = torch.as_tensor(value).detach().cpu().clone().contiguous()
+    temporary = folder / "state.safetensors.partial"
+    save_file(tensors, temporary, metadata={"step": str(step), "extra": json.dumps(extra)})
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    temporary.replace(folder / "state.safetensors")
+
+
+def load_state(folder: Path, modules: dict[str, nn.Module], optimiser: torch.optim.Optimizer) -> tuple[int, dict[str, Any]]:
+    """Restore in place; returns (next step, extra). Raises StateError for a damaged or foreign file."""
+    path = folder / "state.safetensors"
+    try:
+        tensors = load_file(path)
+        from safetensors import safe_open
+
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        step, extra = int(metadata["step"]), json.loads(metadata["extra"])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise StateError(f"{path}: cannot be read ({error}); delete it to start again") from error
+    try:
+        for name, module in modules.items():
+            prefix = f"{name}/"
+            module.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}, strict=True)
+    except RuntimeError as error:
+        raise StateError(f"{path}: belongs to another model ({error}); use another output folder") from error
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimiser/"):
+            _, index, field = key.split("/")
+            state.setdefault(int(index), {})[field] = value
+    current = optimiser.state_dict()
+    optimiser.load_state_dict({"state": state, "param_groups": current["param_groups"]})
+    return step, extra
