@@ -1,0 +1,163 @@
+"""Node processes of a graph: started with their own logs, watched, and always stopped again."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+_PR_SET_PDEATHSIG = 1
+
+
+class NodeDied(RuntimeError):
+    """A node ended although it was needed; the message names it and shows the tail of its log."""
+
+
+@dataclass
+class NodeProcess:
+    """One running node: its name, its log file and the process."""
+
+    name: str
+    log: Path
+    process: subprocess.Popen[bytes]
+    _sink: IO[bytes]
+
+    def tail(self, lines: int = 15) -> str:
+        """The last lines of the log."""
+        text = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(f"    {line}" for line in text[-lines:]) or "    (the log is empty)"
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+
+class NodeGroup:
+    """Starts nodes as separate processes and stops them in the order in which they were started.
+
+    Each runs in a session of its own, so that Ctrl-C in the terminal reaches only us and we decide who stops first (the
+    policy before the robot, the recorder last: it still has a bag to close). Should we die without a chance to say so,
+    the kernel sends them SIGINT (Linux).
+    """
+
+    def __init__(self, log_folder: Path, environment: Mapping[str, str] | None = None) -> None:
+        self.log_folder = log_folder
+        self.environment = {**os.environ, **(environment or {})}
+        self.nodes: list[NodeProcess] = []
+        log_folder.mkdir(parents=True, exist_ok=True)
+
+    def start(
+        self,
+        name: str,
+        parameters: Mapping[str, Any] | None = None,
+        remap: Mapping[str, str] | None = None,
+        module: str = "",
+    ) -> NodeProcess:
+        """Start ``qt_ros.nodes.<name>`` (or ``module``) with ROS parameters and remappings."""
+        command = [sys.executable, "-m", module or f"qt_ros.nodes.{name}", "--ros-args", "-r", f"__node:={name}"]
+        for key, value in (parameters or {}).items():
+            command += ["-p", f"{key}:={_yaml(value)}"]
+        for source, target in (remap or {}).items():
+            command += ["-r", f"{source}:={target}"]
+        log = self.log_folder / f"{name}.log"
+        sink = log.open("wb")
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            env=self.environment,
+            start_new_session=True,
+            preexec_fn=_stop_with_parent,
+        )
+        node = NodeProcess(name, log, process, sink)
+        self.nodes.append(node)
+        return node
+
+    def check(self) -> None:
+        """Raise NodeDied for the first node that is not running any more."""
+        for node in self.nodes:
+            if not node.running:
+                code = node.process.returncode
+                how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+                raise NodeDied(f"{node.name} ended ({how}); the end of {node.log}:\n{node.tail()}")
+
+    def stop(self, grace: float = 10.0) -> list[str]:
+        """Stop all nodes, oldest first: SIGINT, then SIGTERM after ``grace`` s, then SIGKILL.
+
+        Returns the names of those that did not stop when asked.
+        """
+        stubborn = []
+        for node in self.nodes:
+            for signal_, patience in ((signal.SIGINT, grace), (signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0)):
+                if not node.running:
+                    break
+                if signal_ == signal.SIGTERM:
+                    stubborn.append(node.name)
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(node.process.pid, signal_)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    node.process.wait(timeout=patience)
+            node._sink.close()
+        self.nodes.clear()
+        return stubborn
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[NodeGroup]:
+        """Whatever happens inside, no node outlives the block; a second Ctrl-C does not cut the stopping short."""
+        try:
+            yield self
+        finally:
+            with _without_interrupts():
+                self.stop()
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    try:
+        old = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # not the main thread: no signal is delivered here anyway
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, old)
+
+
+def _stop_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+
+
+def _yaml(value: Any) -> str:
+    """A parameter value as ROS arguments parse it (YAML); text is quoted so that '7' or 'true' stay text."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ", ".join(_yaml(v) for v in value) + "]"
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def wait_until(ready: Any, timeout: float, what: str, step: Any, group: NodeGroup | None = None) -> None:
+    """Run ``step()`` (which waits for events for a moment) until ``ready()``; TimeoutError names ``what``.
+
+    Raises NodeDied as soon as a node of ``group`` is gone.
+    """
+    deadline = time.monotonic() + timeout
+    while not ready():
+        if group is not None:
+            group.check()
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {timeout:g} s for {what}")
+        step()
