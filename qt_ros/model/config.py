@@ -75,13 +75,15 @@ class ModelConfig:
                 raise ValueError(f"model config: {field.name} must be {field.type}, got {value!r}")
             if field.type == "int":
                 least = 0 if field.name == "proprio_size" else 1
-                if value < least:
+                if int(value) < least:
                     raise ValueError(f"model config: {field.name} must be at least {least}, got {value}")
         choices = {"vision": VISION, "vision_padding": PADDING, "batch_norm": BATCH_NORM, "feedforward": FEEDFORWARD}
         choices |= {"bin_head": BIN_HEAD, "value_head": VALUE_HEAD}
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
-                raise ValueError(f"model config: {name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")
+                raise ValueError(
+                    f"model config: {name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}"
+                )
         if self.bins < 2:
             raise ValueError(f"model config: bins must be at least 2, got {self.bins}")
         if not (math.isfinite(self.dropout) and 0.0 <= self.dropout < 1.0):

@@ -40,7 +40,7 @@ class QTransformer(nn.Module):
         self.config = config
         width, dims, bins = config.width, config.action_dims, config.bins
         self.vision = make_vision(config)
-        channels = int(self.vision.out_channels)  # type: ignore[arg-type]
+        channels = self.vision.out_channels
         self.token_learner = TokenLearner(channels, config.tokens_per_frame, config.token_learner_hidden)
         self.to_width: nn.Module = nn.Linear(channels, width) if channels != width else nn.Identity()
         self.token_embedding = nn.Linear(width, width)
@@ -106,7 +106,9 @@ class QTransformer(nn.Module):
         if tuple(tokens.shape) != want:
             raise ValueError(f"q_transformer: tokens must be (B, w, K, width) = {want}, got {tuple(tokens.shape)}")
         if frame_mask is not None and (tuple(frame_mask.shape) != want[:2] or frame_mask.dtype != torch.bool):
-            raise ValueError(f"q_transformer: frame_mask must be bool {want[:2]}, got {frame_mask.dtype} {tuple(frame_mask.shape)}")
+            raise ValueError(
+                f"q_transformer: frame_mask must be bool {want[:2]}, got {frame_mask.dtype} {tuple(frame_mask.shape)}"
+            )
         if frame_mask is not None:  # so that not even NaN in an unfilled slot can reach the sums
             tokens = torch.where(frame_mask[:, :, None, None], tokens, 0.0)
         x = self.token_embedding(tokens)
@@ -116,7 +118,9 @@ class QTransformer(nn.Module):
         else:
             if proprio is None or tuple(proprio.shape) != (*want[:2], config.proprio_size):
                 got = None if proprio is None else tuple(proprio.shape)
-                raise ValueError(f"q_transformer: proprio must be (B, w, P) = {(*want[:2], config.proprio_size)}, got {got}")
+                raise ValueError(
+                    f"q_transformer: proprio must be (B, w, P) = {(*want[:2], config.proprio_size)}, got {got}"
+                )
             if frame_mask is not None:
                 proprio = torch.where(frame_mask[:, :, None], proprio, 0.0)
             x = torch.cat((x, self.proprio_embedding(proprio)[:, :, None].to(x.dtype)), dim=2)
@@ -140,7 +144,9 @@ class QTransformer(nn.Module):
         count = self.config.bins
         valid = (bins >= 0) & (bins < count)
         if bins.device.type == "cpu" and not torch.compiler.is_compiling() and not bool(valid.all()):
-            raise ValueError(f"q_transformer: bins must lie in 0..{count - 1}, got {int(bins.min())}..{int(bins.max())}")
+            raise ValueError(
+                f"q_transformer: bins must lie in 0..{count - 1}, got {int(bins.min())}..{int(bins.max())}"
+            )
         offset = torch.arange(first, first + bins.shape[1], device=bins.device) * count
         # On an accelerator a wrong bin must trip the lookup's own bounds check, not read the next dimension's table.
         index = torch.where(valid, bins.long() + offset, -1)
@@ -237,7 +243,9 @@ class QTransformer(nn.Module):
                 for i in range(1, dims):
                     y = self._embed_bins(bins[:, i - 1 : i], i - 1) + self.action_position[i]
                     position = self.observations + i
-                    hidden, cache = self.transformer(y.to(x.dtype), self._mask(frame_mask, position, position + 1), cache)
+                    hidden, cache = self.transformer(
+                        y.to(x.dtype), self._mask(frame_mask, position, position + 1), cache
+                    )
                     rows.append(self._head(hidden, i))
                     bins[:, i] = rows[i][:, 0].argmax(dim=-1)
             else:
@@ -250,10 +258,15 @@ class QTransformer(nn.Module):
 
 def _attention_pattern(config: ModelConfig) -> Tensor:
     """(L, L) bool, True where row may attend to column, all slots filled; L = w * tokens_per_step + D."""
-    observations, length = config.history * config.tokens_per_step, config.history * config.tokens_per_step + config.action_dims
+    observations, length = (
+        config.history * config.tokens_per_step,
+        config.history * config.tokens_per_step + config.action_dims,
+    )
     position = torch.arange(length)
     # Observation tokens carry their frame's number, action positions the numbers after the last frame.
-    order = torch.where(position < observations, position // config.tokens_per_step, config.history + position - observations)
+    order = torch.where(
+        position < observations, position // config.tokens_per_step, config.history + position - observations
+    )
     return order[:, None] >= order[None, :]
 
 

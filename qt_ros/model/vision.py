@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from torch import nn
-
 from qt_ros.model.config import ModelConfig
+from qt_ros.model.efficientnet import FilmEfficientNet
 from qt_ros.model.small_encoder import SmallEncoder
 
+VisionEncoder = SmallEncoder | FilmEfficientNet
 
-def make_vision(config: ModelConfig) -> nn.Module:
-    """The encoder that `config.vision` names.
+
+def make_vision(config: ModelConfig) -> VisionEncoder:
+    """The encoder that `config.vision` names, with random weights.
 
     Every encoder has `out_channels`, `grid` (h, w) and forward(images (N, 3, H, W) uint8 RGB, text (N, E) float)
-    -> (N, out_channels, h, w); images are normalised inside.
+    -> (N, out_channels, h, w); images are normalised inside. Published ImageNet weights for an EfficientNet:
+    `timm_weights.load_timm_weights`.
     """
+    height, width = config.image_height, config.image_width
     if config.vision == "small":
-        return SmallEncoder(
-            config.image_height, config.image_width, config.vision_channels, config.vision_blocks, config.text_size
-        )
-    raise NotImplementedError(config.vision)
+        return SmallEncoder(height, width, config.vision_channels, config.vision_blocks, config.text_size)
+    return FilmEfficientNet(
+        config.vision,
+        height,
+        width,
+        config.vision_channels,
+        config.text_size,
+        config.vision_padding,
+        config.batch_norm,
+    )

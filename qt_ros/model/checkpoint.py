@@ -1,0 +1,364 @@
+"""Checkpoints: a folder with model.safetensors and checkpoint.json, written at once and loaded strictly.
+
+Nothing in it can run code. The SHA-256 of the weights file is the checkpoint's id; it stands in every action the policy
+publishes and in every bag.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from qt_ros.contract.actions import ActionSpace
+from qt_ros.contract.robot import RobotContract
+from qt_ros.model.config import ModelConfig
+from qt_ros.model.language import TextEncoder
+from qt_ros.model.q_transformer import QTransformer
+
+FORMAT_VERSION = 1
+WEIGHTS, EXTRA, RECORD = "model.safetensors", "extra.safetensors", "checkpoint.json"
+TOP_KEYS = (
+    "format_version",
+    "id",
+    "weights",
+    "extra",
+    "preset",
+    "model",
+    "action_space",
+    "robot",
+    "proprioception",
+    "text_encoder",
+    "provenance",
+)
+FILE_KEYS = ("file", "sha256", "bytes")
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be written or must not be used; the message says what, where and what to do."""
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What stands beside the weights.
+
+    id: SHA-256 (hex) of the weights file. robot, contract_sha256: the contract it was trained under. proprioception:
+    names of the state vector's entries, empty when the model takes none. text_encoder: name for `TextEncoder`.
+    provenance: whatever the training wrote down (data, seeds, steps, commit). extra: the extra tensors, on the CPU.
+    """
+
+    id: str
+    path: Path
+    preset: str
+    config: ModelConfig
+    action_space: ActionSpace
+    robot: str
+    contract_sha256: str
+    proprioception: tuple[str, ...]
+    text_encoder: str
+    provenance: dict[str, Any]
+    extra: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+
+def save_checkpoint(
+    directory: str | Path,
+    model: QTransformer,
+    *,
+    contract: RobotContract,
+    text_encoder: str | TextEncoder,
+    provenance: Mapping[str, Any],
+    extra_tensors: Mapping[str, Tensor] | None = None,
+) -> str:
+    """Write a checkpoint folder and return its id. An earlier checkpoint at the same place is replaced.
+
+    All files are complete and on disk before the folder gets its name, so a reader never sees half a checkpoint.
+    CheckpointError when the model does not fit the contract, a weight is not finite, the provenance is no JSON, or the
+    folder holds other files.
+    """
+    target = Path(directory).absolute()
+    if not isinstance(model, QTransformer):
+        raise CheckpointError(
+            f"{target}: model is a {type(model).__name__}; unwrap it (torch.compile, DDP) to QTransformer"
+        )
+    config, space = model.config, contract.action_space
+    proprioception = _proprioception_names(config, target)
+    if (config.action_dims, config.bins) != (space.size, space.bins):
+        raise CheckpointError(
+            f"{target}: the model has {config.action_dims} dimensions x {config.bins} bins, the contract of "
+            f"{contract.robot} {space.size} x {space.bins}; build the model from the contract's action space"
+        )
+    weights = _on_cpu(model.state_dict(), target)
+    extra = _on_cpu(extra_tensors, target) if extra_tensors is not None else None
+    foreign = (
+        sorted(p.name for p in target.iterdir() if p.name not in (WEIGHTS, EXTRA, RECORD)) if target.is_dir() else []
+    )
+    if foreign:
+        raise CheckpointError(f"{target}: holds other files ({', '.join(foreign[:3])}); give a folder of its own")
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+    try:
+        # The identifiers come from the files as written, so that the record can only describe what is on disk.
+        save_file(weights, str(staging / WEIGHTS))
+        record: dict[str, Any] = {
+            "format_version": FORMAT_VERSION,
+            "id": _sha256(staging / WEIGHTS),
+            "weights": _describe(staging / WEIGHTS),
+            "extra": None,
+            "preset": config.preset,
+            "model": config.to_dict(),
+            "action_space": {"sha256": space.sha256, "dimensions": space.to_config()},
+            "robot": {"name": contract.robot, "contract_sha256": contract.sha256},
+            "proprioception": list(proprioception),
+            "text_encoder": text_encoder.name if isinstance(text_encoder, TextEncoder) else text_encoder,
+            "provenance": dict(provenance),
+        }
+        if extra is not None:
+            save_file(extra, str(staging / EXTRA))
+            record["extra"] = _describe(staging / EXTRA)
+        try:
+            text = json.dumps(record, indent=2, allow_nan=False) + "\n"
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{target}: provenance is no plain JSON ({error}); give strings, numbers, lists"
+            ) from error
+        (staging / RECORD).write_text(text, encoding="utf-8")
+        staging.chmod(0o755)  # mkdtemp makes it private
+        for path in (*staging.iterdir(), staging):
+            _flush(path)
+        _put_in_place(staging, target)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    return str(record["id"])
+
+
+def load_checkpoint(
+    directory: str | Path, *, contract: RobotContract | None = None, device: str | torch.device = "cpu"
+) -> tuple[QTransformer, CheckpointInfo]:
+    """The model, in evaluation mode on `device`, and what is known about it.
+
+    CheckpointError on anything unexpected: files missing, cut short or altered, unknown or missing keys, another format
+    version, weights that do not fit. With a contract, its action space and proprioception must be those of the
+    checkpoint; other differences in the contract (limits, topics) are allowed, see `CheckpointInfo.contract_sha256`.
+    """
+    target = Path(directory).absolute()
+    info, record = _read_record(target)
+    if contract is not None:
+        _check_contract(info, contract, target)
+    weights = _load_tensors(target, record["weights"], WEIGHTS)
+    if record["id"] != record["weights"]["sha256"]:
+        raise CheckpointError(f"{target / RECORD}: id is not the SHA-256 of the weights; the record was altered")
+    extra = _load_tensors(target, record["extra"], EXTRA) if record["extra"] is not None else {}
+    with torch.random.fork_rng(devices=[]):  # the random weights that are overwritten leave no trace in the generator
+        model = QTransformer(info.config)
+    own = model.state_dict()
+    wrong = sorted(
+        name
+        for name in own.keys() | weights.keys()
+        if name not in own
+        or name not in weights
+        or own[name].shape != weights[name].shape
+        or own[name].dtype != weights[name].dtype
+    )
+    if wrong:
+        raise CheckpointError(
+            f"{target / WEIGHTS}: {len(wrong)} tensors missing, unknown or of another shape or type, first {wrong[0]}; "
+            "the weights belong to another model or version"
+        )
+    _check_finite(weights, target / WEIGHTS)
+    model.load_state_dict(weights, strict=True)
+    return model.to(device).eval(), dataclasses.replace(info, extra=extra)
+
+
+def read_info(directory: str | Path) -> CheckpointInfo:
+    """The record alone, checked but without reading the weights."""
+    return _read_record(Path(directory).absolute())[0]
+
+
+def _read_record(target: Path) -> tuple[CheckpointInfo, dict[str, Any]]:
+    path = target / RECORD
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        left = sorted(p.name for p in target.parent.glob(f".{target.name}.*.old"))
+        hint = f"; an interrupted save left {left[-1]} beside it: rename that back" if left else ""
+        raise CheckpointError(
+            f"{path}: cannot be read ({error.strerror}); is this a checkpoint folder?{hint}"
+        ) from error
+    except ValueError as error:
+        raise CheckpointError(f"{path}: no valid JSON ({error}); copy the checkpoint again") from error
+    if not isinstance(record, dict):
+        raise CheckpointError(f"{path}: must hold a mapping")
+    if record.get("format_version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: format_version {record.get('format_version')!r}, this version of qt_ros reads {FORMAT_VERSION}; "
+            "use the version that wrote it"
+        )
+    _strict(record, TOP_KEYS, f"{path}")
+    _strict(record["weights"], FILE_KEYS, f"{path}: weights")
+    if record["extra"] is not None:
+        _strict(record["extra"], FILE_KEYS, f"{path}: extra")
+    _strict(record["action_space"], ("sha256", "dimensions"), f"{path}: action_space")
+    _strict(record["robot"], ("name", "contract_sha256"), f"{path}: robot")
+    for key, kind in (
+        ("id", str),
+        ("preset", str),
+        ("text_encoder", str),
+        ("proprioception", list),
+        ("provenance", dict),
+    ):
+        if not isinstance(record[key], kind):
+            raise CheckpointError(f"{path}: {key} must be a {kind.__name__}, found {record[key]!r}")
+    try:
+        config = ModelConfig.from_dict(record["model"])
+        space = ActionSpace.from_config(record["action_space"]["dimensions"], f"{path}: action_space")
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    if space.sha256 != record["action_space"]["sha256"]:
+        raise CheckpointError(
+            f"{path}: the action space does not have the SHA-256 written beside it; the record was altered"
+        )
+    if (config.action_dims, config.bins) != (space.size, space.bins):
+        raise CheckpointError(f"{path}: model and action space differ in dimensions or bins; the record was altered")
+    if len(record["proprioception"]) != config.proprio_size:
+        raise CheckpointError(
+            f"{path}: {len(record['proprioception'])} proprioception names for {config.proprio_size} inputs"
+        )
+    info = CheckpointInfo(
+        id=record["id"],
+        path=target,
+        preset=record["preset"],
+        config=config,
+        action_space=space,
+        robot=record["robot"]["name"],
+        contract_sha256=record["robot"]["contract_sha256"],
+        proprioception=tuple(record["proprioception"]),
+        text_encoder=record["text_encoder"],
+        provenance=record["provenance"],
+    )
+    return info, record
+
+
+def _check_contract(info: CheckpointInfo, contract: RobotContract, target: Path) -> None:
+    space = contract.action_space
+    if space.sha256 != info.action_space.sha256:
+        pairs = zip(info.action_space.dimensions, space.dimensions)
+        first = next(
+            (f"{a} there, {b} here" for a, b in pairs if a != b),
+            f"{info.action_space.size} and {space.size} dimensions",
+        )
+        raise CheckpointError(
+            f"{target}: trained for another action space (of {info.robot}) than {contract.robot} has: {first}; "
+            "use a checkpoint trained under this contract"
+        )
+    names = _proprioception_names(info.config, target)
+    if names != info.proprioception:
+        raise CheckpointError(
+            f"{target}: trained on the proprioception {', '.join(info.proprioception)}, this version gives {', '.join(names)}"
+        )
+
+
+def _proprioception_names(config: ModelConfig, target: Path) -> tuple[str, ...]:
+    if config.proprio_size == 0:
+        return ()
+    from qt_ros.contract.observations import PROPRIOCEPTION_NAMES  # needs Pinocchio, a model without state does not
+
+    if len(PROPRIOCEPTION_NAMES) != config.proprio_size:
+        raise CheckpointError(
+            f"{target}: the model takes {config.proprio_size} proprioception numbers, the contract gives "
+            f"{len(PROPRIOCEPTION_NAMES)}; set proprio_size to that or to 0"
+        )
+    return tuple(PROPRIOCEPTION_NAMES)
+
+
+def _load_tensors(target: Path, entry: Mapping[str, Any], name: str) -> dict[str, Tensor]:
+    path = target / name
+    if entry["file"] != name:
+        raise CheckpointError(f"{target / RECORD}: names the file {entry['file']!r}, expected {name!r}")
+    if not path.is_file():
+        raise CheckpointError(f"{path}: is missing; copy the whole folder")
+    if path.stat().st_size != entry["bytes"]:
+        raise CheckpointError(
+            f"{path}: {path.stat().st_size} bytes instead of {entry['bytes']}: cut short; copy it again"
+        )
+    if _sha256(path) != entry["sha256"]:
+        raise CheckpointError(
+            f"{path}: SHA-256 differs from the record: damaged or from another checkpoint; copy it again"
+        )
+    try:
+        return load_file(str(path))
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: not a safetensors file ({error})") from error
+
+
+def _on_cpu(tensors: Mapping[str, Tensor], target: Path) -> dict[str, Tensor]:
+    # Clones: safetensors wants contiguous memory that no two tensors share.
+    found = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
+    _check_finite(found, target)
+    return found
+
+
+def _check_finite(tensors: Mapping[str, Tensor], where: Path) -> None:
+    bad = sorted(
+        name for name, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())
+    )
+    if bad:
+        raise CheckpointError(f"{where}: {len(bad)} tensors are not finite, first {bad[0]}; the training diverged")
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    return {"file": path.name, "sha256": _sha256(path), "bytes": path.stat().st_size}
+
+
+def _strict(found: Any, keys: tuple[str, ...], where: str) -> None:
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{where}: must be a mapping")
+    unknown, missing = sorted(set(found) - set(keys)), sorted(set(keys) - set(found))
+    if unknown or missing:
+        raise CheckpointError(f"{where}: unknown keys {unknown}, missing keys {missing}; use the version that wrote it")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _put_in_place(staging: Path, target: Path) -> None:
+    if target.exists():
+        # A folder that is not empty cannot be replaced in one step: the old one stays complete under another name until
+        # the new one has its place.
+        old = staging.with_suffix(".old")
+        target.rename(old)
+        try:
+            staging.rename(target)
+        except BaseException:
+            old.rename(target)
+            raise
+        shutil.rmtree(old)
+    else:
+        staging.rename(target)
+    _flush(target.parent)
