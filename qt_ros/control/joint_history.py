@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 class JointHistory:
     """Joint positions by stamp; messages may carry any subset of the joints (arm and gripper from different drivers).
 
-    Alignment ``as_of`` of the contract: the newest position of every joint at or before the asked time, which is what the
-    decoding of a bag does too. Times are seconds of the clock the stamps are from.
+    Alignment ``as_of`` of the contract: the newest position of every joint at or before the asked time, which is
+    what the decoding of a bag does too. Times are seconds of the clock the stamps are from.
     """
 
     def __init__(self, joints: Sequence[str], horizon: float = 1.0) -> None:
@@ -25,22 +25,20 @@ class JointHistory:
         self._samples.clear()
         self.latest = -math.inf
 
-    def add(self, stamp: float, positions: Mapping[str, float]) -> list[str]:
-        """Keep ``positions`` (rad or m) of the known joints; returns the names of those that are not finite (not kept).
+    def add(self, stamp: float, positions: Mapping[str, float]) -> None:
+        """Keep ``positions`` (rad or m, finite) of the known joints.
 
-        A stamp older than the newest one (a clock that was set back) forgets what came before.
+        A stamp far older than the newest one (a clock that was set back) forgets what came before.
         """
         known = {j: positions[j] for j in self.joints if j in positions}
-        bad = [j for j, value in known.items() if not math.isfinite(value)]
-        if bad or not known:
-            return bad
+        if not known:
+            return
         if stamp < self.latest - self._horizon:
             self.clear()
         self.latest = max(self.latest, stamp)
         self._samples.append((stamp, known))
         while self._samples[0][0] < self.latest - self._horizon:
             self._samples.popleft()
-        return []
 
     def as_of(self, stamp: float) -> tuple[dict[str, float], float]:
         """Positions at or before ``stamp``, and the stamp of the oldest one used (-inf when a joint was never seen)."""

@@ -1,8 +1,9 @@
 """Runs the policy through one episode at a time, in a thread of its own, and ends each with a named reason.
 
-The caller gives it frames, joint states and the time; it decides when a step is due, decodes only the frame it uses, and
-reports decisions and the end. Sensor callbacks never wait for the network: while a step runs, newer frames replace older
-ones, and the next step takes the newest. No ROS here; reasons are the lower-case names of EpisodeStatus REASON_*.
+The caller gives it frames, joint states and the time; it decides when a step is due, decodes only the frame it
+uses, and reports decisions and the end. Sensor callbacks never wait for the network: while a step runs, newer
+frames replace older ones, and the next step takes the newest. No ROS here; reasons are the lower-case names of
+EpisodeStatus REASON_*.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from qt_ros.contract.codecs import UnsupportedEncoding, decode_image
+from qt_ros.contract.codecs import (
+    MalformedImage,
+    NonFiniteObservation,
+    UnsupportedEncoding,
+    check_image_size,
+    decode_image,
+    decode_joint_positions,
+)
 from qt_ros.contract.robot import RobotContract
 from qt_ros.control.joint_history import JointHistory
 from qt_ros.control.latency import LatencyTracker
@@ -33,10 +41,6 @@ class Actor(Protocol):
     def step(self, image: NDArray[np.uint8], joint_positions: Mapping[str, float]) -> Any: ...
 
 
-class BadImage(ValueError):
-    """An image that does not agree with the contract: size, encoding, length or frame."""
-
-
 @dataclass(frozen=True)
 class Frame:
     """An image as received: the message (not decoded), its stamp in s, and the monotonic receipt time in s."""
@@ -48,7 +52,10 @@ class Frame:
 
 @dataclass(frozen=True)
 class Step:
-    """One decision of an episode. ``latency_ms``: receipt of the image to now; ``network_ms``: the policy's part of it."""
+    """One decision of an episode.
+
+    ``latency_ms``: receipt of the image to now; ``network_ms``: the policy's part of it.
+    """
 
     episode_id: str
     instruction: str
@@ -125,7 +132,10 @@ class EpisodeRunner:
             return self.episode
 
     def end(self, reason: str, message: str = "", only: Episode | None = None) -> bool:
-        """End the running episode (``only`` if it is that one). The first reason stays; False when nothing was running."""
+        """End the running episode (``only`` if it is that one).
+
+        The first reason stays; False when nothing was running.
+        """
         with self._lock:
             episode = self.episode
             if episode is None or not episode.running or (only is not None and only is not episode):
@@ -146,12 +156,15 @@ class EpisodeRunner:
             if self._is_due(episode, self._frame):
                 self._wake.notify_all()
 
-    def offer_joints(self, positions: Mapping[str, float], stamp: float) -> None:
-        """Take joint positions; one that is not finite ends the episode."""
+    def offer_joints(self, message: Any, stamp: float) -> None:
+        """Take a JointState message; a position that is not finite ends the episode, so does a malformed message."""
         with self._lock:
-            bad = self.joints.add(stamp, positions)
-            if bad:
-                self.end("non_finite", f"{self.joint_spec.topic}: position of {', '.join(bad)} is not finite; check the driver")
+            try:
+                self.joints.add(stamp, decode_joint_positions(message, self.joints.joints))
+            except NonFiniteObservation as error:
+                self.end("non_finite", f"{self.joint_spec.topic}: {error}; check the driver")
+            except ValueError as error:
+                self.end("fault", f"{self.joint_spec.topic}: {error}; check the driver")
 
     def check(self) -> None:
         """End the episode when its time is up or an observation is older than the contract allows; call it often."""
@@ -165,7 +178,9 @@ class EpisodeRunner:
             ):
                 age = now - max(stamp, episode.start)
                 if spec.on_stale == "stop" and age > spec.max_age:
-                    self.end(reason, f"{spec.topic}: nothing new for {age:.2f} s, limit {spec.max_age} s; is it published?")
+                    self.end(
+                        reason, f"{spec.topic}: nothing new for {age:.2f} s, limit {spec.max_age} s; is it published?"
+                    )
                     return
             if now - episode.start > episode.max_duration:
                 self.end("timeout", f"not finished within {episode.max_duration:g} s")
@@ -199,7 +214,7 @@ class EpisodeRunner:
                     episode.greeted = True
                 elif frame is not None:
                     self._step(episode, frame)
-            except (BadImage, UnsupportedEncoding) as error:
+            except (MalformedImage, UnsupportedEncoding) as error:
                 self.end("bad_image", f"{self.camera.topic}: {error}", only=episode)
             except Exception as error:  # whatever goes wrong in there must stop the robot and be told
                 self.end("fault", f"{type(error).__name__}: {error}\n{traceback.format_exc()}", only=episode)
@@ -210,14 +225,20 @@ class EpisodeRunner:
             positions, oldest = self.joints.as_of(frame.stamp)
         if oldest < frame.stamp - self.joint_spec.max_age:
             missing = [j for j in self.joints.joints if j not in positions]
-            what = f"no position of {', '.join(missing)}" if missing else f"{frame.stamp - oldest:.2f} s older than the image"
+            what = (
+                f"no position of {', '.join(missing)}"
+                if missing
+                else f"{frame.stamp - oldest:.2f} s older than the image"
+            )
             self.end("stale_joints", f"{self.joint_spec.topic}: {what}; is every joint published?", only=episode)
             return
         begin = time.perf_counter()
         decision = self.actor.step(image, positions)
         network_ms = (time.perf_counter() - begin) * 1e3
         if not (np.isfinite(decision.values).all() and np.isfinite(decision.q).all()):
-            self.end("non_finite", "the policy decided on a number that is not finite; check the checkpoint", only=episode)
+            self.end(
+                "non_finite", "the policy decided on a number that is not finite; check the checkpoint", only=episode
+            )
             return
         with self._lock:
             if self.episode is not episode or not episode.running:
@@ -239,13 +260,7 @@ class EpisodeRunner:
     def _decode(self, message: Any) -> NDArray[np.uint8]:
         spec = self.camera
         if spec.frame and message.header.frame_id != spec.frame:
-            raise BadImage(f"frame_id {message.header.frame_id!r}, the contract expects {spec.frame!r}")
-        try:
-            image = decode_image(message)
-        except UnsupportedEncoding:
-            raise
-        except ValueError as error:
-            raise BadImage(str(error)) from error
-        if image.shape != (spec.height, spec.width, 3):
-            raise BadImage(f"{image.shape[1]}x{image.shape[0]} pixels, the contract expects {spec.width}x{spec.height}")
+            raise MalformedImage(f"frame_id is {message.header.frame_id!r}, the contract says {spec.frame!r}")
+        image = decode_image(message)
+        check_image_size(image, spec.height, spec.width, spec.name)
         return image

@@ -1,7 +1,7 @@
 """The controllers of a real robot, as far as others can tell: joint trajectories and a velocity command that times out.
 
-They follow joint_trajectory_controller and diff_drive_controller of ros2_controllers, so that whatever drives the simulator
-drives a robot with those controllers. No ROS, no simulator: times are seconds of one clock, passed in.
+They follow joint_trajectory_controller and diff_drive_controller of ros2_controllers, so that whatever drives the
+simulator drives a robot with those controllers. No ROS, no simulator: times are seconds of one clock, passed in.
 """
 
 from __future__ import annotations
@@ -48,10 +48,11 @@ class TrajectoryFollower:
         self._velocities = None
 
     def accept(self, names: Sequence[str], points: Sequence[Waypoint], now: float, start: float | None = None) -> None:
-        """Follow ``points`` of the joints ``names`` from ``start`` (None: now). An empty list holds the present position.
+        """Follow ``points`` of the joints ``names`` from ``start`` (None: now). An empty list holds the present
+        position.
 
-        Raises CommandRejected for unknown or repeated joints, wrong sizes, times that do not increase, numbers that are not
-        finite, and trajectories that ended in the past; what was being followed then stays in force.
+        Raises CommandRejected for unknown or repeated joints, wrong sizes, times that do not increase, numbers that
+        are not finite, and trajectories that ended in the past; what was being followed then stays in force.
         """
         held, speed = self._state(now)
         if not points:
@@ -62,11 +63,15 @@ class TrajectoryFollower:
         times = start + np.array([p.time for p in points], dtype=np.float64)
         positions = self._matrix(points, [p.positions for p in points], "positions", len(names))
         with_velocity = all(len(p.velocities) for p in points)
-        velocities = self._matrix(points, [p.velocities for p in points], "velocities", len(names)) if with_velocity else None
+        velocities = (
+            self._matrix(points, [p.velocities for p in points], "velocities", len(names)) if with_velocity else None
+        )
         if not np.isfinite(times).all() or points[0].time < 0 or (np.diff(times) <= 0).any():
             raise CommandRejected("trajectory: time_from_start must be finite, not negative and increasing")
         if times[-1] < now and start < now:
-            raise CommandRejected(f"trajectory: ended {now - times[-1]:.3f} s ago; stamp it with the time it should start, or 0")
+            raise CommandRejected(
+                f"trajectory: ended {now - times[-1]:.3f} s ago; stamp it with the time it should start, or 0"
+            )
         full = np.tile(held, (len(points), 1))
         full[:, columns] = positions
         self._times = np.concatenate([[min(now, times[0])], times])
@@ -108,7 +113,9 @@ class TrajectoryFollower:
     ) -> NDArray[np.float64]:
         for i, row in enumerate(rows):
             if len(row) != width:
-                raise CommandRejected(f"trajectory: point {i} of {len(points)} has {len(row)} {what} for {width} joints")
+                raise CommandRejected(
+                    f"trajectory: point {i} of {len(points)} has {len(row)} {what} for {width} joints"
+                )
         matrix = np.array([list(row) for row in rows], dtype=np.float64)
         if not np.isfinite(matrix).all():
             raise CommandRejected(f"trajectory: {what} are not all finite")
@@ -132,7 +139,9 @@ class VelocityCommand:
             raise CommandRejected("cmd_vel: velocities are not finite")
         stamp = now if stamp == 0.0 else stamp
         if now - stamp > self.timeout:
-            raise CommandRejected(f"cmd_vel: {now - stamp:.3f} s old, time-out {self.timeout} s; stamp it when it is sent")
+            raise CommandRejected(
+                f"cmd_vel: {now - stamp:.3f} s old, time-out {self.timeout} s; stamp it when it is sent"
+            )
         self._forward, self._turn, self._stamp = forward, turn, min(stamp, now)
 
     def stop(self) -> None:

@@ -10,8 +10,9 @@ from collections.abc import Callable
 class Pacer:
     """Says how long to wait so that simulated time runs at ``factor`` times real time (0: as fast as possible).
 
-    After a delay the simulation may run faster to catch up, but never for more than ``max_lag`` wall seconds: beyond that
-    the lag is forgotten, so that a long pause is not followed by a frantic burst. ``clock`` gives wall seconds.
+    After a delay the simulation may run faster to catch up, but never for more than ``max_lag`` wall seconds:
+    beyond that the lag is forgotten, so that a long pause is not followed by a frantic burst. ``clock`` gives wall
+    seconds.
     """
 
     def __init__(self, factor: float, max_lag: float = 0.25, clock: Callable[[], float] = time.monotonic) -> None:
@@ -52,7 +53,10 @@ class Pacer:
 
 
 class Periodic:
-    """Due once per ``1 / rate`` seconds on a fixed grid, without drift; a late caller is served once, not many times."""
+    """Due once per ``1 / rate`` seconds on a fixed grid, without drift;
+
+    A late caller is served once, not many times.
+    """
 
     def __init__(self, rate: float) -> None:
         self.period = 1.0 / rate
