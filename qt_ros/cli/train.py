@@ -1,0 +1,111 @@
+"""`qt-ros train`: offline training of a Q-Transformer from training stores."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+
+
+def command(
+    store: Annotated[list[Path], typer.Option(help="Training store to learn from; give it several times to join stores.")],
+    out: Annotated[Path, typer.Option(help="Folder for the checkpoint, the training state and TensorBoard logs.")],
+    config: Annotated[str, typer.Option(help="Name in config/train or path of a YAML.")] = "small",
+    robot: Annotated[str, typer.Option(help="Name in config/robots or path of a contract.")] = "mobile_manipulator",
+    init: Annotated[Path | None, typer.Option(help="Checkpoint to start from (a warmed-up or earlier one).")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Change one setting, e.g. --set loss.alpha=20.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object per report instead of a table row.")] = False,
+) -> None:
+    """Train a Q-Transformer from stores. The same command continues an interrupted run.
+
+    Example: qt-ros train --store data/demos --store data/noise --init runs/warm --out runs/picking
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    from qt_ros.contract.robot import load_contract
+    from qt_ros.learning.config import load_train_config
+    from qt_ros.learning.run import build_model, save_run
+    from qt_ros.learning.trainer import StepReport, Trainer
+
+    console = Console(stderr=True)
+    overrides = parse_settings(set_ or [])
+    settings = load_train_config(config, overrides)
+    contract = load_contract(robot)
+    data = load_data(store, settings.backup.gamma, console)
+    model, encoder = build_model(settings.model, contract, data, init, device)
+    text = encode_text(encoder, data.instructions)
+    trainer = Trainer(model, data, text, settings, out / "state", device)
+    stopped = stop_on_interrupt()
+    with SummaryWriter(str(out / "log"), purge_step=trainer.step) as writer:
+        if settings.freeze_vision:
+            with console.status("encoding every frame once"):
+                trainer.cache_tokens()
+
+        def report(entry: StepReport) -> None:
+            for key, value in entry.metrics.items():
+                writer.add_scalar(key, value, entry.step)
+            if entry.step % settings.save_every == 0:
+                save_run(out / "checkpoint", trainer.acting, contract, encoder, settings, data, entry.step, init)
+            print_report(entry.step, settings.gradient_steps, entry.metrics, json_output)
+
+        finished = trainer.run(report, stopped)
+    save_run(out / "checkpoint", trainer.acting, contract, encoder, settings, data, trainer.step, init)
+    if not finished:
+        console.print(f"stopped at step {trainer.step}; the same command goes on from there")
+        raise typer.Exit(130)
+    console.print(f"checkpoint: {out / 'checkpoint'}")
+
+
+def parse_settings(entries: list[str]) -> dict[str, Any]:
+    """``["loss.alpha=20"]`` -> {"loss.alpha": 20}; values are YAML. typer.BadParameter when there is no ``=``."""
+    settings: dict[str, Any] = {}
+    for entry in entries:
+        key, equals, value = entry.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"--set needs key=value, found {entry!r}")
+        settings[key] = yaml.safe_load(value)
+    return settings
+
+
+def load_data(stores: list[Path], gamma: float, console: Console) -> Any:
+    """Training data with a progress line on ``console``; a TrainingData."""
+    from qt_ros.learning.dataset import load_training_data
+
+    with console.status("reading stores") as status:
+        return load_training_data(stores, gamma, progress=lambda n: status.update(f"reading stores: {n} steps"))
+
+
+def encode_text(encoder: Any, instructions: list[str]) -> Any:
+    """Sentence embeddings of the instructions as a torch tensor (n, E) float32."""
+    import torch
+
+    return torch.from_numpy(encoder.encode(instructions))
+
+
+def stop_on_interrupt() -> Any:
+    """A function that turns true after the first Ctrl-C or SIGTERM; a second Ctrl-C ends the process at once."""
+    asked = False
+
+    def handler(signum: int, frame: Any) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGTERM, handler)
+    return lambda: asked
+
+
+def print_report(step: int, total: int, metrics: dict[str, float], as_json: bool) -> None:
+    """One line of progress on standard output."""
+    if as_json:
+        print(json.dumps({"step": step, **metrics}), flush=True)
+        return
+    numbers = "  ".join(f"{k} {v:.4g}" for k, v in metrics.items())
+    print(f"{step:>7}/{total}  {numbers}", flush=True)

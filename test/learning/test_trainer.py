@@ -1,0 +1,105 @@
+"""Behaviour of the training loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import tiny_data, tiny_model, tiny_text
+
+from qt_ros.learning.config import TrainConfig
+from qt_ros.learning.losses import LossConfig
+from qt_ros.learning.targets import Backup
+from qt_ros.learning.trainer import StepReport, Trainer
+
+
+def config(**changes: object) -> TrainConfig:
+    fields = {
+        "model": {}, "gradient_steps": 10, "batch": 8, "learning_rate": 3e-3, "warmup_steps": 1, "log_every": 5,
+        "save_every": 5, "backup": Backup(gamma=0.9), "loss": LossConfig("cross_entropy", 1.0), "threads": 1, **changes,
+    }  # fmt: skip
+    return TrainConfig(**fields)
+
+
+def trainer(folder: Path, **changes: object) -> Trainer:
+    return Trainer(tiny_model(), tiny_data(), tiny_text(), config(**changes), folder)
+
+
+def run(t: Trainer, **kwargs: object) -> list[StepReport]:
+    reports: list[StepReport] = []
+    t.run(reports.append, **kwargs)
+    return reports
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+@pytest.mark.parametrize("backup", [Backup(0.9), Backup(0.9, to_next_step=True), Backup(0.9, n_step=3)])
+def test_an_interrupted_run_goes_on_to_exactly_the_same_weights(tmp_path: Path, freeze: bool, backup: Backup) -> None:
+    whole = trainer(tmp_path / "a", freeze_vision=freeze, backup=backup)
+    run(whole)
+    first = trainer(tmp_path / "b", freeze_vision=freeze, backup=backup)
+    assert not first.run(lambda _: None, stop=lambda: first.step == 5)
+    second = trainer(tmp_path / "b", freeze_vision=freeze, backup=backup)
+    assert second.step == 5
+    run(second)
+    for a, b in ((whole.model, second.model), (whole.target, second.target)):
+        assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_of_the_bins_taken_in_one_situation_training_prefers_those_that_succeeded(tmp_path: Path) -> None:
+    t = trainer(tmp_path, gradient_steps=250, log_every=250, save_every=250)
+    data = t.data
+    data.images[:], data.proprio[:], data.text[:] = 100, 0.5, 0  # one situation; only bins and outcomes differ
+    success = data.success.repeat(data.lengths)
+    data.bins[:] = [2, 0]  # what every failure does
+    data.bins[success] = [1, 3]
+    run(t)
+    frames = data.starts[:1, None].repeat(2, axis=1)
+    mask = torch.tensor([[False, True]])
+    bins, q = t.model.decode(t._plain_tokens(frames), torch.from_numpy(data.proprio[frames]), mask)
+    assert bins.tolist() == [[1, 3]]
+    assert q[0, 0, 1] > q[0, 0, 2] > q[0, 0, 4]
+
+
+def test_the_loss_feels_reward_and_the_end_of_an_episode(tmp_path: Path) -> None:
+    base = trainer(tmp_path / "a").losses(0)["td"]
+    paid = trainer(tmp_path / "b")
+    paid.data.rewards[:] = 1.0
+    assert paid.losses(0)["td"] != base
+    endless = trainer(tmp_path / "c")
+    endless.data.terminated[:] = False
+    assert endless.losses(0)["td"] != base
+
+
+def test_frozen_vision_stays_as_it_was_and_its_cache_changes_nothing(tmp_path: Path) -> None:
+    frozen = trainer(tmp_path / "a", freeze_vision=True)
+    before = [p.clone() for p in frozen.model.vision.parameters()]
+    live = float(frozen.losses(0)["loss"])
+    frozen.cache_tokens()
+    assert float(frozen.losses(0)["loss"]) == pytest.approx(live, rel=1e-2)  # tokens are kept in half precision
+    run(frozen)
+    assert all(torch.equal(a, b) for a, b in zip(before, frozen.model.vision.parameters(), strict=True))
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_batch(tmp_path: Path) -> None:
+    t = trainer(tmp_path)
+    t.data.proprio[:] = float("nan")
+    with pytest.raises(FloatingPointError, match="bad_batch_0"):
+        t.train_step()
+    assert (tmp_path / "bad_batch_0.safetensors").is_file()
+
+
+def test_the_state_of_another_run_is_refused(tmp_path: Path) -> None:
+    run(trainer(tmp_path))
+    with pytest.raises(ValueError, match="other settings"):
+        trainer(tmp_path, learning_rate=1e-4)
+    (tmp_path / "state.safetensors").write_bytes(b"x" * 10)
+    with pytest.raises(RuntimeError, match="delete it"):
+        trainer(tmp_path)
+
+
+def test_the_value_spread_is_zero_when_all_scenes_look_alike(tmp_path: Path) -> None:
+    t = trainer(tmp_path)
+    assert t.value_spread()["value_spread"] >= 0
+    t.data.images[:], t.data.proprio[:], t.data.text[:] = 0, 0, 0
+    assert t.value_spread()["value_spread"] == pytest.approx(0, abs=1e-6)
