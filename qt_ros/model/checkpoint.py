@@ -7,9 +7,7 @@ publishes and in every bag.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -18,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from qt_ros.contract.actions import ActionSpace
@@ -27,6 +24,17 @@ from qt_ros.contract.robot import RobotContract
 from qt_ros.model.config import ModelConfig
 from qt_ros.model.language import TextEncoder
 from qt_ros.model.q_transformer import QTransformer
+from qt_ros.model.tensor_files import (
+    FILE_KEYS,
+    CheckpointError,
+    check_finite,
+    describe,
+    flush,
+    load_tensors,
+    on_cpu,
+    put_in_place,
+    sha256,
+)
 
 FORMAT_VERSION = 1
 WEIGHTS, EXTRA, RECORD = "model.safetensors", "extra.safetensors", "checkpoint.json"
@@ -43,11 +51,6 @@ TOP_KEYS = (
     "text_encoder",
     "provenance",
 )
-FILE_KEYS = ("file", "sha256", "bytes")
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint cannot be written or must not be used; the message says what, where and what to do."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +102,8 @@ def save_checkpoint(
             f"{target}: the model has {config.action_dims} dimensions x {config.bins} bins, the contract of "
             f"{contract.robot} {space.size} x {space.bins}; build the model from the contract's action space"
         )
-    weights = _on_cpu(model.state_dict(), target)
-    extra = _on_cpu(extra_tensors, target) if extra_tensors is not None else None
+    weights = on_cpu(model.state_dict(), target)
+    extra = on_cpu(extra_tensors, target) if extra_tensors is not None else None
     foreign = (
         sorted(p.name for p in target.iterdir() if p.name not in (WEIGHTS, EXTRA, RECORD)) if target.is_dir() else []
     )
@@ -114,8 +117,8 @@ def save_checkpoint(
         save_file(weights, str(staging / WEIGHTS))
         record: dict[str, Any] = {
             "format_version": FORMAT_VERSION,
-            "id": _sha256(staging / WEIGHTS),
-            "weights": _describe(staging / WEIGHTS),
+            "id": sha256(staging / WEIGHTS),
+            "weights": describe(staging / WEIGHTS),
             "extra": None,
             "preset": config.preset,
             "model": config.to_dict(),
@@ -127,7 +130,7 @@ def save_checkpoint(
         }
         if extra is not None:
             save_file(extra, str(staging / EXTRA))
-            record["extra"] = _describe(staging / EXTRA)
+            record["extra"] = describe(staging / EXTRA)
         try:
             text = json.dumps(record, indent=2, allow_nan=False) + "\n"
         except (TypeError, ValueError) as error:
@@ -137,8 +140,8 @@ def save_checkpoint(
         (staging / RECORD).write_text(text, encoding="utf-8")
         staging.chmod(0o755)  # mkdtemp makes it private
         for path in (*staging.iterdir(), staging):
-            _flush(path)
-        _put_in_place(staging, target)
+            flush(path)
+        put_in_place(staging, target)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
@@ -158,10 +161,10 @@ def load_checkpoint(
     info, record = _read_record(target)
     if contract is not None:
         _check_contract(info, contract, target)
-    weights = _load_tensors(target, record["weights"], WEIGHTS)
+    weights = load_tensors(target, record["weights"], WEIGHTS)
     if record["id"] != record["weights"]["sha256"]:
         raise CheckpointError(f"{target / RECORD}: id is not the SHA-256 of the weights; the record was altered")
-    extra = _load_tensors(target, record["extra"], EXTRA) if record["extra"] is not None else {}
+    extra = load_tensors(target, record["extra"], EXTRA) if record["extra"] is not None else {}
     with torch.random.fork_rng(devices=[]):  # the random weights that are overwritten leave no trace in the generator
         model = QTransformer(info.config)
     own = model.state_dict()
@@ -178,7 +181,7 @@ def load_checkpoint(
             f"{target / WEIGHTS}: {len(wrong)} tensors missing, unknown or of another shape or type, first {wrong[0]}; "
             "the weights belong to another model or version"
         )
-    _check_finite(weights, target / WEIGHTS)
+    check_finite(weights, target / WEIGHTS)
     model.load_state_dict(weights, strict=True)
     return model.to(device).eval(), dataclasses.replace(info, extra=extra)
 
@@ -267,7 +270,8 @@ def _check_contract(info: CheckpointInfo, contract: RobotContract, target: Path)
     names = _proprioception_names(info.config, target)
     if names != info.proprioception:
         raise CheckpointError(
-            f"{target}: trained on the proprioception {', '.join(info.proprioception)}, this version gives {', '.join(names)}"
+            f"{target}: trained on the proprioception {', '.join(info.proprioception)}, this version gives "
+            f"{', '.join(names)}; use the version that trained it"
         )
 
 
@@ -284,81 +288,9 @@ def _proprioception_names(config: ModelConfig, target: Path) -> tuple[str, ...]:
     return tuple(PROPRIOCEPTION_NAMES)
 
 
-def _load_tensors(target: Path, entry: Mapping[str, Any], name: str) -> dict[str, Tensor]:
-    path = target / name
-    if entry["file"] != name:
-        raise CheckpointError(f"{target / RECORD}: names the file {entry['file']!r}, expected {name!r}")
-    if not path.is_file():
-        raise CheckpointError(f"{path}: is missing; copy the whole folder")
-    if path.stat().st_size != entry["bytes"]:
-        raise CheckpointError(
-            f"{path}: {path.stat().st_size} bytes instead of {entry['bytes']}: cut short; copy it again"
-        )
-    if _sha256(path) != entry["sha256"]:
-        raise CheckpointError(
-            f"{path}: SHA-256 differs from the record: damaged or from another checkpoint; copy it again"
-        )
-    try:
-        return load_file(str(path))
-    except SafetensorError as error:
-        raise CheckpointError(f"{path}: not a safetensors file ({error})") from error
-
-
-def _on_cpu(tensors: Mapping[str, Tensor], target: Path) -> dict[str, Tensor]:
-    # Clones: safetensors wants contiguous memory that no two tensors share.
-    found = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
-    _check_finite(found, target)
-    return found
-
-
-def _check_finite(tensors: Mapping[str, Tensor], where: Path) -> None:
-    bad = sorted(
-        name for name, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())
-    )
-    if bad:
-        raise CheckpointError(f"{where}: {len(bad)} tensors are not finite, first {bad[0]}; the training diverged")
-
-
-def _describe(path: Path) -> dict[str, Any]:
-    return {"file": path.name, "sha256": _sha256(path), "bytes": path.stat().st_size}
-
-
 def _strict(found: Any, keys: tuple[str, ...], where: str) -> None:
     if not isinstance(found, dict):
         raise CheckpointError(f"{where}: must be a mapping")
     unknown, missing = sorted(set(found) - set(keys)), sorted(set(keys) - set(found))
     if unknown or missing:
         raise CheckpointError(f"{where}: unknown keys {unknown}, missing keys {missing}; use the version that wrote it")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _put_in_place(staging: Path, target: Path) -> None:
-    if target.exists():
-        # A folder that is not empty cannot be replaced in one step: the old one stays complete under another name until
-        # the new one has its place.
-        old = staging.with_suffix(".old")
-        target.rename(old)
-        try:
-            staging.rename(target)
-        except BaseException:
-            old.rename(target)
-            raise
-        shutil.rmtree(old)
-    else:
-        staging.rename(target)
-    _flush(target.parent)

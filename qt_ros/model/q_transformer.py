@@ -91,7 +91,7 @@ class QTransformer(nn.Module):
             raise ValueError(f"encode_frames: images must be uint8 RGB, got {images.dtype}; the model normalises them")
         if tuple(text.shape) != (images.shape[0], config.text_size):
             raise ValueError(
-                f"encode_frames: text must be ({images.shape[0]}, {config.text_size}), one sentence embedding per frame, "
+                f"encode_frames: text must be ({images.shape[0]}, {config.text_size}), an embedding per frame, "
                 f"got {tuple(text.shape)}"
             )
         tokens, attention = self.token_learner(self.vision(images, text))
@@ -127,7 +127,7 @@ class QTransformer(nn.Module):
         return x.flatten(1, 2) + self.observation_position
 
     def _mask(self, frame_mask: Tensor | None, first: int, last: int) -> Tensor:
-        """Who may attend to whom for the query positions first..last-1 over the keys 0..last-1; (B or 1, 1, L, last)."""
+        """Who may attend to whom: queries first..last-1 over keys 0..last-1, (B or 1, 1, last - first, last) bool."""
         allowed = self.allowed[first:last, :last]
         if frame_mask is None:
             return allowed[None, None]
@@ -160,7 +160,7 @@ class QTransformer(nn.Module):
         return x + self.action_position[:dimensions]
 
     def _head(self, hidden: Tensor, first: int) -> Tensor:
-        """hidden (B, n, width) of the dimensions first..first+n-1 -> logits (B, n, bins), float32 under any autocast."""
+        """hidden (B, n, width) of the dimensions first..first+n-1 -> logits (B, n, bins), always float32."""
         dims = slice(first, first + hidden.shape[1])
         weight = self.bin_embedding if self.head_weight is None else self.head_weight
         with torch.autocast(hidden.device.type, enabled=False):
