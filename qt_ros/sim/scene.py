@@ -124,6 +124,8 @@ def _set_options(spec: mujoco.MjSpec, world: SdfWorld) -> None:
     visual.headlight.specular = (0.0, 0.0, 0.0)
     visual.map.znear, visual.map.zfar = 0.02, 10.0
     visual.quality.shadowsize = 0
+    # No multisampling: it quarters the speed of software OpenGL, and shrinking 640x480 to the policy's size smooths enough.
+    visual.quality.offsamples = 0
     # Fixed, so that the camera's clipping planes do not depend on where the parked objects are.
     spec.stat.extent, spec.stat.center = 1.0, (0.6, 0.0, 0.7)
     spec.add_texture(
