@@ -46,7 +46,7 @@ def main() -> int:
     versions = closure(stated())
     path = TOOLS / f"requirements-lock-py{sys.version_info.major}{sys.version_info.minor}.txt"
     lines = [f"{name}=={version}" for name, version in sorted(versions.items()) if name not in LEFT_OUT]
-    header = "# Written by tools/lock.py (`make lock`): every wheel of the environment, to be installed without resolving.\n"
+    header = "# Written by tools/lock.py (`make lock`): every wheel, to be installed without resolving.\n"
     path.write_text(header + "\n".join(lines) + "\n", encoding="utf-8")
     print(f"{path.name}: {len(lines)} wheels")
     return 0

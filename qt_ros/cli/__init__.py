@@ -1,0 +1,1 @@
+"""The command `qt-ros`: one module per subcommand, imported only when that subcommand runs."""
