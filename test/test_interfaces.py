@@ -11,12 +11,13 @@ ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted(path for folder in ("msg", "srv", "action") for path in (ROOT / folder).iterdir())
 
 REASONS = (
-    "NONE DONE TERMINATE TIMEOUT OPERATOR CANCELED DEACTIVATED STALE_CAMERA STALE_JOINTS BAD_IMAGE NON_FINITE LOST_POLICY "
-    "ESTOP LIMIT FAULT PREEMPTED"
+    "NONE DONE TERMINATE TIMEOUT OPERATOR CANCELED DEACTIVATED STALE_CAMERA STALE_JOINTS BAD_IMAGE NON_FINITE "
+    "LOST_POLICY ESTOP LIMIT FAULT PREEMPTED"
 ).split()
 
 FIELDS = {
-    "msg/PolicyAction": "header observation_stamp episode_id instruction step names values bins q value latency_ms checkpoint",
+    "msg/PolicyAction": "header observation_stamp episode_id instruction step names values bins q value latency_ms "
+    "checkpoint",
     "msg/EpisodeStatus": "header episode_id instruction state reason outcome step message checkpoint latency_ms_p50 "
     "latency_ms_p95",
     "msg/EpisodeOutcome": "header episode_id outcome labelled_by comment",

@@ -20,11 +20,22 @@ import typer
 
 Status = Literal["ok", "warning", "missing"]
 TRIAL_LIMIT_S = 60.0
-# Shown with their versions; the name on the package index and whether the loop in simulation cannot do without it.
-PACKAGES = (
-    "numpy", "opencv-python-headless", "torch", "mujoco", "pin", "mcap", "mcap-ros2-support", "rosbags", "pyarrow",
-    "safetensors", "sentence-transformers", "typer", "rich",
-)  # fmt: skip
+# Shown with their versions: the name on the package index and that of the module.
+PACKAGES = {
+    "numpy": "numpy",
+    "opencv-python-headless": "cv2",
+    "torch": "torch",
+    "mujoco": "mujoco",
+    "pin": "pinocchio",
+    "mcap": "mcap",
+    "mcap-ros2-support": "mcap_ros2",
+    "rosbags": "rosbags",
+    "pyarrow": "pyarrow",
+    "safetensors": "safetensors",
+    "sentence-transformers": "sentence_transformers",
+    "typer": "typer",
+    "rich": "rich",
+}
 
 
 @dataclass(frozen=True)
@@ -158,15 +169,12 @@ def check_versions() -> Finding:
     """Versions of Python and of the packages that matter."""
     versions: dict[str, str] = {"python": platform.python_version()}
     absent = []
-    for name in PACKAGES:
+    for name, module in PACKAGES.items():
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             # A ROS installation brings some of them as Debian packages, which pip does not list.
-            module = {"opencv-python-headless": "cv2", "pin": "pinocchio", "mcap-ros2-support": "mcap_ros2"}.get(
-                name, name
-            )
-            if importlib.util.find_spec(module.replace("-", "_")) is None:
+            if importlib.util.find_spec(module) is None:
                 absent.append(name)
             else:
                 versions[name] = "from the system"

@@ -20,7 +20,7 @@ import typer
 
 import qt_ros
 
-# Name of the module and of the subcommand, and what `qt-ros --help` says about it. A module that is absent is not listed.
+# Module and subcommand of the same name, and what `qt-ros --help` says about it. An absent module is not listed.
 SUBCOMMANDS = {
     "doctor": "Say what this machine has, and what is missing.",
     "demo": "Run the closed loop in simulation: instructions in, actions out, one bag per episode.",
