@@ -52,7 +52,11 @@ def clip_to_box(position: ArrayLike, low: Sequence[float] | Array, high: Sequenc
 
 
 def limit_outward(
-    position: ArrayLike, velocity: ArrayLike, low: Sequence[float] | Array, high: Sequence[float] | Array, horizon: float
+    position: ArrayLike,
+    velocity: ArrayLike,
+    low: Sequence[float] | Array,
+    high: Sequence[float] | Array,
+    horizon: float,
 ) -> Array:
     """`velocity` (3,) m/s with every component shortened that would leave the box within `horizon` seconds.
 

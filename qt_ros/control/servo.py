@@ -1,9 +1,9 @@
 """Differential inverse kinematics: tool twist in, joint position targets out.
 
-The servo integrates the twist into a target tool pose and follows it with damped least squares, so that errors of single
-steps do not add up and the orientation does not drift. Spare freedom of the arm pulls softly to the home posture. Position
-and velocity limits of the joints, the workspace box and singularities bound the motion; the target never runs ahead of
-what the arm can follow.
+The servo integrates the twist into a target tool pose and follows it with damped least squares, so that errors of
+single steps do not add up and the orientation does not drift. Spare freedom of the arm pulls softly to the home
+posture. Position and velocity limits of the joints, the workspace box and singularities bound the motion; the target
+never runs ahead of what the arm can follow.
 
 Damping near singularities: Nakamura and Hanafusa, J. Dyn. Sys. Meas. Control 108(3), 1986.
 """
@@ -21,16 +21,17 @@ from qt_ros.contract.robot import RobotContract
 from qt_ros.control import limits
 
 Array = NDArray[np.float64]
+_WALL = 1e-3  # m: tracking error that may stick out of the workspace box
 
 
 @dataclass(frozen=True)
 class ServoSettings:
     """Tuning of a servo. Lengths in m, angles in rad, gains in 1/s, `sigma` values of the scaled Jacobian in m.
 
-    `angle_length` weighs rotations against translations (one rad counts as that many metres). Below the smallest singular
-    value `sigma_slow` motion towards a singularity slows down, at `sigma_stop` it ends. `max_follow` and `max_follow_angle`
-    bound how far the target may lead the joint targets, `max_lead` and `max_lead_angle` how far those may lead the measured
-    arm. `joint_margin` is kept to every joint position limit.
+    `angle_length` weighs rotations against translations (one rad counts as that many metres). Below the smallest
+    singular value `sigma_slow` motion towards a singularity slows down, at `sigma_stop` it ends. `max_follow` and
+    `max_follow_angle` bound how far the target may lead the joint targets, `max_lead` and `max_lead_angle` how far
+    those may lead the measured arm. `joint_margin` is kept to every joint position limit.
     """
 
     angle_length: float = 0.3
@@ -47,8 +48,8 @@ class ServoSettings:
 class Servo:
     """Cartesian velocity control of the contract's arm joints, one instance per arm.
 
-    `reset` takes the measured joints as the place to hold; `tick` moves. While the twist is exactly zero the joint targets
-    stay exactly as they are.
+    `reset` takes the measured joints as the place to hold; `tick` moves. While the twist is exactly zero the joint
+    targets stay exactly as they are.
     """
 
     def __init__(self, contract: RobotContract, settings: ServoSettings | None = None) -> None:
@@ -77,16 +78,16 @@ class Servo:
         return self.kinematics.fk(self.positions)
 
     def reset(self, joint_positions: Mapping[str, float]) -> None:
-        """Hold here: the joint targets and the target pose become the measured ones. ValueError for a missing joint or NaN."""
+        """Hold here: joint targets and target pose become the measured ones. ValueError for a missing joint or NaN."""
         self._q = self._vector(joint_positions)
         self._p, self._r = self.kinematics.fk(self._q)
         self.blocked = False
 
     def tick(self, twist: ArrayLike, dt: float, measured: Mapping[str, float] | None = None) -> Array:
-        """One control period of `dt` s with `twist` (6,): linear m/s, angular rad/s, base_link axes. Returns targets (n,).
+        """One period of `dt` s with `twist` (6,): linear m/s, angular rad/s, base_link axes. Returns joint targets (n,).
 
-        With `measured` joints the targets stay within `max_lead` of the real arm: pushing against a table does not wind up,
-        and `blocked` tells so. Raises `NonFiniteError` for NaN and RuntimeError before `reset`.
+        With `measured` joints the targets stay within `max_lead` of the real arm: pushing against a table does not wind
+        up, and `blocked` tells so. Raises `NonFiniteError` for NaN and RuntimeError before `reset`.
         """
         v = limits.finite("arm twist", twist, 6)
         step = float(limits.finite("dt", dt))
@@ -110,7 +111,10 @@ class Servo:
             span = self.settings.sigma_slow - self.settings.sigma_stop
             target = self._integrate(v * max(0.0, (sigma - self.settings.sigma_stop) / span), step)
             dq = self._solve(q, jacobian, sigma, self._error(target, p, r), step)
-        self._q = np.clip(q + dq, np.minimum(self.lower, q), np.maximum(self.upper, q))
+        q_next = np.clip(q + dq, np.minimum(self.lower, q), np.maximum(self.upper, q))
+        if self._outside(self.kinematics.fk(q_next)[0]) > max(_WALL, self._outside(p)):
+            q_next = q  # a joint or singularity limit bent the path out of the box: wait for a twist that leads back
+        self._q = q_next
         self._follow(*target)
         return self.positions
 
@@ -125,6 +129,11 @@ class Servo:
 
     def _error(self, target: tuple[Array, Array], position: Array, rotation: Array) -> Array:
         return self._weight * np.concatenate([target[0] - position, rotation_log(target[1] @ rotation.T)])
+
+    def _outside(self, position: Array) -> float:
+        """Distance (m, largest axis) of the tool from the workspace box; 0 inside."""
+        excess = np.maximum(self.limits.workspace_low - position, position - self.limits.workspace_high)
+        return float(max(excess.max(), 0.0))
 
     def _sigma(self, q: Array) -> float:
         return _smallest_singular_value(self._weight[:, None] * self.kinematics.jacobian(q))

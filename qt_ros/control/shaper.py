@@ -1,9 +1,9 @@
 """Turns policy actions at 3 to 10 Hz into smooth, limited velocities at the command rate, and stops on its own.
 
-An action is a displacement per policy step. The shaper holds its mean velocity for one policy period from receipt; with
-no newer action by then the velocity falls to zero at the acceleration limit. Rise and fall are limited alike, so one lone
-action still moves the commanded displacement, only later. Fresh stamps downstream must not hide a dead policy: the
-shaper has its own maximum action age and stops with a named reason.
+An action is a displacement per policy step. The shaper holds its mean velocity for one policy period from receipt;
+with no newer action by then the velocity falls to zero at the acceleration limit. Rise and fall are limited alike, so
+one lone action still moves the commanded displacement, only later. Fresh stamps downstream must not hide a dead policy:
+the shaper has its own maximum action age and stops with a named reason.
 """
 
 from __future__ import annotations
@@ -21,19 +21,22 @@ FAULT = "fault"
 ARM_AXES = ("dx", "dy", "dz", "droll", "dpitch", "dyaw")
 BASE_AXES = ("base_forward", "base_turn")
 _HOLD_SLACK = 1e-6  # s: a tick exactly one period after receipt belongs to the next action
-_WALL_HORIZON = 0.1  # s: the tool slows so that it would take this long to reach the workspace wall
+_WALL_HORIZON = 0.04  # s: the tool slows so that it would take this long to reach the workspace wall
+
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Command:
     """What to send now.
 
-    ``arm_twist`` (6,) linear m/s then angular rad/s in base_link axes; ``gripper`` closedness 0 open .. 1 closed, None =
-    hold; ``base`` forward m/s and turn rad/s; ``reason`` names the stop in force, None while there is none;
-    ``action_age`` seconds since the last accepted action, None before the first.
+    ``arm_twist`` (6,) linear m/s then angular rad/s in base_link axes; ``gripper`` closedness 0 open .. 1 closed,
+    None = hold; ``base`` forward m/s and turn rad/s; ``reason`` names the stop in force, None while there is none;
+    ``action_age`` seconds since the image behind the last accepted action, None before the first.
     """
 
-    arm_twist: NDArray[np.float64]
+    arm_twist: Array
     gripper: float | None
     base: tuple[float, float]
     reason: str | None
@@ -70,8 +73,8 @@ class CommandShaper:
         self._clear()
 
     def _clear(self) -> None:
-        self._target = np.zeros(8)  # arm linear 3, arm angular 3, base forward, base turn: what the action asks
-        self._velocity = np.zeros(8)  # the same after limits: what is commanded
+        self._target: Array = np.zeros(8)  # arm linear 3, arm angular 3, base forward, base turn: what the action asks
+        self._velocity: Array = np.zeros(8)  # the same after limits: what is commanded
         self._closedness: float | None = None
         self._received: float | None = None
         self._observed = 0.0
@@ -146,13 +149,14 @@ class CommandShaper:
         if not self.running:
             return Command(np.zeros(6), None, (0.0, 0.0), self.reason)
         fresh = self._received is not None and now - self._received < self.period - _HOLD_SLACK
-        self._slew(self._target if fresh else np.zeros(8), min(dt, 2.0 * self._tick_period))  # a late tick must not jump
+        dt = min(dt, 2.0 * self._tick_period)  # a late tick must not jump
+        self._slew(self._target if fresh else np.zeros(8), dt)
         if tool_position is not None:
             self._velocity[:3] = limits.limit_outward(
                 limits.finite("tool position", tool_position, 3),
                 self._velocity[:3], self.limits.workspace_low, self.limits.workspace_high, _WALL_HORIZON,
             )  # fmt: skip
-        age = None if self._received is None else now - self._received
+        age = None if self._received is None else self._age(now)
         base = (float(self._velocity[6]), float(self._velocity[7]))
         return Command(self._velocity[:6].copy(), self._closedness, base, None, age)
 
@@ -161,7 +165,7 @@ class CommandShaper:
         assert self._received is not None
         return now - min(self._received, self._observed)
 
-    def _slew(self, target: NDArray[np.float64], dt: float) -> None:
+    def _slew(self, target: Array, dt: float) -> None:
         bound = self.limits
         for part, speed, acceleration in (
             (slice(0, 3), bound.linear_speed, bound.linear_acceleration),

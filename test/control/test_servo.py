@@ -89,7 +89,7 @@ twists = st.lists(st.floats(-2.0, 2.0), min_size=6, max_size=6)
 
 
 @settings(max_examples=500, deadline=None)
-@given(st.lists(st.tuples(twists, st.integers(1, 40)), min_size=1, max_size=6))
+@given(st.lists(st.tuples(twists, st.integers(1, 30)), min_size=1, max_size=4))
 def test_random_twists_never_leave_any_limit(sequence: list[tuple[list[float], int]]) -> None:
     servo = at_home()
     low, high = np.array(CONTRACT.limits.workspace_low), np.array(CONTRACT.limits.workspace_high)
@@ -102,7 +102,7 @@ def test_random_twists_never_leave_any_limit(sequence: list[tuple[list[float], i
             assert (np.abs(q - before) <= servo.max_speed * TICK + 1e-9).all()
             before = q
         position, _ = servo.pose()
-        assert (position >= low - 5e-3).all() and (position <= high + 5e-3).all()
+        assert (position >= low - 1.1e-3).all() and (position <= high + 1.1e-3).all()
 
 
 def test_motion_against_a_joint_limit_is_not_stored_up() -> None:
@@ -125,7 +125,7 @@ def test_a_blocked_arm_does_not_wind_up() -> None:
         seen.append(servo.blocked)
     lead = fixed[2] - servo.pose()[0][2]
     assert seen[-1] and not seen[0]
-    assert lead <= servo.settings.max_lead + 0.2 * TICK + 1e-3
+    assert lead <= servo.settings.max_lead + servo.settings.max_follow + 0.2 * TICK
     for _ in range(30):
         servo.tick([0, 0, 0.2, 0, 0, 0], TICK, measured)
     assert servo.pose()[0][2] > fixed[2]  # lifts at once, nothing to unwind first
