@@ -74,11 +74,18 @@ def test_the_loss_feels_reward_and_the_end_of_an_episode(tmp_path: Path) -> None
 def test_frozen_vision_stays_as_it_was_and_its_cache_changes_nothing(tmp_path: Path) -> None:
     frozen = trainer(tmp_path / "a", freeze_vision=True)
     before = [p.clone() for p in frozen.model.vision.parameters()]
-    live = float(frozen.losses(0)["loss"])
+    live = float(frozen.losses(0)["loss"].detach())
     frozen.cache_tokens()
-    assert float(frozen.losses(0)["loss"]) == pytest.approx(live, rel=1e-2)  # tokens are kept in half precision
+    assert float(frozen.losses(0)["loss"].detach()) == pytest.approx(live, rel=1e-2)  # tokens are kept in half precision
     run(frozen)
     assert all(torch.equal(a, b) for a, b in zip(before, frozen.model.vision.parameters(), strict=True))
+
+
+def test_image_shift_changes_what_trained_vision_sees_but_not_what_is_drawn_twice(tmp_path: Path) -> None:
+    plain, shifted = trainer(tmp_path / "a"), trainer(tmp_path / "b", image_shift=2)
+    first = float(shifted.losses(0)["loss"].detach())
+    assert first != float(plain.losses(0)["loss"].detach())
+    assert first == float(shifted.losses(0)["loss"].detach())
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_batch(tmp_path: Path) -> None:
