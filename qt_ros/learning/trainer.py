@@ -17,13 +17,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from qt_ros.learning.augment import random_shift
 from qt_ros.learning.config import TrainConfig
 from qt_ros.learning.dataset import TrainingData
 from qt_ros.learning.losses import q_losses
 from qt_ros.learning.sampling import SegmentBatch, SegmentSampler
 from qt_ros.learning.state import load_state, save_state
 from qt_ros.learning.targets import td_targets
-from qt_ros.model.augment import random_shift
 from qt_ros.model.q_transformer import QTransformer
 
 SPREAD_EPISODES = 256
@@ -117,8 +117,7 @@ class Trainer:
         flat = frames.reshape(-1)
         images = self._images(self.data.images[flat])
         if self.config.image_shift:
-            generator = torch.Generator().manual_seed(seed)
-            images = random_shift(images.unflatten(0, frames.shape), self.config.image_shift, generator=generator).flatten(0, 1)
+            images = random_shift(images, self.config.image_shift, group=frames.shape[1], seed=seed)
         text = self.text[torch.from_numpy(self.data.text[flat]).to(self.device)]
         return network.encode_frames(images, text).unflatten(0, frames.shape)
 
