@@ -53,8 +53,9 @@ class StoreWriter:
 
     A shard is on disk (fsynced, hashed, listed in the part manifest of this writer) after every ``shard_episodes``
     episodes and at ``close``; a killed writer loses only what it had not flushed. With ``merge`` (the default)
-    ``close`` also makes ``store.json``; parallel writers pass ``merge=False`` and the parent calls ``merge_manifests(root)`` once.
-    Opening an existing prefix continues it. Use as a context manager: on an exception the finished episodes are kept.
+    ``close`` also makes ``store.json``; parallel writers pass ``merge=False`` and the parent calls
+    ``merge_manifests(root)`` once. Opening an existing prefix continues it. Use as a context manager: on an exception
+    the finished episodes are kept.
 
     ``image_size`` is (height, width) of every frame; ``proprio_names`` names the P columns of ``Episode.proprio``.
     """

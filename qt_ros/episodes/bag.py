@@ -1,0 +1,241 @@
+"""Bags of one episode each: reading them, describing them, mending them. Works without ROS.
+
+A bag is a folder as rosbag2 makes it (``metadata.yaml`` and MCAP files); bags of ``ros2 bag record`` are read as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import yaml
+from mcap.exceptions import McapError
+from mcap.reader import make_reader
+from mcap.records import Channel, Message, Schema
+from mcap.stream_reader import CRCValidationError
+from mcap_ros2.decoder import DecoderFactory
+
+from qt_ros.episodes import bag_metadata as keys
+from qt_ros.episodes.bag_metadata import BagError, BagMetadata, TopicInfo, parse_metadata, read_metadata
+from qt_ros.episodes.bag_writer import RESERVE, BagTopic, EpisodeBagWriter, RecordingError
+from qt_ros.episodes.mcap_seal import Contents, cut_off_messages, is_sealed, seal
+
+__all__ = [
+    "BagError",
+    "BagMetadata",
+    "BagTopic",
+    "EpisodeBagWriter",
+    "RawMessage",
+    "RecordingError",
+    "Recovery",
+    "find_bags",
+    "is_complete",
+    "read_bag",
+    "read_metadata",
+    "read_raw",
+    "recover",
+    "relabel",
+]
+
+Decoder = Callable[[bytes], Any]
+
+
+class RawMessage(NamedTuple):
+    """One message of a bag, still serialised. Times in ns; ``decode()`` gives an object with the message's fields."""
+
+    topic: str
+    type: str
+    log_ns: int
+    publish_ns: int
+    sequence: int
+    data: bytes
+    decoder: Decoder
+
+    def decode(self) -> Any:
+        return self.decoder(self.data)
+
+
+class _Decoders:
+    """One generated decoder per schema of a file."""
+
+    def __init__(self) -> None:
+        self._factory = DecoderFactory()
+        self._known: dict[int, Decoder] = {}
+
+    def of(self, schema: Schema | None, channel: Channel, path: Path) -> Decoder:
+        if schema is None:
+            raise BagError(f"{path}: topic {channel.topic} has no message definition, so it cannot be decoded")
+        if schema.id not in self._known:
+            decoder = self._factory.decoder_for(channel.message_encoding, schema)
+            if decoder is None:
+                raise BagError(
+                    f"{path}: topic {channel.topic} is {channel.message_encoding} with a {schema.encoding} definition; "
+                    f"only cdr with ros2msg is read"
+                )
+            self._known[schema.id] = decoder
+        return self._known[schema.id]
+
+
+def find_bags(roots: Collection[str | Path]) -> list[Path]:
+    """All bag folders at or below ``roots`` (folders with metadata.yaml or MCAP files), sorted. Raises BagError if a root
+    does not exist."""
+    found: set[Path] = set()
+    for root in map(Path, roots):
+        if not root.is_dir():
+            raise BagError(f"{root} is no folder; give a bag or a folder of bags")
+        found.update(p.parent for p in (*root.rglob(keys.METADATA_FILE), *root.rglob("*.mcap")))
+    return sorted(found)
+
+
+def is_complete(uri: str | Path) -> bool:
+    """Whether the bag was closed properly: metadata.yaml is there and every file has its end."""
+    uri = Path(uri)
+    if not (uri / keys.METADATA_FILE).is_file():
+        return False
+    files = _files(uri)
+    return all(f.is_file() and is_sealed(f) for f in files)
+
+
+def read_raw(
+    uri: str | Path, topics: Collection[str] | None = None, *, allow_incomplete: bool = False
+) -> Iterator[RawMessage]:
+    """Messages of a bag in order of receipt, undecoded; ``topics`` are absolute names.
+
+    An incomplete bag (killed recorder) raises BagError unless ``allow_incomplete``: then what is there is read, in the
+    order it was written. Raises BagError, naming the file, also for damage in the middle.
+    """
+    uri = Path(uri)
+    files = _files(uri)
+    for path in files:
+        if not path.is_file():
+            raise BagError(f"{path} is missing, although metadata.yaml lists it")
+        sealed = is_sealed(path)
+        if not sealed and not allow_incomplete:
+            raise BagError(f"{path}: the recording was cut off; run: qt-ros episodes recover {uri}")
+        decoders = _Decoders()
+        try:
+            with open(path, "rb") as stream:
+                source = _sealed(stream, topics) if sealed else cut_off_messages(stream, topics)
+                for schema, channel, message in source:
+                    yield RawMessage(
+                        topic=channel.topic,
+                        type=schema.name if schema is not None else "",
+                        log_ns=message.log_time,
+                        publish_ns=message.publish_time,
+                        sequence=message.sequence,
+                        data=message.data,
+                        decoder=decoders.of(schema, channel, path),
+                    )
+        except (McapError, CRCValidationError, OSError) as error:
+            raise BagError(f"{path}: damaged ({error!r}); try: qt-ros episodes recover {uri}") from error
+
+
+def read_bag(
+    uri: str | Path, topics: Collection[str] | None = None, *, allow_incomplete: bool = False
+) -> Iterator[tuple[str, str, int, Any]]:
+    """Messages of a bag in order of receipt: (topic, type, log time in ns, decoded message). See :func:`read_raw`."""
+    for raw in read_raw(uri, topics, allow_incomplete=allow_incomplete):
+        yield raw.topic, raw.type, raw.log_ns, raw.decode()
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What ``recover`` found: whether the bag needed it, messages in it now, and bytes of half records cut away."""
+
+    uri: Path
+    needed: bool
+    messages: int
+    bytes_cut: int
+
+
+def recover(uri: str | Path) -> Recovery:
+    """Make a bag of a killed recorder valid again, in place, up to its last complete record.
+
+    ``metadata.yaml`` is rebuilt; an episode without a recorded outcome gets outcome unknown and reason fault. A bag that is
+    complete is left alone. Raises BagError when there is nothing to recover, OSError when the disk refuses.
+    """
+    uri = Path(uri)
+    if is_complete(uri):
+        return Recovery(uri, False, read_metadata(uri).message_count, 0)
+    files = sorted(uri.glob("*.mcap"))
+    if len(files) != 1:
+        raise BagError(f"{uri}: {len(files)} MCAP files; recovery needs exactly one")
+    path = files[0]
+    before = path.stat().st_size
+    known: BagMetadata | None = read_metadata(uri) if (uri / keys.METADATA_FILE).is_file() else None
+    if is_sealed(path):
+        contents = seal(path)
+        cut = 0
+    else:
+        contents = seal(path, lambda found: {"rosbag2": {"serialized_metadata": _rebuild(path, found, known).text()}})
+        cut = before - min(before, contents.end)
+    (uri / RESERVE).unlink(missing_ok=True)
+    metadata = _rebuild(path, contents, known)
+    metadata.write(uri)
+    return Recovery(uri, True, metadata.message_count, cut)
+
+
+def relabel(uri: str | Path, outcome: str, labelled_by: str, *, force: bool = False) -> BagMetadata:
+    """Set the outcome of a closed bag in its metadata.yaml (the messages are not touched).
+
+    Raises BagError when it already has another outcome, unless ``force``; ValueError for an unknown word.
+    """
+    from qt_ros.episodes.episode import OUTCOMES
+
+    if outcome not in OUTCOMES:
+        raise ValueError(f"outcome {outcome!r} is none of {', '.join(OUTCOMES)}")
+    uri = Path(uri)
+    metadata = read_metadata(uri)
+    present = metadata.custom_data.get(keys.OUTCOME, "unknown")
+    if present not in ("unknown", outcome) and not force:
+        raise BagError(f"{uri}: already labelled {present}; use force to overrule it")
+    metadata = metadata.with_custom_data({keys.OUTCOME: outcome, keys.LABELLED_BY: labelled_by})
+    metadata.write(uri)
+    return metadata
+
+
+def _rebuild(path: Path, found: Contents, known: BagMetadata | None) -> BagMetadata:
+    """metadata.yaml from a file's own content; custom data from its metadata.yaml or its latest ``rosbag2`` record."""
+    custom = dict(known.custom_data) if known else {}
+    distro = known.ros_distro if known else ""
+    for record in found.metadata:
+        if known is None and record.name == "rosbag2":
+            inner = parse_metadata(record.metadata.get("serialized_metadata", ""), f"{path}: metadata record")
+            custom, distro = inner.custom_data, inner.ros_distro
+    custom.setdefault(keys.OUTCOME, "unknown")
+    custom.setdefault(keys.REASON, "fault")
+    custom.setdefault(keys.COMPLETE, "false")
+    topics = []
+    for number, channel in sorted(found.channels.items()):
+        schema = found.schemas.get(channel.schema_id)
+        qos = yaml.safe_load(channel.metadata.get("offered_qos_profiles", "") or "[]")
+        topics.append(
+            TopicInfo(
+                name=channel.topic,
+                type=schema.name if schema else "",
+                message_count=found.counts[number],
+                type_hash=channel.metadata.get("topic_type_hash", ""),
+                qos=tuple(qos) if isinstance(qos, list) else (),
+            )
+        )
+    return BagMetadata(
+        (path.name,), found.start_ns, found.end_ns - found.start_ns, tuple(topics), custom, distro or keys.ros_distro()
+    )
+
+
+def _files(uri: Path) -> list[Path]:
+    if (uri / keys.METADATA_FILE).is_file():
+        metadata = read_metadata(uri)
+        if metadata.storage != "mcap":
+            raise BagError(f"{uri}: storage {metadata.storage} is not read; convert it with: ros2 bag convert")
+        return [uri / Path(f).name for f in metadata.files]
+    files = sorted(uri.glob("*.mcap"))
+    if not files:
+        raise BagError(f"{uri}: no bag is here (neither {keys.METADATA_FILE} nor an MCAP file)")
+    return files
+
+
+def _sealed(stream: IO[bytes], topics: Collection[str] | None) -> Iterator[tuple[Schema | None, Channel, Message]]:
+    yield from make_reader(stream).iter_messages(topics=None if topics is None else list(topics))
