@@ -84,7 +84,7 @@ class Servo:
         self.blocked = False
 
     def tick(self, twist: ArrayLike, dt: float, measured: Mapping[str, float] | None = None) -> Array:
-        """One period of `dt` s with `twist` (6,): linear m/s, angular rad/s, base_link axes. Returns joint targets (n,).
+        """Move for `dt` s with `twist` (6,), linear m/s then angular rad/s in base_link axes. Returns targets (n,).
 
         With `measured` joints the targets stay within `max_lead` of the real arm: pushing against a table does not wind
         up, and `blocked` tells so. Raises `NonFiniteError` for NaN and RuntimeError before `reset`.

@@ -1,0 +1,191 @@
+"""A loaded checkpoint that acts: image and joint positions in, one discretised action out.
+
+Each image is encoded once. The tokens of the last frames stay in a ring buffer, so the expensive part of a step costs
+the same for any history length. An instruction is embedded once per `reset`; decoding is greedy and deterministic.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from qt_ros.contract.observations import Proprioception, resize_rgb
+from qt_ros.contract.robot import RobotContract
+from qt_ros.control.limits import NonFiniteError
+from qt_ros.model.checkpoint import CheckpointInfo, load_checkpoint
+from qt_ros.model.language import TextEncoder
+from qt_ros.model.q_transformer import QTransformer
+
+TERMINATE_THRESHOLD = 0.5
+WARM_UP_STEPS = 3
+WARM_UP_INSTRUCTION = "pick up the object"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One action. D dimensions in the order of the action space.
+
+    ``values`` (D,) float64 SI per policy step; ``bins`` (D,) int64 chosen bins; ``q`` (D,) float32 their Q;
+    ``q_all`` (D, bins) float32 Q of every bin along the chosen prefix; ``value`` the largest Q of the first dimension;
+    ``terminate`` True when the policy ends the episode with this step (nothing of the action is then executed);
+    ``timings_ms`` milliseconds of each part of the step: prepare, encode, decode, total.
+    """
+
+    values: NDArray[np.float64]
+    bins: NDArray[np.int64]
+    q: NDArray[np.float32]
+    q_all: NDArray[np.float32]
+    value: float
+    terminate: bool
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+
+class Policy:
+    """One robot's policy. `reset` with an instruction, then `step` once per policy period; not thread-safe.
+
+    ``frames_encoded`` counts the images that went through the vision network since loading (one per step), warm-up
+    left out. ``info`` is what the checkpoint says about itself; its id stands in every published action.
+    """
+
+    def __init__(
+        self,
+        model: QTransformer,
+        info: CheckpointInfo,
+        contract: RobotContract,
+        text_encoder: TextEncoder,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.model, self.info, self.contract = model, info, contract
+        self.device = torch.device(device)
+        self.space = contract.action_space
+        self._text_encoder = text_encoder
+        self._terminate = self.space.names.index("terminate") if "terminate" in self.space.names else -1
+        config = model.config
+        self._proprioception = Proprioception(contract) if config.proprio_size else None
+        w, k = config.history, config.tokens_per_frame
+        self._tokens = torch.zeros(1, w, k, config.width, device=self.device)
+        self._states = torch.zeros(1, w, config.proprio_size, device=self.device)
+        self._filled = 0  # frames in the window, at most w
+        self._text: torch.Tensor | None = None
+        self.instruction = ""
+        self.frames_encoded = 0
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: str | Path,
+        contract: RobotContract,
+        device: str = "cpu",
+        *,
+        threads: int | None = None,
+        text_encoder: TextEncoder | None = None,
+        warm_up: bool = True,
+    ) -> Policy:
+        """Load a checkpoint folder strictly and warm up, so that the first real step is as fast as any other.
+
+        CheckpointError when the folder is damaged or was trained for another action space than ``contract`` has;
+        ValueError when ``device`` ('cpu', 'cuda', 'cuda:1') is not there. ``threads``: CPU threads of torch in this
+        whole process (None: leave as it is).
+        """
+        if threads is not None:
+            if threads < 1:
+                raise ValueError(f"threads must be at least 1, got {threads}")
+            torch.set_num_threads(threads)
+        if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+            raise ValueError(f"device {device!r}: torch {torch.__version__} sees no CUDA GPU; use 'cpu'")
+        model, info = load_checkpoint(checkpoint, contract=contract, device=device)
+        policy = cls(model, info, contract, text_encoder or TextEncoder(info.text_encoder), device)
+        if warm_up:
+            policy.warm_up()
+        return policy
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) in pixels that the model sees; `step` resizes to it."""
+        return self.model.config.image_height, self.model.config.image_width
+
+    def warm_up(self) -> None:
+        """A few steps on a grey picture in the home pose; counters and history are left as after loading."""
+        self.reset(WARM_UP_INSTRUCTION)
+        image = np.full((*self.image_size, 3), 128, dtype=np.uint8)
+        for _ in range(WARM_UP_STEPS):
+            self.step(image, self.contract.kinematics.home)
+        self._filled, self._text, self.instruction, self.frames_encoded = 0, None, "", 0
+
+    def reset(self, instruction: str) -> None:
+        """Begin an episode: empty history, ``instruction`` embedded (the encoder caches). ValueError when empty."""
+        self._text = self._text_encoder.encode([instruction]).to(self.device)
+        self.instruction = instruction
+        self._filled = 0
+
+    @torch.inference_mode()
+    def step(self, image: NDArray[np.uint8], joint_positions: Mapping[str, float]) -> Decision:
+        """Decide one action from ``image`` (H, W, 3) uint8 RGB of any size and joint positions (rad or m).
+
+        Encodes exactly one frame. RuntimeError before `reset`; ValueError for an image of another type or shape, a
+        missing joint, or a joint that is NaN; `NonFiniteError` when the network yields a Q-value that is not finite.
+        After an error the history is as before the step.
+        """
+        if self._text is None:
+            raise RuntimeError("the policy has no instruction yet; call reset first")
+        start = time.perf_counter()
+        pixels = torch.from_numpy(resize_rgb(image, *self.image_size)).permute(2, 0, 1)[None].to(self.device)
+        state = None
+        if self._proprioception is not None:
+            state = torch.from_numpy(self._proprioception.encode(joint_positions)).to(self.device)
+        prepared = time.perf_counter()
+        frame = self.model.encode_frames(pixels, self._text)
+        self.frames_encoded += 1
+        encoded = time.perf_counter()
+        tokens, states, mask = self._window(frame[0].float(), state)
+        bins, q_all = self.model.decode(tokens, states, mask)
+        chosen, q_table = bins[0].cpu().numpy(), q_all[0].cpu().numpy()
+        if not np.isfinite(q_table).all():
+            bad = [n for n, row in zip(self.space.names, q_table) if not np.isfinite(row).all()]
+            raise NonFiniteError(
+                f"Q-values of {', '.join(bad)} are not finite; the checkpoint {self.info.id[:12]} is unusable"
+            )
+        self._tokens, self._states, self._filled = (
+            tokens,
+            states if states is not None else self._states,
+            int(mask.sum()),
+        )
+        values = self.space.decode(chosen)
+        done = time.perf_counter()
+        marks = {
+            "prepare": prepared - start,
+            "encode": encoded - prepared,
+            "decode": done - encoded,
+            "total": done - start,
+        }
+        return Decision(
+            values=values,
+            bins=chosen,
+            q=q_table[np.arange(self.space.size), chosen],
+            q_all=q_table,
+            value=float(q_table[0].max()),
+            terminate=self._terminate >= 0 and bool(values[self._terminate] >= TERMINATE_THRESHOLD),
+            timings_ms={name: seconds * 1e3 for name, seconds in marks.items()},
+        )
+
+    def _window(
+        self, frame: torch.Tensor, state: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+        """The history with the new frame in its last slot: tokens (1, w, K, width), states (1, w, P), mask (1, w)."""
+        history = self.model.config.history
+        tokens = torch.roll(self._tokens, -1, dims=1)
+        tokens[0, -1] = frame
+        states = None
+        if state is not None:
+            states = torch.roll(self._states, -1, dims=1)
+            states[0, -1] = state
+        filled = min(self._filled + 1, history)
+        mask = torch.zeros(1, history, dtype=torch.bool, device=self.device)
+        mask[0, history - filled :] = True
+        return tokens, states, mask
