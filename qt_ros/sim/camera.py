@@ -37,8 +37,8 @@ class CameraInfo:
 class HeadCamera:
     """Renders and projects with the head camera of ``model``.
 
-    One renderer is kept per picture size. An OpenGL context belongs to the thread that renders first: call ``render`` from
-    one thread only.
+    One renderer is kept per picture size. An OpenGL context belongs to the thread that renders first: call ``render``
+    from one thread only.
     """
 
     def __init__(self, model: mujoco.MjModel) -> None:

@@ -92,7 +92,9 @@ def build_model(urdf: Path | None = None, sdf: Path | None = None) -> mujoco.MjM
     _set_options(spec, world)
     for model in world.models:
         _add_model(spec, model)
-    spec.worldbody.add_camera(name=OVERVIEW, pos=(1.9, 1.5, 1.7), fovy=45.0, quat=_look_at((1.9, 1.5, 1.7), (0.35, 0.0, 0.75)))
+    spec.worldbody.add_camera(
+        name=OVERVIEW, pos=(1.9, 1.5, 1.7), fovy=45.0, quat=_look_at((1.9, 1.5, 1.7), (0.35, 0.0, 0.75))
+    )
     for light in world.lights:
         spec.worldbody.add_light(
             name=light.name,
@@ -124,7 +126,7 @@ def _set_options(spec: mujoco.MjSpec, world: SdfWorld) -> None:
     visual.headlight.specular = (0.0, 0.0, 0.0)
     visual.map.znear, visual.map.zfar = 0.02, 10.0
     visual.quality.shadowsize = 0
-    # No multisampling: it quarters the speed of software OpenGL, and shrinking 640x480 to the policy's size smooths enough.
+    # No multisampling: it costs software OpenGL three quarters of its speed, and shrinking to policy size smooths enough.
     visual.quality.offsamples = 0
     # Fixed, so that the camera's clipping planes do not depend on where the parked objects are.
     spec.stat.extent, spec.stat.center = 1.0, (0.6, 0.0, 0.7)
@@ -207,7 +209,9 @@ def _add_base_joints(base: mujoco.MjsBody) -> None:
 def _camera_of(root: ElementTree.Element, urdf: Path) -> tuple[int, int, float]:
     """Width, height and horizontal field of view (rad) of the head camera, from the URDF's Gazebo sensor."""
     sensor = root.find(f"./gazebo/sensor[@name='{CAMERA}']/camera")
-    texts = [None if sensor is None else sensor.findtext(tag) for tag in ("image/width", "image/height", "horizontal_fov")]
+    texts = [
+        None if sensor is None else sensor.findtext(tag) for tag in ("image/width", "image/height", "horizontal_fov")
+    ]
     if texts[0] is None or texts[1] is None or texts[2] is None:
         raise ValueError(f"{urdf}: no gazebo sensor {CAMERA!r} with width, height and horizontal_fov")
     return int(texts[0]), int(texts[1]), float(texts[2])

@@ -1,8 +1,8 @@
 """Reader of the SDF subset that the kitchen uses (SDFormat 1.9, sdformat.org/spec).
 
-Strict on purpose: a tag or attribute this reader does not know raises SdfError naming it, so that a world never loads with
-a part silently missing. Tags that only concern Gazebo (plugins, engine settings, shadows) are listed and skipped.
-Lengths are metres, angles radians, masses kilograms; a pose is x y z roll pitch yaw (fixed axes), relative to its parent.
+Strict on purpose: a tag or attribute this reader does not know raises SdfError naming it, so that a world never loads
+with a part silently missing. Tags that only concern Gazebo (plugins, engine settings, shadows) are listed and skipped.
+Lengths are metres, angles radians, masses kilograms; a pose is x y z roll pitch yaw (fixed axes) in its parent's frame.
 """
 
 from __future__ import annotations
@@ -244,19 +244,22 @@ def _model(node: _Node) -> Model:
     links = tuple(_link(child) for child in node.children("link"))
     if not links:
         raise SdfError(f"{node.where}: <link> is missing")
-    return Model(node.name, static == "true", node.pose(), links, tuple(_joint(child) for child in node.children("joint")))
+    return Model(
+        node.name, static == "true", node.pose(), links, tuple(_joint(child) for child in node.children("joint"))
+    )
 
 
 def _link(node: _Node) -> Link:
     node.allow("pose", "inertial", "collision", "visual")
-    mass, inertial_pose, inertia = 0.0, _ZERO_POSE, (0.0,) * 6
+    mass, inertial_pose, inertia = 0.0, _ZERO_POSE, _ZERO_POSE
     inertial = node.child("inertial")
     if inertial is not None:
         inertial.allow("pose", "mass", "inertia")
         mass, inertial_pose = inertial.number("mass"), inertial.pose()
         moments = inertial.only_child("inertia").allow("ixx", "iyy", "izz", "ixy", "ixz", "iyz")
         diagonal = [moments.number(key) for key in ("ixx", "iyy", "izz")]
-        inertia = (*diagonal, *(moments.number(key, 0.0) for key in ("ixy", "ixz", "iyz")))
+        products = [moments.number(key, 0.0) for key in ("ixy", "ixz", "iyz")]
+        inertia = (diagonal[0], diagonal[1], diagonal[2], products[0], products[1], products[2])
     shapes = [_shape(child, "surface") for child in node.children("collision")]
     shapes += [_shape(child, "material") for child in node.children("visual")]
     return Link(node.name, node.pose(), mass, inertial_pose, inertia, tuple(shapes))

@@ -27,7 +27,7 @@ _ATTEMPTS = 1000
 
 @dataclass(frozen=True)
 class Task:
-    """One thing to ask for. ``instructions`` are trained on, ``held_out`` only tested; ``target`` is an object's name."""
+    """One thing to ask for. ``instructions`` are for training, ``held_out`` for tests; ``target`` is an object's name."""
 
     name: str
     skill: str
@@ -109,7 +109,9 @@ def _load(path: Path) -> tuple[dict[str, Task], SceneRules]:
     for index, value in enumerate(document.tasks):
         entry = build(_TaskEntry, value, f"{path}: tasks[{index}]")
         if entry.skill not in skills:
-            raise ConfigError(f"{path}: task {entry.name!r} wants unknown skill {entry.skill!r}; known: {', '.join(skills)}")
+            raise ConfigError(
+                f"{path}: task {entry.name!r} wants unknown skill {entry.skill!r}; known: {', '.join(skills)}"
+            )
         if entry.name in tasks or not entry.called:
             raise ConfigError(f"{path}: task {entry.name!r} is given twice or has no name for its target in 'called'")
         skill, (first, *others) = skills[entry.skill], entry.called
@@ -133,7 +135,7 @@ def find_task(name: str, path: Path | None = None) -> Task:
 
 
 def sample_scene(task: Task | None, seed: int, *, rules: SceneRules | None = None) -> SceneSpec:
-    """The scene of ``task`` and ``seed``; with no task, one is drawn by the seed. The same arguments give the same scene.
+    """The scene of ``task`` and ``seed``; with no task, the seed draws one. The same arguments give the same scene.
 
     Target and distractors stand at random poses at least ``spacing`` apart; the hand starts near home; light and camera
     mount vary.
@@ -158,7 +160,8 @@ def sample_scene(task: Task | None, seed: int, *, rules: SceneRules | None = Non
             rng.uniform(-rules.camera_rotation, rules.camera_rotation, 3),
         ]
     )
-    light, ambient = rng.uniform(*rules.light_intensity), rng.uniform(*rules.ambient_intensity)
+    light = rng.uniform(rules.light_intensity[0], rules.light_intensity[1])
+    ambient = rng.uniform(rules.ambient_intensity[0], rules.ambient_intensity[1])
     offset = rng.uniform(-1.0, 1.0, 3) * rules.start_position
     return SceneSpec(
         seed=seed,
@@ -185,7 +188,9 @@ def _spots(rng: np.random.Generator, rules: SceneRules, count: int) -> NDArray[n
         distances = np.linalg.norm(spots[:, None] - spots[None], axis=-1)
         if np.all(distances[np.triu_indices(count, 1)] >= rules.spacing):
             return spots
-    raise ValueError(f"{count} objects {rules.spacing} m apart do not fit into the area; enlarge it or lower the spacing")
+    raise ValueError(
+        f"{count} objects {rules.spacing} m apart do not fit into the area; enlarge it or lower the spacing"
+    )
 
 
 @lru_cache(maxsize=1)

@@ -1,7 +1,7 @@
 """The simulated world: physics, the robot's joints as a controller sees them, and ground truth for scoring.
 
 Frames: world = odom (z up, floor at 0); it coincides with base_link after ``reset``. Quaternions are (x, y, z, w).
-The commands are position targets for the servos of qt_ros.sim.scene; nothing is attached or moved by hand between resets.
+Commands are position targets for the servos of qt_ros.sim.scene; nothing is attached or moved by hand between resets.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ class World:
         self.scene = SceneSpec()
         m = self.model
         free = int(mujoco.mjtJoint.mjJNT_FREE)
-        self._object_q = {m.body(m.jnt_bodyid[j]).name: int(m.jnt_qposadr[j]) for j in range(m.njnt) if m.jnt_type[j] == free}
+        self._object_q = {
+            m.body(m.jnt_bodyid[j]).name: int(m.jnt_qposadr[j]) for j in range(m.njnt) if m.jnt_type[j] == free
+        }
         self.objects: tuple[str, ...] = tuple(self._object_q)
         self.joints: tuple[str, ...] = (*WHEEL_JOINTS, LIFT_JOINT, *ARM_JOINTS, *FINGER_JOINTS)
         self._q = {name: int(m.joint(name).qposadr[0]) for name in (*BASE_JOINTS, *self.joints)}
@@ -102,10 +104,10 @@ class World:
         self._time_offset = 0.0
         self.reset(SceneSpec())
 
-    # --- episodes -------------------------------------------------------------------------------------------------------
+    # --- episodes
 
     def reset(self, scene: SceneSpec) -> None:
-        """Set the world up as ``scene`` says, let it settle, and start the clock at 0. Raises ValueError for unknown names."""
+        """Set the world up as ``scene`` says, let it settle, start the clock at 0. Raises ValueError for unknown names."""
         unknown = sorted(set(scene.objects) - set(self.objects))
         if unknown:
             raise ValueError(f"scene names unknown object(s) {', '.join(unknown)}; known: {', '.join(self.objects)}")
@@ -148,7 +150,7 @@ class World:
             self.data.qpos[address : address + 3] = (place.x, place.y, height)
             self.data.qpos[address + 3 : address + 7] = quaternion((0.0, 0.0, place.yaw))
 
-    # --- time and commands ----------------------------------------------------------------------------------------------
+    # --- time and commands
 
     @property
     def time(self) -> float:
@@ -156,7 +158,7 @@ class World:
         return float(self.data.time - self._time_offset)
 
     def step(self, dt: float) -> None:
-        """Advance by ``dt`` seconds, a multiple of the physics step. Raises ValueError otherwise, SimulationError if unstable."""
+        """Advance by ``dt`` seconds, a multiple of the physics step (else ValueError). SimulationError if unstable."""
         steps = round(dt / self.model.opt.timestep)
         if steps < 1 or abs(steps * self.model.opt.timestep - dt) > 1e-9:
             raise ValueError(f"dt {dt} s is not a positive multiple of the physics step {self.model.opt.timestep} s")
@@ -166,11 +168,16 @@ class World:
             self._ramp(now * self.model.opt.timestep)
             mujoco.mj_step(self.model, self.data, nstep=now)
             steps -= now
+        # A step ends with new joint positions but the body poses of its start; pictures and poses should show the end.
+        mujoco.mj_kinematics(self.model, self.data)
+        mujoco.mj_camlight(self.model, self.data)
         if any(self.data.warning[int(w)].number for w in _UNSTABLE):
-            raise SimulationError(f"physics became unstable at {self.time:.3f} s of scene seed {self.scene.seed}; reset the world")
+            raise SimulationError(
+                f"physics became unstable at {self.time:.3f} s of scene seed {self.scene.seed}; reset the world"
+            )
 
     def set_arm_target(self, positions: Mapping[str, float]) -> None:
-        """Position targets (rad; lift m) of arm joints and lift; joints not named keep theirs. Clipped to the limits."""
+        """Position targets (rad; lift m) of arm joints and lift, clipped to limits; joints not named keep theirs."""
         for name, position in positions.items():
             if name not in ARM_JOINTS and name != LIFT_JOINT:
                 raise ValueError(f"no arm joint {name!r}; known: {', '.join((*ARM_JOINTS, LIFT_JOINT))}")
@@ -178,7 +185,7 @@ class World:
             self.data.ctrl[self._u[name]] = min(max(_finite(position, name), low), high)
 
     def set_gripper(self, closedness: float) -> None:
-        """Target of both fingers: 0 open .. 1 closed (clipped). They move at FINGER_SPEED and squeeze with limited force."""
+        """Target of both fingers: 0 open .. 1 closed (clipped). Their speed and force are limited."""
         spec = self.contract.kinematics
         self._finger_target = spec.gripper_position(min(max(_finite(closedness, "gripper"), 0.0), 1.0))
 
@@ -203,7 +210,7 @@ class World:
         for name, side in zip(WHEEL_JOINTS, (-0.5, 0.5), strict=True):
             ctrl[self._u[name]] += (forward + side * self._track * turn) / self._wheel_radius * dt
 
-    # --- what the robot measures ----------------------------------------------------------------------------------------
+    # --- what the robot measures
 
     def joint_positions(self) -> dict[str, float]:
         """Measured positions (rad, m) of wheels, lift, arm and fingers."""
@@ -231,7 +238,7 @@ class World:
         """World point (3,) -> (u, v, in view) as fractions of the 4:3 head camera picture; see HeadCamera.project."""
         return self.camera.project(self.data, point)
 
-    # --- ground truth, for scoring and the scripted demonstrator only -----------------------------------------------------
+    # --- ground truth, for scoring and the scripted demonstrator only
 
     def object_pose(self, name: str, frame: str = "world") -> NDArray[np.float64]:
         """Pose (7,) x y z qx qy qz qw of an object's centre in ``frame`` (world or base_link)."""

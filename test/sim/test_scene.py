@@ -86,7 +86,9 @@ def test_every_link_has_a_plausible_inertia() -> None:
         assert mass is not None and inertia is not None
         total += float(mass.get("value", "nan"))
         m = {key: float(value) for key, value in inertia.attrib.items()}
-        matrix = np.array([[m["ixx"], m["ixy"], m["ixz"]], [m["ixy"], m["iyy"], m["iyz"]], [m["ixz"], m["iyz"], m["izz"]]])
+        matrix = np.array(
+            [[m["ixx"], m["ixy"], m["ixz"]], [m["ixy"], m["iyy"], m["iyz"]], [m["ixz"], m["iyz"], m["izz"]]]
+        )
         a, b, c = np.linalg.eigvalsh(matrix)
         assert a > 0.0 and a + b >= c * (1 - 1e-6), link.get("name")
     assert 60.0 < total < 90.0
@@ -95,7 +97,9 @@ def test_every_link_has_a_plausible_inertia() -> None:
 def test_mimic_and_fixed_joints_take_no_command() -> None:
     root = ElementTree.parse(robot_path()).getroot()
     commanded = {
-        str(joint.get("name")) for joint in root.iterfind("./ros2_control/joint") if joint.find("command_interface") is not None
+        str(joint.get("name"))
+        for joint in root.iterfind("./ros2_control/joint")
+        if joint.find("command_interface") is not None
     }
     assert commanded == {"left_wheel_joint", "right_wheel_joint", LIFT_JOINT, *ARM_JOINTS, "left_finger_joint"}
 
@@ -108,7 +112,8 @@ def test_fixed_frames_survive_compilation(model: mujoco.MjModel) -> None:
 def test_robot_does_not_collide_with_itself_but_with_objects_and_table(model: mujoco.MjModel) -> None:
     def collide(one: int, other: int) -> bool:
         return bool(
-            model.geom_contype[one] & model.geom_conaffinity[other] or model.geom_contype[other] & model.geom_conaffinity[one]
+            model.geom_contype[one] & model.geom_conaffinity[other]
+            or model.geom_contype[other] & model.geom_conaffinity[one]
         )
 
     def shapes(body: str) -> list[int]:

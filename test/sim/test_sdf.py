@@ -90,5 +90,7 @@ def test_unknown_model_name_lists_the_known_ones() -> None:
 
 @pytest.mark.skipif(shutil.which("ign") is None, reason="the ign command of ignition-tools is not installed")
 def test_sdformat_finds_the_kitchen_valid() -> None:
-    result = subprocess.run(["ign", "sdf", "-k", str(kitchen_path())], capture_output=True, text=True, timeout=30, check=False)
+    result = subprocess.run(
+        ["ign", "sdf", "-k", str(kitchen_path())], capture_output=True, text=True, timeout=30, check=False
+    )
     assert "Valid." in result.stdout + result.stderr
