@@ -126,7 +126,7 @@ def _set_options(spec: mujoco.MjSpec, world: SdfWorld) -> None:
     visual.headlight.specular = (0.0, 0.0, 0.0)
     visual.map.znear, visual.map.zfar = 0.02, 10.0
     visual.quality.shadowsize = 0
-    # No multisampling: it costs software OpenGL three quarters of its speed, and shrinking to policy size smooths enough.
+    # No multisampling: it costs software OpenGL three quarters of its speed; shrinking to policy size smooths enough.
     visual.quality.offsamples = 0
     # Fixed, so that the camera's clipping planes do not depend on where the parked objects are.
     spec.stat.extent, spec.stat.center = 1.0, (0.6, 0.0, 0.7)

@@ -27,7 +27,7 @@ _ATTEMPTS = 1000
 
 @dataclass(frozen=True)
 class Task:
-    """One thing to ask for. ``instructions`` are for training, ``held_out`` for tests; ``target`` is an object's name."""
+    """One thing to ask for. ``instructions`` are for training, ``held_out`` for tests; ``target`` names an object."""
 
     name: str
     skill: str

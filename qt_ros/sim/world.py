@@ -107,7 +107,7 @@ class World:
     # --- episodes
 
     def reset(self, scene: SceneSpec) -> None:
-        """Set the world up as ``scene`` says, let it settle, start the clock at 0. Raises ValueError for unknown names."""
+        """Set the world up as ``scene`` says, let it settle, start the clock at 0. ValueError for unknown names."""
         unknown = sorted(set(scene.objects) - set(self.objects))
         if unknown:
             raise ValueError(f"scene names unknown object(s) {', '.join(unknown)}; known: {', '.join(self.objects)}")
