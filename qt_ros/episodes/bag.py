@@ -79,8 +79,8 @@ class _Decoders:
 
 
 def find_bags(roots: Collection[str | Path]) -> list[Path]:
-    """All bag folders at or below ``roots`` (folders with metadata.yaml or MCAP files), sorted. Raises BagError if a root
-    does not exist."""
+    """All bag folders at or below ``roots`` (folders with metadata.yaml or MCAP files), sorted. Raises BagError if a
+    root does not exist."""
     found: set[Path] = set()
     for root in map(Path, roots):
         if not root.is_dir():
@@ -153,8 +153,8 @@ class Recovery:
 def recover(uri: str | Path) -> Recovery:
     """Make a bag of a killed recorder valid again, in place, up to its last complete record.
 
-    ``metadata.yaml`` is rebuilt; an episode without a recorded outcome gets outcome unknown and reason fault. A bag that is
-    complete is left alone. Raises BagError when there is nothing to recover, OSError when the disk refuses.
+    ``metadata.yaml`` is rebuilt; an episode without a recorded outcome gets outcome unknown and reason fault. A bag
+    that is complete is left alone. Raises BagError when there is nothing to recover, OSError when the disk refuses.
     """
     uri = Path(uri)
     if is_complete(uri):

@@ -34,7 +34,8 @@ RESERVE_BYTES = 1 << 20
 
 
 class RecordingError(OSError):
-    """Recording failed (disk full, folder not writable...); the message names the file. What was finished is readable."""
+    """Recording failed (disk full, folder not writable...); the message names the file. What was finished is
+    readable."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ class BagTopic:
 class EpisodeBagWriter:
     """Writes ``<uri>/<name>_0.mcap`` and, at ``close``, ``<uri>/metadata.yaml``.
 
-    ``compression`` is "none", "lz4" or "zstd" per chunk: none by default, because images arrive faster than two cores can
-    also compress them. A chunk is closed and handed to the operating system when it has ``chunk_bytes`` or is
+    ``compression`` is "none", "lz4" or "zstd" per chunk: none by default, because images arrive faster than two cores
+    can also compress them. A chunk is closed and handed to the operating system when it has ``chunk_bytes`` or is
     ``flush_period`` seconds old, so a killed process loses no more than that. Not thread-safe.
 
     Any failing write raises RecordingError; the file is then cut to its last complete chunk and finished, and further
@@ -116,9 +117,9 @@ class EpisodeBagWriter:
             self.add_topic(topic)
 
     @property
-    def message_count(self) -> int:
-        """Messages accepted so far."""
-        return sum(self._counts.values())
+    def counts(self) -> Counter[str]:
+        """Messages per topic accepted so far; after an error, those that are in the file."""
+        return self._counts
 
     @property
     def error(self) -> RecordingError | None:
@@ -148,9 +149,10 @@ class EpisodeBagWriter:
     def write(self, topic: str, data: bytes, log_ns: int, publish_ns: int, sequence: int | None = None) -> None:
         """Append one serialised message (CDR with its 4-byte header, as a raw subscription hands it out).
 
-        ``log_ns`` and ``publish_ns`` are the times of receipt and of sending; ``sequence`` is the publisher's own number
-        of the message where the middleware gives it (gaps show what was lost on the way), else they are counted.
-        Raises KeyError for an unknown topic, RecordingError when the disk refuses, ValueError for negative times.
+        ``log_ns`` and ``publish_ns`` are the times of receipt and of sending; ``sequence`` is the publisher's own
+        number of the message where the middleware gives it (gaps show what was lost on the way), else they are
+        counted. Raises KeyError for an unknown topic, RecordingError when the disk refuses, ValueError for negative
+        times.
         """
         try:
             channel = self._channels[topic]

@@ -90,8 +90,9 @@ def scan(path: Path) -> Contents:
 def seal(path: Path, extra: Callable[[Contents], Mapping[str, Mapping[str, str]]] | None = None) -> Contents:
     """Cut ``path`` after its last complete record and append index, statistics and footer; return what it holds.
 
-    ``extra`` may return more metadata records {name: {key: value}} to append. Calling it on a finished file only rebuilds
-    its end. Raises BagError when the file is no MCAP, OSError when the file cannot be written (it stays recoverable).
+    ``extra`` may return more metadata records {name: {key: value}} to append. Calling it on a finished file only
+    rebuilds its end. Raises BagError when the file is no MCAP, OSError when the file cannot be written (it stays
+    recoverable).
     """
     contents = scan(path)
     with open(path, "r+b") as stream:
