@@ -1,0 +1,315 @@
+"""Many episodes in parallel processes, into a training store or only counted.
+
+Every episode depends on its seed alone: the scene, the noise and the latencies come from it, so the number of workers and
+interruptions change nothing but the order. Seeds: see ``qt_ros.sim.rollout`` (training, tuning, test).
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import signal
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qt_ros.contract.robot import RobotContract, load_contract
+from qt_ros.episodes.episode import Episode
+from qt_ros.episodes.manifest import PARTS, Manifest
+from qt_ros.episodes.store import StoreWriter, merge_manifests
+from qt_ros.sim.demonstrator import DART, NOISE, Demonstrator, NoiseSpec
+from qt_ros.sim.rollout import MAX_STEPS, Rollout
+from qt_ros.sim.tasks import Task, find_task, load_tasks, sample_scene
+from qt_ros.sim.world import SceneSpec, SimulationError, World
+
+SOURCES = ("demonstration", "noise", "policy")
+_SHARD_EPISODES = 32
+
+
+class CollectError(RuntimeError):
+    """A worker failed; the message holds its traceback. Episodes that were finished are in the store."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run.
+
+    ``source``: 'demonstration' (scripted, ``DART`` noise), 'noise' (scripted, ``NOISE``) or 'policy' (``checkpoint``).
+    ``tasks``: names to draw from by seed (empty = all). ``noise`` replaces the source's noise. ``wrong_instruction``: the
+    policy is told to pick another object of the scene than the one scored. ``held_out``: instructions never trained on.
+    ``out``: store to add to (None = keep nothing). ``image_size``: (height, width) of recorded frames; a policy brings its own.
+    """
+
+    source: str
+    seeds: tuple[int, ...]
+    out: Path | None = None
+    checkpoint: Path | None = None
+    tasks: tuple[str, ...] = ()
+    robot: str = "mobile_manipulator"
+    noise: NoiseSpec | None = None
+    wrong_instruction: bool = False
+    held_out: bool = False
+    max_steps: int = MAX_STEPS
+    image_size: tuple[int, int] = (96, 128)
+
+    def __post_init__(self) -> None:
+        if self.source not in SOURCES:
+            raise CollectError(f"unknown source {self.source!r}; use one of {', '.join(SOURCES)}")
+        if (self.source == "policy") != (self.checkpoint is not None):
+            raise CollectError("source 'policy' needs a checkpoint, the scripted sources take none")
+        if self.wrong_instruction and (self.out is not None or self.source != "policy"):
+            raise CollectError("wrong_instruction is for evaluating a policy; such episodes are not kept")
+        unknown = sorted(set(self.tasks) - set(load_tasks()))
+        if unknown:
+            raise CollectError(f"unknown task(s) {', '.join(unknown)}; known: {', '.join(load_tasks())}")
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """One finished episode; ``outcome`` 'unstable' (physics failed, nothing kept) besides the usual ones. ``value`` is the
+    policy's value of the first state (NaN for scripted ones)."""
+
+    seed: int
+    task: str
+    target: str
+    instruction: str
+    outcome: str
+    reason: str
+    steps: int
+    detail: str = ""
+    value: float = float("nan")
+
+
+@dataclass
+class Summary:
+    """Results so far; ``skipped`` were in the store already."""
+
+    results: list[EpisodeResult] = field(default_factory=list)
+    skipped: int = 0
+    stopped: bool = False
+
+    @property
+    def steps(self) -> int:
+        return sum(r.steps for r in self.results)
+
+    def by_target(self) -> dict[str, tuple[int, int]]:
+        """{object: (successes, episodes)}."""
+        counts: dict[str, tuple[int, int]] = {}
+        for r in self.results:
+            good, total = counts.get(r.target, (0, 0))
+            counts[r.target] = (good + (r.outcome == "success"), total + 1)
+        return dict(sorted(counts.items()))
+
+
+class EpisodeMaker:
+    """Runs the episodes of a plan one by one; one per process."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.contract: RobotContract = load_contract(plan.robot)
+        self.policy: Any = None
+        image_size = plan.image_size
+        if plan.checkpoint is not None:
+            from qt_ros.control.policy import Policy  # torch: only where a policy acts
+
+            self.policy = Policy.load(plan.checkpoint, self.contract, threads=1)
+            image_size = self.policy.image_size
+        self.world = World(self.contract)
+        self.rollout = Rollout(self.world, self.contract, image_size)
+        self.image_size = image_size
+        self._prefix = plan.source if self.policy is None else f"policy-{self.policy.info.id[:8]}"
+
+    def episode_id(self, seed: int) -> str:
+        """Name of the episode that ``seed`` gives under this plan."""
+        return f"{self._prefix}-{seed:07d}"
+
+    def run(self, seed: int) -> tuple[Episode, EpisodeResult]:
+        """The episode of ``seed``. Raises SimulationError when the physics failed."""
+        plan = self.plan
+        task = draw_task(plan.tasks, seed)
+        scene = sample_scene(task, seed)
+        instruction = instruction_for(task, scene, seed, plan.wrong_instruction, plan.held_out)
+        self.world.reset(scene)
+        detail = ""
+        if self.policy is not None:
+            self.policy.reset(instruction)
+            actor, source, checkpoint = self.policy.step, "autonomous", self.policy.info.id
+        else:
+            default = DART if plan.source == "demonstration" else NOISE
+            script = Demonstrator(self.world, scene, plan.noise or default, np.random.default_rng([seed, 3]))
+            detail, source, checkpoint = script.flaw, plan.source, ""
+
+            def actor(image: Any, joints: Any) -> Any:
+                return script.act()
+
+        episode = self.rollout.run(
+            task, scene, actor, reset=False, max_steps=plan.max_steps, episode_id=self.episode_id(seed), source=source,
+            instruction=instruction, checkpoint=checkpoint,
+        )  # fmt: skip
+        value = float("nan") if episode.q_values is None else float(episode.q_values[0, 0])
+        return episode, EpisodeResult(
+            seed, task.name, task.target, instruction, episode.outcome, episode.reason, len(episode), detail, value
+        )
+
+
+def draw_task(names: Sequence[str], seed: int) -> Task:
+    """The task of an episode: drawn by ``seed`` among ``names`` (empty = all)."""
+    known = list(names) or list(load_tasks())
+    return find_task(known[int(np.random.default_rng([seed, 1]).integers(len(known)))])
+
+
+def instruction_for(task: Task, scene: SceneSpec, seed: int, wrong: bool = False, held_out: bool = False) -> str:
+    """What to tell the policy: the scene's own words, held-out words, or words for another object that stands there."""
+    if not wrong and not held_out:
+        return scene.instruction
+    rng = np.random.default_rng([seed, 5])
+    if wrong:
+        others = [t for t in load_tasks().values() if t.target != task.target and t.target in scene.objects]
+        if not others:
+            raise CollectError(f"scene {seed} holds nothing but {task.target}; a wrong instruction needs another object")
+        task = others[int(rng.integers(len(others)))]
+    return str(rng.choice(task.held_out if held_out else task.instructions))
+
+
+def collect(
+    plan: Plan,
+    workers: int = 1,
+    on_result: Callable[[EpisodeResult, Summary], None] | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Summary:
+    """Run the plan in ``workers`` processes (0: in this one) and return what happened.
+
+    Episodes that are in the store already are skipped. ``on_result`` is called for each episode; when ``stopped()`` turns true
+    the workers finish the episode at hand, put everything on disk and end. Raises CollectError when a worker failed.
+    """
+    summary = Summary()
+    seeds = plan.seeds
+    if plan.out is not None:
+        done = _ids_on_disk(plan.out)
+        prefix = plan.source if plan.checkpoint is None else f"policy-{_checkpoint_id(plan)[:8]}"
+        seeds = tuple(s for s in plan.seeds if f"{prefix}-{s:07d}" not in done)
+        summary.skipped = len(plan.seeds) - len(seeds)
+
+    def take(result: EpisodeResult) -> None:
+        summary.results.append(result)
+        if on_result is not None:
+            on_result(result, summary)
+
+    if seeds and workers == 0:
+        _run(replace(plan, seeds=seeds), 0, take, stopped)
+    elif seeds:
+        _run_parallel(plan, seeds, workers, take, stopped)
+    summary.stopped = stopped()
+    if plan.out is not None and any((plan.out / PARTS).glob("*.json")):
+        merge_manifests(plan.out)
+    return summary
+
+
+def _checkpoint_id(plan: Plan) -> str:
+    from qt_ros.model.checkpoint import load_checkpoint
+
+    assert plan.checkpoint is not None
+    return load_checkpoint(plan.checkpoint)[1].id
+
+
+def _ids_on_disk(root: Path) -> set[str]:
+    """Ids of all episodes whose shard is finished, merged or not."""
+    parts = sorted((root / PARTS).glob("*.json"))
+    return {e.id for part in parts for e in Manifest.from_json(part.read_bytes(), str(part)).episodes}
+
+
+def _run(plan: Plan, worker: int, take: Callable[[EpisodeResult], None], stopped: Callable[[], bool]) -> None:
+    maker = EpisodeMaker(plan)
+    writer = None
+    if plan.out is not None:
+        writer = StoreWriter(
+            plan.out, maker.contract, maker.image_size, shard_episodes=_SHARD_EPISODES, prefix=f"{plan.source}-{worker}",
+            merge=False,
+        )  # fmt: skip
+    try:
+        for seed in plan.seeds:
+            if stopped():
+                break
+            try:
+                episode, result = maker.run(seed)
+            except SimulationError as error:
+                task = draw_task(plan.tasks, seed)
+                take(EpisodeResult(seed, task.name, task.target, "", "unstable", "fault", 0, str(error)))
+                continue
+            if writer is not None:
+                writer.add(episode)
+            take(result)
+    finally:
+        if writer is not None:
+            writer.close()
+        maker.world.close()
+
+
+def _run_parallel(
+    plan: Plan, seeds: tuple[int, ...], workers: int, take: Callable[[EpisodeResult], None], stopped: Callable[[], bool]
+) -> None:
+    context = multiprocessing.get_context("spawn")  # OpenGL and torch do not survive a fork
+    results: Any = context.Queue()
+    stop = context.Event()
+    shares = [replace(plan, seeds=seeds[i::workers]) for i in range(min(workers, len(seeds)))]
+    processes = [context.Process(target=_worker, args=(s, i, results, stop), daemon=True) for i, s in enumerate(shares)]
+    with _single_threaded():
+        for process in processes:
+            process.start()
+    error, running = "", len(processes)
+    try:
+        while running:
+            if stopped() or error:
+                stop.set()
+            try:
+                item = results.get(timeout=0.2)
+            except queue.Empty:
+                dead = [p for p in processes if p.exitcode not in (None, 0)]
+                if dead and not error:
+                    error = f"worker {dead[0].name} ended with status {dead[0].exitcode}; was it killed for memory?"
+                    running -= len(dead)
+                continue
+            if item is None:
+                running -= 1
+            elif isinstance(item, str):
+                error = error or item
+            else:
+                take(item)
+    finally:
+        stop.set()
+        for process in processes:
+            process.join()
+    if error:
+        raise CollectError(error)
+
+
+def _worker(plan: Plan, worker: int, results: Any, stop: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says when to stop
+    parent = multiprocessing.parent_process()
+    try:
+        _run(plan, worker, results.put, lambda: stop.is_set() or (parent is not None and not parent.is_alive()))
+    except BaseException:
+        results.put(f"worker {worker}:\n{traceback.format_exc()}")
+    results.put(None)
+
+
+@contextmanager
+def _single_threaded() -> Iterator[None]:
+    """Processes started inside use one thread each: they share the cores already."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update({name: "1" for name in names})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name)
+            else:
+                os.environ[name] = value
