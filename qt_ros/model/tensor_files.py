@@ -22,7 +22,7 @@ class CheckpointError(RuntimeError):
 
 
 def load_tensors(folder: Path, entry: Mapping[str, Any], name: str) -> dict[str, Tensor]:
-    """The tensors of folder / name, on the CPU, after its size and SHA-256 proved to be those of the record's `entry`."""
+    """The tensors of folder / name, on the CPU, once its size and SHA-256 proved to be those of `entry`."""
     path = folder / name
     if entry["file"] != name:
         raise CheckpointError(f"{folder}: the record names the file {entry['file']!r}, expected {name!r}")
