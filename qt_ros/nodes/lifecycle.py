@@ -1,0 +1,166 @@
+"""What all lifecycle nodes share: parameters, told errors, QoS profiles, and a `main` that ends cleanly.
+
+A stop is never lost: SIGINT, SIGTERM and an exception in a callback all walk the node through `on_shutdown` while it
+can still publish.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode as RclpyLifecycleNode
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
+from rclpy.signals import SignalHandlerOptions
+
+from qt_ros.nodes.parameters import ParameterTable
+
+SENSOR = qos_profile_sensor_data
+"""Best effort, the last 5: images and joint states, from any driver."""
+COMMAND = QoSProfile(depth=1)
+"""Reliable, the newest only: what moves the robot."""
+EVENT = QoSProfile(depth=10)
+"""Reliable, in order: decisions and reports."""
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+"""Reliable, and whoever joins late gets the last one: status and instructions."""
+
+_FAILS = ("configuring", "activating")  # these go back to where they came from; the others go to error processing
+
+
+class LifecycleNode(RclpyLifecycleNode):
+    """A managed node with a parameter table.
+
+    ``settings`` holds the parameters as they were when the node was configured. A transition callback may raise: the
+    error is logged with its advice and the transition fails. `release` is called whenever what `on_configure` made has
+    to go.
+    """
+
+    def __init__(self, name: str, parameters: ParameterTable, **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+        self._parameter_table = parameters
+        self.settings = parameters.declare(self, read_only=False)
+        # rclpy keeps silent about exceptions in transitions and lets an impossible transition end the process.
+        self._callbacks = {state: self._told(state, callback) for state, callback in self._callbacks.items()}
+        self._service_change_state.callback = self._answering(self._service_change_state.callback)
+
+    @property
+    def state(self) -> str:
+        """Label of the lifecycle state: unconfigured, inactive, active, finalized, or a transition's name."""
+        return str(self._state_machine.current_state[1])
+
+    def release(self) -> None:
+        """Free what `on_configure` made; called at any point, also after half of it failed. Override it."""
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Back to unconfigured: `release`."""
+        self.release()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """The end, from any state: `release`."""
+        self.release()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """After a failed deactivation or clean-up: `release`, then unconfigured again."""
+        self.release()
+        return super().on_error(state)
+
+    def _told(
+        self, state_id: int, callback: Callable[[LifecycleState], TransitionCallbackReturn]
+    ) -> Callable[[LifecycleState], TransitionCallbackReturn]:
+        def wrapper(previous: LifecycleState) -> TransitionCallbackReturn:
+            label = self.state
+            try:
+                if label == "configuring":
+                    self.settings = self._parameter_table.read(self)
+                return callback(previous)
+            except Exception as error:
+                self.get_logger().error(f"{label} failed: {type(error).__name__}: {error}")
+                self.get_logger().debug(traceback.format_exc())
+                if label == "configuring":
+                    self.release()
+                return TransitionCallbackReturn.FAILURE if label in _FAILS else TransitionCallbackReturn.ERROR
+
+        return wrapper
+
+    def _answering(self, callback: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        def wrapper(request: Any, response: Any) -> Any:
+            try:
+                return callback(request, response)
+            except Exception as error:
+                self.get_logger().error(f"transition {request.transition.id} from {self.state!r}: {error}")
+                response.success = False
+                return response
+
+        return wrapper
+
+    def autostart(self) -> bool:
+        """Configure and activate; False when one of them failed (its reason is in the log)."""
+        ok = TransitionCallbackReturn.SUCCESS
+        return self.trigger_configure() == ok and self.trigger_activate() == ok
+
+
+def run(make: Callable[[], Node], arguments: list[str] | None = None) -> int:
+    """Run the node that ``make`` builds until SIGINT or SIGTERM (exit status 0) or an error (1).
+
+    The node spins in a thread, so that a signal is answered at once even while nothing happens. Its last transition is
+    shutdown, made while it can still publish. With the parameter ``autostart`` it configures and activates itself.
+    """
+    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    done = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: done.set())
+    status, node = 1, None
+    try:
+        node = make()
+        wanted = isinstance(node, LifecycleNode) and getattr(node.settings, "autostart", False)
+        if not wanted or node.autostart():  # type: ignore[attr-defined]
+            status = _spin(node, done)
+    except Exception as error:
+        what = traceback.format_exc() if node is not None else f"{type(error).__name__}: {error}"
+        print(what, file=sys.stderr)
+    finally:
+        if node is not None:
+            _finish(node)
+        rclpy.try_shutdown()
+    return status
+
+
+def _spin(node: Node, done: threading.Event) -> int:
+    executor = SingleThreadedExecutor(context=node.context)
+    executor.add_node(node)
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            while not done.is_set():
+                executor.spin_once()
+        except BaseException as error:
+            failures.append(error)
+            node.get_logger().fatal("".join(traceback.format_exception(error)))
+        finally:
+            done.set()
+
+    thread = threading.Thread(target=work, name="spin")
+    thread.start()
+    done.wait()
+    executor.wake()
+    thread.join()
+    executor.remove_node(node)
+    executor.shutdown()
+    return 1 if failures else 0
+
+
+def _finish(node: Node) -> None:
+    if isinstance(node, LifecycleNode) and node.state in ("unconfigured", "inactive", "active"):
+        node.trigger_shutdown()
+    node.destroy_node()
