@@ -5,6 +5,7 @@ A bag is a folder as rosbag2 makes it (``metadata.yaml`` and MCAP files); bags o
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from mcap.records import Channel, Message, Schema
 from mcap.stream_reader import CRCValidationError
 from mcap_ros2.decoder import DecoderFactory
 
+from qt_ros.contract.codecs import stamp_to_ns
 from qt_ros.episodes import bag_metadata as keys
 from qt_ros.episodes.bag_metadata import BagError, BagMetadata, TopicInfo, parse_metadata, read_metadata
 from qt_ros.episodes.bag_writer import RESERVE, BagTopic, EpisodeBagWriter, RecordingError
@@ -39,43 +41,71 @@ __all__ = [
     "relabel",
 ]
 
-Decoder = Callable[[bytes], Any]
+_STAMP = struct.Struct("<iI")
 
 
 class RawMessage(NamedTuple):
-    """One message of a bag, still serialised. Times in ns; ``decode()`` gives an object with the message's fields."""
+    """One message of a bag, still serialised. Times in ns; ``kind`` knows how to decode it."""
 
     topic: str
-    type: str
     log_ns: int
     publish_ns: int
     sequence: int
     data: bytes
-    decoder: Decoder
+    kind: MessageKind
+
+    @property
+    def type(self) -> str:
+        return self.kind.type
 
     def decode(self) -> Any:
-        return self.decoder(self.data)
+        """An object with the message's fields. Raises BagError when type or content cannot be decoded."""
+        return self.kind.decode(self.data)
+
+    @property
+    def stamp_ns(self) -> int | None:
+        """The header's stamp (ns) without decoding the rest; None for types that do not begin with std_msgs/Header.
+
+        CDR: four bytes of encapsulation (little endian is 00 01), then int32 seconds and uint32 nanoseconds.
+        """
+        if not self.kind.stamped or len(self.data) < 12:
+            return None
+        if self.data[1] != 1:
+            return stamp_to_ns(self.decode().header.stamp)
+        seconds, nanoseconds = _STAMP.unpack_from(self.data, 4)
+        return int(seconds) * 1_000_000_000 + int(nanoseconds)
 
 
-class _Decoders:
-    """One generated decoder per schema of a file."""
+class MessageKind:
+    """A message type as one bag file defines it; its decoder is generated at first use."""
 
-    def __init__(self) -> None:
-        self._factory = DecoderFactory()
-        self._known: dict[int, Decoder] = {}
+    def __init__(self, schema: Schema | None, channel: Channel, path: Path) -> None:
+        self.type = schema.name if schema is not None else ""
+        self.stamped = schema is not None and _begins_with_header(schema.data.decode(errors="replace"))
+        self._schema, self._encoding, self._where = schema, channel.message_encoding, f"{path}: topic {channel.topic}"
+        self._decoder: Callable[[bytes], Any] | None = None
 
-    def of(self, schema: Schema | None, channel: Channel, path: Path) -> Decoder:
-        if schema is None:
-            raise BagError(f"{path}: topic {channel.topic} has no message definition, so it cannot be decoded")
-        if schema.id not in self._known:
-            decoder = self._factory.decoder_for(channel.message_encoding, schema)
-            if decoder is None:
-                raise BagError(
-                    f"{path}: topic {channel.topic} is {channel.message_encoding} with a {schema.encoding} definition; "
-                    f"only cdr with ros2msg is read"
-                )
-            self._known[schema.id] = decoder
-        return self._known[schema.id]
+    def decode(self, data: bytes) -> Any:
+        if self._decoder is None:
+            if self._schema is None:
+                raise BagError(f"{self._where} has no message definition, so it cannot be decoded")
+            self._decoder = DecoderFactory().decoder_for(self._encoding, self._schema)
+            if self._decoder is None:
+                encoding = f"{self._encoding} with a {self._schema.encoding} definition"
+                raise BagError(f"{self._where} is {encoding}; only cdr with ros2msg is read")
+        try:
+            return self._decoder(data)
+        except (struct.error, ValueError, IndexError, EOFError) as error:
+            raise BagError(f"{self._where}: a {self.type} of {len(data)} bytes does not decode ({error})") from error
+
+
+def _begins_with_header(definition: str) -> bool:
+    """Whether the first field (not constant) of a ros2msg definition is a std_msgs/Header."""
+    for line in definition.splitlines():
+        line = line.partition("#")[0].strip()
+        if line and "=" not in line:
+            return line.split()[0] in ("std_msgs/Header", "std_msgs/msg/Header", "Header")
+    return False
 
 
 def find_bags(roots: Collection[str | Path]) -> list[Path]:
@@ -114,19 +144,20 @@ def read_raw(
         sealed = is_sealed(path)
         if not sealed and not allow_incomplete:
             raise BagError(f"{path}: the recording was cut off; run: qt-ros episodes recover {uri}")
-        decoders = _Decoders()
+        kinds: dict[int, MessageKind] = {}
         try:
             with open(path, "rb") as stream:
                 source = _sealed(stream, topics) if sealed else cut_off_messages(stream, topics)
                 for schema, channel, message in source:
+                    if channel.id not in kinds:
+                        kinds[channel.id] = MessageKind(schema, channel, path)
                     yield RawMessage(
                         topic=channel.topic,
-                        type=schema.name if schema is not None else "",
                         log_ns=message.log_time,
                         publish_ns=message.publish_time,
                         sequence=message.sequence,
                         data=message.data,
-                        decoder=decoders.of(schema, channel, path),
+                        kind=kinds[channel.id],
                     )
         except (McapError, CRCValidationError, OSError) as error:
             raise BagError(f"{path}: damaged ({error!r}); try: qt-ros episodes recover {uri}") from error

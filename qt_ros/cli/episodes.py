@@ -1,0 +1,304 @@
+"""`qt-ros episodes`: look at recorded episodes, check, label and mend them, and build training stores from them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+app = typer.Typer(no_args_is_help=True, help="Recorded episodes (bags) and training stores.")
+
+Paths = Annotated[list[Path], typer.Argument(help="Bags, or folders in which to look for bags.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Robot = Annotated[str, typer.Option(help="Name in config/robots or path of a contract.")]
+Namespace = Annotated[str | None, typer.Option(help="Namespace of the robot, where a bag holds several.")]
+
+
+@app.command("ls")
+def list_bags(paths: Paths, json_output: Json = False) -> None:
+    """List episodes: what was asked, how it went, how long, how big.
+
+    Example: qt-ros episodes ls bags/
+    """
+    from qt_ros.episodes.bag import find_bags
+
+    rows = [summary(uri) for uri in find_bags(paths)]
+    if json_output:
+        show_json(rows)
+        return
+    table = Table("bag", "instruction", "outcome", "reason", "seconds", "messages", "MB")
+    for row in rows:
+        table.add_row(
+            row["bag"],
+            row["instruction"],
+            coloured(row["outcome"]),
+            row["reason"] if not row["problem"] else f"[red]{row['problem']}",
+            f"{row['seconds']:.1f}",
+            str(row["messages"]),
+            f"{row['bytes'] / 1e6:.1f}",
+        )
+    console().print(table)
+    successes = sum(row["outcome"] == "success" for row in rows)
+    console().print(f"{len(rows)} episodes, {successes} successes")
+
+
+@app.command()
+def info(
+    path: Annotated[Path, typer.Argument(help="One bag, or one training store.")],
+    json_output: Json = False,
+) -> None:
+    """Show all that is known of one bag or one training store.
+
+    Example: qt-ros episodes info bags/2026-01-01_12-00-00
+    """
+    from qt_ros.episodes.bag_metadata import read_metadata
+    from qt_ros.episodes.manifest import MANIFEST
+
+    if (path / MANIFEST).is_file():
+        store_info(path, json_output)
+        return
+    metadata = read_metadata(path)
+    row = summary(path)
+    if json_output:
+        show_json({**row, "custom_data": metadata.custom_data, "topics": [asdict(t) for t in metadata.topics]})
+        return
+    facts = Table(show_header=False)
+    for key, value in {**row, **metadata.custom_data}.items():
+        if key not in ("topics",) and "\n" not in str(value):
+            facts.add_row(key, str(value))
+    topics = Table("topic", "type", "messages", "reliability", "durability")
+    for topic in metadata.topics:
+        qos = topic.qos[0] if topic.qos else {}
+        topics.add_row(
+            topic.name, topic.type, str(topic.message_count), str(qos.get("reliability", "")), str(qos.get("durability",
+            "")) ) console().print(facts) console().print(topics)
+
+
+@app.command()
+def audit(
+    paths: Paths,
+    robot: Robot = "mobile_manipulator",
+    namespace: Namespace = None,
+    strict: Annotated[bool, typer.Option(help="Exit with status 1 when any bag has a problem.")] = False,
+    json_output: Json = False,
+) -> None:
+    """Check bags: counts, rates, gaps, stamps out of order and losses per topic, against the robot's contract.
+
+    Example: qt-ros episodes audit bags/ --strict
+    """
+    from qt_ros.contract.robot import load_contract
+    from qt_ros.episodes.audit import audit as audit_bag
+    from qt_ros.episodes.bag import find_bags
+
+    contract = load_contract(robot)
+    audits = []
+    bags = find_bags(paths)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        for uri in progress.track(bags, description="reading"):
+            audits.append(audit_bag(uri, contract, namespace=namespace))
+    if json_output:
+        show_json([a.to_dict() for a in audits])
+    for result in audits if not json_output else ():
+        title = f"{result.uri}: {result.instruction!r}, {result.outcome} ({result.reason}), {result.duration:.1f} s"
+        table = Table("topic", "messages", "Hz", "expected", "largest gap s", "missing", "lost", "dropped", title=title)
+        for t in result.topics:
+            table.add_row(
+                t.topic,
+                str(t.messages),
+                number(t.mean_rate, ".1f"),
+                number(t.expected_rate, "g"),
+                number(t.largest_gap, ".3f"),
+                number(t.missing, "d"),
+                number(t.lost_in_transport, "d"),
+                str(t.dropped),
+            )
+        console().print(table)
+        for problem in result.problems:
+            console().print(f"[yellow]{problem}")
+    if strict and any(a.problems for a in audits):
+        raise typer.Exit(1)
+
+
+@app.command()
+def build(
+    paths: Paths, store: Annotated[Path, typer.Option(help="Folder of the training store; made when missing, else
+    continued.")], robot: Robot = "mobile_manipulator", height: Annotated[int, typer.Option(min=8, help="Height of the
+    stored frames in pixels.")] = 96, width: Annotated[int, typer.Option(min=8, help="Width of the stored frames in
+    pixels.")] = 128, namespace: Namespace = None, source: Annotated[str | None, typer.Option(help="demonstration,
+    noise, autonomous or teleop, for all bags.")] = None, with_unknown: Annotated[bool, typer.Option(help="Also take
+    episodes whose outcome nobody labelled.")] = False, other_contract: Annotated[bool, typer.Option(help="Also take
+    bags of another contract, same action space.")] = False, json_output: Json = False, ) -> None:
+    """Build a training store from bags. Run it again after an interruption or with new bags: it goes on from there.
+
+    Example: qt-ros episodes build bags/ --store data/autonomous
+    """
+    from qt_ros.contract.robot import load_contract
+    from qt_ros.episodes.bag import find_bags
+    from qt_ros.episodes.build import build_store
+
+    contract = load_contract(robot)
+    bags = find_bags(paths)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("building", total=len(bags))
+        report = build_store(
+            bags,
+            store,
+            contract,
+            (height, width),
+            outcomes=("success", "failure", "unknown") if with_unknown else ("success", "failure"),
+            namespace=namespace,
+            source=source,
+            allow_other_contract=other_contract,
+            progress=lambda _: progress.advance(task),
+        )
+    if json_output:
+        show_json(report.to_dict())
+    else:
+        for uri, problem in report.skipped.items():
+            console().print(f"[yellow]left out[/] {uri}: {problem}")
+        console().print(
+            f"{store}: {len(report.added)} added, {len(report.present)} were there, {len(report.skipped)} left out"
+        )
+
+
+@app.command()
+def recover(paths: Paths, json_output: Json = False) -> None:
+    """Make bags of a killed recorder valid again, in place, up to their last complete record.
+
+    Example: qt-ros episodes recover bags/
+    """
+    from qt_ros.episodes.bag import BagError, find_bags
+    from qt_ros.episodes.bag import recover as recover_bag
+
+    rows: list[dict[str, Any]] = []
+    for uri in find_bags(paths):
+        try:
+            rows.append({**asdict(recover_bag(uri)), "uri": str(uri), "error": ""})
+        except (BagError, OSError) as error:
+            rows.append({"uri": str(uri), "needed": True, "messages": 0, "bytes_cut": 0, "error": str(error)})
+    if json_output:
+        show_json(rows)
+    for row in rows if not json_output else ():
+        if row["error"]:
+            console().print(f"[red]not recovered[/] {row['error']}")
+        elif row["needed"]:
+            console().print(f"recovered {row['uri']}: {row['messages']} messages, {row['bytes_cut']} bytes cut off")
+    if not json_output:
+        console().print(f"{len(rows)} bags, {sum(r['needed'] for r in rows)} needed it")
+    if any(r["error"] for r in rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def label(
+    bag: Annotated[Path, typer.Argument(help="The bag.")],
+    outcome: Annotated[str, typer.Argument(help="success, failure or unknown.")],
+    by: Annotated[str, typer.Option(help="Who says so; kept in the bag.")] = "operator",
+    force: Annotated[bool, typer.Option(help="Overrule an earlier label.")] = False,
+) -> None:
+    """Say how an episode went, in the bag's metadata.yaml.
+
+    Example: qt-ros episodes label bags/2026-01-01_12-00-00 success --by anna
+    """
+    from qt_ros.episodes.bag import relabel
+    from qt_ros.episodes.episode import OUTCOMES
+
+    if outcome not in OUTCOMES:
+        raise typer.BadParameter(f"{outcome!r} is none of {', '.join(OUTCOMES)}")
+    relabel(bag, outcome, by, force=force)
+    console().print(f"{bag}: {coloured(outcome)}")
+
+
+@app.command()
+def merge(store: Annotated[Path, typer.Argument(help="Folder of the training store.")]) -> None:
+    """Write the manifest of a store whose writers were interrupted before they could.
+
+    Example: qt-ros episodes merge data/demos
+    """
+    from qt_ros.episodes.store import merge_manifests
+
+    merged = merge_manifests(store)
+    console().print(f"{store}: {len(merged.episodes)} episodes in {len(merged.shards)} shards")
+
+
+def summary(uri: Path) -> dict[str, Any]:
+    """One line about a bag; a broken one is listed too, with its ``problem``."""
+    from qt_ros.episodes import bag_metadata as keys
+    from qt_ros.episodes.bag import is_complete
+
+    row: dict[str, Any] = {"bag": str(uri), "episode_id": "", "instruction": "", "outcome": "unknown", "reason": ""}
+    row |= {"seconds": 0.0, "messages": 0, "bytes": sum(f.stat().st_size for f in uri.glob("*.mcap")), "problem": ""}
+    try:
+        metadata = keys.read_metadata(uri)
+        if not is_complete(uri):
+            row["problem"] = "cut off; recover it"
+    except keys.BagError as error:
+        row["problem"] = "not closed; recover it" if "recover" in str(error) else str(error)
+        return row
+    custom = metadata.custom_data
+    return row | {
+        "episode_id": custom.get(keys.EPISODE_ID, ""),
+        "instruction": custom.get(keys.INSTRUCTION, ""),
+        "outcome": custom.get(keys.OUTCOME, "unknown"),
+        "reason": custom.get(keys.REASON, ""),
+        "seconds": metadata.duration_ns * 1e-9,
+        "messages": metadata.message_count,
+    }
+
+
+def store_info(path: Path, json_output: bool) -> None:
+    """Print what a training store holds: episodes, steps, successes per instruction, damaged shards."""
+    from qt_ros.episodes.store import EpisodeStore
+
+    store = EpisodeStore(path)
+    by_instruction: dict[str, list[bool]] = {}
+    for meta in store.meta:
+        by_instruction.setdefault(meta.instruction, []).append(meta.outcome == "success")
+    sources = sorted({m.source for m in store.meta})
+    document = {
+        "store": str(path),
+        "robot": store.manifest.robot,
+        "contract_sha256": store.manifest.contract_sha256,
+        "action_space_sha256": store.manifest.action_space_sha256,
+        "image_size": list(store.image_size),
+        "episodes": len(store),
+        "steps": store.steps,
+        "sources": {s: sum(m.source == s for m in store.meta) for s in sources},
+        "successes": sum(m.outcome == "success" for m in store.meta),
+        "instructions": {k: {"episodes": len(v), "successes": sum(v)} for k, v in sorted(by_instruction.items())},
+        "damaged_shards": [asdict(s) for s in store.skipped],
+    }
+    if json_output:
+        show_json(document)
+        return
+    facts = Table(show_header=False)
+    for key, value in document.items():
+        if key != "instructions":
+            facts.add_row(key, str(value))
+    table = Table("instruction", "episodes", "successes")
+    for instruction, done in sorted(by_instruction.items()):
+        table.add_row(instruction, str(len(done)), str(sum(done)))
+    console().print(facts)
+    console().print(table)
+
+
+def console() -> Console:
+    return Console()
+
+
+def show_json(document: Any) -> None:
+    typer.echo(json.dumps(document, indent=1))
+
+
+def coloured(outcome: str) -> str:
+    return {"success": "[green]success[/]", "failure": "[red]failure[/]"}.get(outcome, outcome)
+
+
+def number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)

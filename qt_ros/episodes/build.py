@@ -1,0 +1,111 @@
+"""Training stores out of bags: one command, repeatable, never by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from qt_ros.contract.observations import Proprioception
+from qt_ros.contract.robot import RobotContract
+from qt_ros.episodes import bag_metadata as keys
+from qt_ros.episodes.bag import is_complete, read_metadata
+from qt_ros.episodes.bag_metadata import BagError
+from qt_ros.episodes.from_bag import episode_from_bag
+from qt_ros.episodes.manifest import MANIFEST, EpisodeMeta, read_manifest
+from qt_ros.episodes.store import StoreWriter
+
+
+@dataclass
+class BuildReport:
+    """What became of every bag: ids added, ids that were there before, and bags left out with the reason."""
+
+    store: str
+    added: list[str] = field(default_factory=list)
+    present: list[str] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+def build_store(
+    bags: Sequence[Path],
+    root: str | Path,
+    contract: RobotContract,
+    image_size: tuple[int, int] = (96, 128),
+    *,
+    outcomes: Collection[str] = ("success", "failure"),
+    namespace: str | None = None,
+    source: str | None = None,
+    allow_other_contract: bool = False,
+    progress: Callable[[Path], None] | None = None,
+) -> BuildReport:
+    """Add the episodes of ``bags`` to the store at ``root`` (made when missing), in shards of the prefix ``bags``.
+
+    Bags whose episode is in the store already are passed over, so an interrupted build goes on where it stopped. A bag
+    that cannot be used is left out and named with its reason: incomplete, other contract, holes, an outcome that is not
+    among ``outcomes``, or a label that was changed after it went into the store. Raises StoreError when the store does
+    not fit the contract or image size.
+    """
+    report = BuildReport(str(root))
+    proprioception = Proprioception(contract)
+    with StoreWriter(
+        root,
+        contract,
+        image_size,
+        prefix="bags",
+        proprio_names=proprioception.names,
+        allow_other_contract=allow_other_contract,
+    ) as writer:
+        known = {e.id: e for e in writer.manifest.episodes}
+        if (Path(root) / MANIFEST).is_file():
+            known |= {e.id: e for e in read_manifest(Path(root)).episodes}
+        for uri in bags:
+            try:
+                episode_id = _use(uri, known, outcomes)
+                if episode_id in known:
+                    report.present.append(episode_id)
+                    continue
+                episode = episode_from_bag(
+                    uri,
+                    contract,
+                    image_size,
+                    namespace=namespace,
+                    source=source,
+                    proprioception=proprioception,
+                    allow_other_contract=allow_other_contract,
+                )
+                if episode.outcome not in outcomes:
+                    raise BagError(f"{uri}: its outcome is {episode.outcome}")
+                if episode.episode_id in known or episode.episode_id in writer.episode_ids:
+                    report.present.append(episode.episode_id)
+                    continue
+                writer.add(episode)
+                report.added.append(episode.episode_id)
+            except BagError as error:
+                report.skipped[str(uri)] = str(error).removeprefix(f"{uri}: ")
+            finally:
+                if progress is not None:
+                    progress(uri)
+    return report
+
+
+def _use(uri: Path, known: dict[str, EpisodeMeta], outcomes: Collection[str]) -> str:
+    """The bag's episode id as far as its metadata tells, after the checks that need no reading of messages."""
+    metadata = read_metadata(uri)
+    if not is_complete(uri):
+        raise BagError(f"{uri}: the recording was cut off; run: qt-ros episodes recover {uri}")
+    episode_id = metadata.custom_data.get(keys.EPISODE_ID, "")
+    outcome = metadata.custom_data.get(keys.OUTCOME, "")
+    if episode_id in known and outcome and outcome != known[episode_id].outcome:
+        raise BagError(
+            f"{uri}: labelled {outcome}, but the store has it as {known[episode_id].outcome}; "
+            f"build the store anew in an empty folder"
+        )
+    # "unknown" may only mean that the recorder was not told; the messages inside may know better.
+    if outcome and outcome not in (*outcomes, "unknown"):
+        raise BagError(f"{uri}: its outcome is {outcome}")
+    return episode_id
