@@ -75,9 +75,10 @@ def info(
     topics = Table("topic", "type", "messages", "reliability", "durability")
     for topic in metadata.topics:
         qos = topic.qos[0] if topic.qos else {}
-        topics.add_row(
-            topic.name, topic.type, str(topic.message_count), str(qos.get("reliability", "")), str(qos.get("durability",
-            "")) ) console().print(facts) console().print(topics)
+        reliability, durability = str(qos.get("reliability", "")), str(qos.get("durability", ""))
+        topics.add_row(topic.name, topic.type, str(topic.message_count), reliability, durability)
+    console().print(facts)
+    console().print(topics)
 
 
 @app.command()
@@ -127,13 +128,17 @@ def audit(
 
 @app.command()
 def build(
-    paths: Paths, store: Annotated[Path, typer.Option(help="Folder of the training store; made when missing, else
-    continued.")], robot: Robot = "mobile_manipulator", height: Annotated[int, typer.Option(min=8, help="Height of the
-    stored frames in pixels.")] = 96, width: Annotated[int, typer.Option(min=8, help="Width of the stored frames in
-    pixels.")] = 128, namespace: Namespace = None, source: Annotated[str | None, typer.Option(help="demonstration,
-    noise, autonomous or teleop, for all bags.")] = None, with_unknown: Annotated[bool, typer.Option(help="Also take
-    episodes whose outcome nobody labelled.")] = False, other_contract: Annotated[bool, typer.Option(help="Also take
-    bags of another contract, same action space.")] = False, json_output: Json = False, ) -> None:
+    paths: Paths,
+    store: Annotated[Path, typer.Option(help="Folder of the training store; made when missing, else continued.")],
+    robot: Robot = "mobile_manipulator",
+    height: Annotated[int, typer.Option(min=8, help="Height of the stored frames in pixels.")] = 96,
+    width: Annotated[int, typer.Option(min=8, help="Width of the stored frames in pixels.")] = 128,
+    namespace: Namespace = None,
+    source: Annotated[str | None, typer.Option(help="demonstration, noise, autonomous or teleop: of all bags.")] = None,
+    with_unknown: Annotated[bool, typer.Option(help="Also take episodes whose outcome nobody labelled.")] = False,
+    other_contract: Annotated[bool, typer.Option(help="Also take bags of another contract, same actions.")] = False,
+    json_output: Json = False,
+) -> None:
     """Build a training store from bags. Run it again after an interruption or with new bags: it goes on from there.
 
     Example: qt-ros episodes build bags/ --store data/autonomous
