@@ -29,6 +29,7 @@ from qt_ros.contract.codecs import (
 from qt_ros.contract.robot import RobotContract
 from qt_ros.control.joint_history import JointHistory
 from qt_ros.control.latency import LatencyTracker
+from qt_ros.control.limits import NonFiniteError
 
 TICK_TOLERANCE = 0.05  # of a policy period: stamps on a grid of their own may come a little early
 
@@ -54,7 +55,7 @@ class Frame:
 class Step:
     """One decision of an episode.
 
-    ``latency_ms``: receipt of the image to now; ``network_ms``: the policy's part of it.
+    ``latency_ms``: receipt of the image to now; ``network_ms``: the network's part of it.
     """
 
     episode_id: str
@@ -216,6 +217,8 @@ class EpisodeRunner:
                     self._step(episode, frame)
             except (MalformedImage, UnsupportedEncoding) as error:
                 self.end("bad_image", f"{self.camera.topic}: {error}", only=episode)
+            except NonFiniteError as error:
+                self.end("non_finite", str(error), only=episode)
             except Exception as error:  # whatever goes wrong in there must stop the robot and be told
                 self.end("fault", f"{type(error).__name__}: {error}\n{traceback.format_exc()}", only=episode)
 
@@ -232,9 +235,8 @@ class EpisodeRunner:
             )
             self.end("stale_joints", f"{self.joint_spec.topic}: {what}; is every joint published?", only=episode)
             return
-        begin = time.perf_counter()
         decision = self.actor.step(image, positions)
-        network_ms = (time.perf_counter() - begin) * 1e3
+        network_ms = decision.timings_ms["encode"] + decision.timings_ms["decode"]
         if not (np.isfinite(decision.values).all() and np.isfinite(decision.q).all()):
             self.end(
                 "non_finite", "the policy decided on a number that is not finite; check the checkpoint", only=episode

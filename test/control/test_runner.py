@@ -52,7 +52,8 @@ class ScriptedActor:
         if self.gate is not None:
             assert self.gate.wait(20)
         values = np.full(CONTRACT.action_space.size, self.value)
-        return SimpleNamespace(values=values, q=np.zeros(10), terminate=len(self.seen) - 1 == self.terminate_at)
+        last = len(self.seen) - 1 == self.terminate_at
+        return SimpleNamespace(values=values, q=np.zeros(10), terminate=last, timings_ms={"encode": 0.0, "decode": 0.0})
 
 
 class Harness:

@@ -1,0 +1,328 @@
+"""`qt-ros demo`: the closed loop in simulation, on real ROS 2.
+
+Starts simulator, policy, command, servo and recorder as processes that talk over DDS, asks for one object after
+another at fresh random seeds, and shows what came of it: a table, a JSON file and an HTML page, all of them about the
+recorded bags.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import secrets
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from qt_ros.cli.processes import NodeDied, NodeGroup
+from qt_ros.contract.robot import load_contract, package_root
+
+NODES = ("policy_node", "command_node", "servo_node", "sim_node", "recorder_node")  # in the order they are stopped
+LINKS = (
+    ("sim_node", "head_camera/image_raw", "policy_node"),
+    ("sim_node", "joint_states", "policy_node"),
+    ("sim_node", "joint_states", "servo_node"),
+    ("sim_node", "episode_outcome", "policy_node"),
+    ("sim_node", "episode_outcome", "recorder_node"),
+    ("sim_node", "head_camera/image_raw", "recorder_node"),
+    ("policy_node", "policy_action", "command_node"),
+    ("policy_node", "policy_action", "recorder_node"),
+    ("policy_node", "episode_status", "command_node"),
+    ("policy_node", "episode_status", "sim_node"),
+    ("policy_node", "episode_status", "recorder_node"),
+    ("command_node", "command_status", "policy_node"),
+    ("command_node", "servo_node/delta_twist_cmds", "servo_node"),
+    ("command_node", "gripper_controller/joint_trajectory", "sim_node"),
+    ("command_node", "cmd_vel", "sim_node"),
+    ("servo_node", "arm_controller/joint_trajectory", "sim_node"),
+)
+FIRST_TEST_SEED = 2_000_000  # scenes below are for training and tuning (see qt_ros.sim.demonstrator)
+console = Console()
+
+
+@dataclass
+class Row:
+    """One episode as it stands in the JSON file; the first eight fields are its fixed part."""
+
+    instruction: str
+    seed: int
+    outcome: str
+    reason: str
+    steps: int
+    latency_ms_p50: float
+    latency_ms_p95: float
+    bag: str
+    task: str = ""
+    messages: int = 0
+    dropped: int = 0
+    complete: bool = False
+    error: str = ""
+
+    @property
+    def success(self) -> bool:
+        return self.outcome == "success"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run: one (task, scene seed) per episode, made from one seed."""
+
+    seed: int
+    episodes: tuple[tuple[str, int], ...]
+
+
+def make_plan(seed: int, episodes: int, tasks: list[str]) -> Plan:
+    """Go round ``tasks`` in an order drawn by ``seed``, each time in a scene of the test range drawn by it too."""
+    rng = np.random.default_rng(seed)
+    order = [tasks[i] for i in rng.permutation(len(tasks))]
+    scenes = FIRST_TEST_SEED + rng.integers(0, 2**31 - FIRST_TEST_SEED, episodes)
+    return Plan(seed, tuple((order[i % len(order)], int(s)) for i, s in enumerate(scenes)))
+
+
+def command(
+    episodes: Annotated[int, typer.Option(min=1, help="Number of episodes.")] = 10,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of scenes and order; drawn and printed if absent.")
+    ] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint folder; the shipped one if absent.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for bags, logs and the page.")] = Path("demo"),
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the results there as JSON.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="Only these tasks of config/tasks.yaml (may repeat).")] = None,
+    wrong_instruction: Annotated[
+        bool, typer.Option("--wrong-instruction", help="Name another object of the scene than the one that is scored.")
+    ] = False,
+    max_duration: Annotated[float, typer.Option(min=0.1, help="Longest episode, in simulated seconds.")] = 12.0,
+    real_time_factor: Annotated[
+        float, typer.Option(min=0.0, help="Speed of the simulation; 0: as fast as it goes.")
+    ] = 1.0,
+) -> None:
+    """Run the closed loop in simulation: instructions in, actions out, one bag per episode."""
+    from qt_ros.sim.tasks import find_task, load_tasks
+
+    checkpoint = (checkpoint or package_root() / "checkpoints" / "default").absolute()
+    if not (checkpoint / "checkpoint.json").is_file():
+        raise SystemExit(
+            f"no checkpoint in {checkpoint}; give one with --checkpoint, or train one (qt-ros train --help)"
+        )
+    seed = secrets.randbelow(2**31) if seed is None else seed
+    tasks = [find_task(name).name for name in task] if task else list(load_tasks())
+    run_folder = out.absolute() / time.strftime("%Y%m%d-%H%M%S")
+    demo = Demo(
+        make_plan(seed, episodes, tasks), checkpoint, run_folder, wrong_instruction, max_duration, real_time_factor
+    )
+    status = demo.run()
+    demo.show()
+    demo.write(json_path)
+    raise typer.Exit(status)
+
+
+class Demo:
+    """One run: the nodes, the episodes, and the results as far as they came."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        checkpoint: Path,
+        folder: Path,
+        wrong_instruction: bool = False,
+        max_duration: float = 12.0,
+        real_time_factor: float = 1.0,
+    ) -> None:
+        self.plan, self.checkpoint, self.folder = plan, checkpoint, folder
+        self.wrong_instruction, self.max_duration = wrong_instruction, max_duration
+        self.real_time_factor = real_time_factor
+        self.contract = load_contract("mobile_manipulator")
+        self.rows: list[Row] = []
+
+    def run(self) -> int:
+        """Start the nodes, run the plan, stop the nodes.
+
+        Returns the exit status: 1 when something failed, 130 on Ctrl-C.
+        """
+        console.print(f"seed {self.plan.seed}, checkpoint {self.checkpoint}, results in {self.folder}")
+        set_environment()
+        group = NodeGroup(self.folder / "logs", {"ROS_LOG_DIR": str(self.folder / "logs" / "ros")})
+        try:
+            with group.running():
+                self._start(group)
+                self._episodes(group)
+        except KeyboardInterrupt:
+            console.print("interrupted: the nodes are stopped, finished episodes are kept")
+            return 130
+        except (NodeDied, TimeoutError, RuntimeError) as error:
+            console.print(f"[red]{type(error).__name__}[/red]: {error}", highlight=False)
+            return 1
+        return 0
+
+    def _start(self, group: NodeGroup) -> None:
+        common = {"robot": self.contract.robot}
+        timed = {**common, "use_sim_time": True}
+        group.start("policy_node", {**timed, "checkpoint": str(self.checkpoint), "threads": 1, "outcome_wait": 5.0})
+        group.start("command_node", timed)
+        group.start("servo_node", timed)
+        group.start("sim_node", {**common, "real_time_factor": self.real_time_factor})
+        group.start("recorder_node", {**timed, "root": str(self.folder / "bags"), "compression": "zstd"})
+
+    def _episodes(self, group: NodeGroup) -> None:
+        from qt_ros.nodes.demo_client import GraphClient
+
+        client = GraphClient(group.check)
+        try:
+            with console.status("waiting for the nodes"):
+                client.wait_for_service("reset_scene")
+                for name in ("servo_node", "command_node", "policy_node"):
+                    client.activate(name)
+                client.wait_for_links(LINKS)
+            for index, (task, seed) in enumerate(self.plan.episodes):
+                self._episode(client, index, task, seed)
+        finally:
+            client.close()
+
+    def _episode(self, client: Any, index: int, task: str, seed: int) -> None:
+        scene = client.reset_scene(seed, task)
+        if self.wrong_instruction:
+            scene = client.reset_scene(seed, task, self._other_task(scene, seed))
+        episode_id = f"{self.folder.name}-{index + 1:03d}"
+        label = f"{index + 1}/{len(self.plan.episodes)} {scene.instruction}"
+        try:
+            with console.status(label) as line:
+                result = client.execute(
+                    scene.instruction,
+                    episode_id,
+                    self.max_duration,
+                    on_step=lambda step, value: line.update(f"{label}: step {step + 1}, value {value:.2f}"),
+                )
+        except KeyboardInterrupt:
+            client.cancel()
+            client.record(episode_id, 5.0)
+            raise
+        record = client.record(episode_id)
+        row = Row(
+            instruction=scene.instruction,
+            seed=seed,
+            outcome=result.outcome,
+            reason=result.reason,
+            steps=result.steps,
+            latency_ms_p50=round(result.latency_ms_p50, 3),
+            latency_ms_p95=round(result.latency_ms_p95, 3),
+            bag=record.uri,
+            task=task,
+            messages=record.messages,
+            dropped=record.dropped,
+            complete=record.complete,
+            error=record.error,
+        )
+        self._complete_metadata(row)
+        self.rows.append(row)
+        console.print(
+            f"{label}: {row.outcome} ({row.reason}, {row.steps} steps, {row.latency_ms_p50:.0f} ms) {row.error}",
+            highlight=False,
+        )
+
+    def _other_task(self, scene: Any, seed: int) -> str:
+        """A task about another object of the same scene, drawn by the scene's seed."""
+        from qt_ros.sim.tasks import load_tasks
+
+        others = [t.name for t in load_tasks().values() if t.target in scene.objects and t.target != scene.target]
+        return random.Random(seed).choice(others)
+
+    def _complete_metadata(self, row: Row) -> None:
+        """What only the caller knows about an episode: which task and seed its scene was."""
+        from qt_ros.episodes import bag_metadata as keys
+
+        if not row.error:
+            changes = {keys.TASK: row.task, keys.SEED: str(row.seed)}
+            keys.read_metadata(Path(row.bag)).with_custom_data(changes).write(Path(row.bag))
+
+    # --- results -----------------------------------------------------------------------------------------------------
+
+    @property
+    def success_rate(self) -> float:
+        return sum(row.success for row in self.rows) / len(self.rows) if self.rows else 0.0
+
+    def summary(self) -> dict[str, Any]:
+        """The JSON document: ``success_rate`` and ``episodes``, and what is needed to run the same again."""
+        return {
+            "success_rate": self.success_rate,
+            "episodes": [asdict(row) for row in self.rows],
+            "seed": self.plan.seed,
+            "checkpoint": json.loads((self.checkpoint / "checkpoint.json").read_text())["id"],
+            "wrong_instruction": self.wrong_instruction,
+        }
+
+    def show(self) -> None:
+        """Print the table and the summary."""
+        table = Table(title="episodes")
+        for column in ("instruction", "outcome", "reason"):
+            table.add_column(column)
+        for column in ("steps", "latency p50 ms", "p95 ms"):
+            table.add_column(column, justify="right")
+        table.add_column("audit")
+        table.add_column("bag", overflow="fold")
+        for row in self.rows:
+            colour = {"success": "green", "failure": "red"}.get(row.outcome, "yellow")
+            table.add_row(
+                row.instruction,
+                f"[{colour}]{row.outcome}[/{colour}]",
+                row.reason,
+                str(row.steps),
+                f"{row.latency_ms_p50:.1f}",
+                f"{row.latency_ms_p95:.1f}",
+                self._audit(row),
+                os.path.relpath(row.bag),
+            )
+        console.print(table)
+        done, planned = len(self.rows), len(self.plan.episodes)
+        successes = sum(row.success for row in self.rows)
+        console.print(f"{successes} of {done} succeeded ({100 * self.success_rate:.0f}%), {planned} planned; ", end="")
+        console.print(f"the same again: --seed {self.plan.seed}", highlight=False)
+
+    def _audit(self, row: Row) -> str:
+        """One line about the bag: how much is in it, and what is wrong with it."""
+        from qt_ros.episodes.audit import audit
+        from qt_ros.episodes.bag import BagError
+
+        if row.error:
+            return row.error
+        try:
+            found = audit(row.bag, self.contract)
+        except BagError as error:
+            return str(error)
+        return "; ".join([f"{found.messages} messages, {found.dropped} dropped", *found.problems])
+
+    def write(self, json_path: Path | None) -> None:
+        """Write the HTML page, and the JSON file where asked for."""
+        from qt_ros.cli.report import view_bag, write_page
+
+        summary = self.summary()
+        if json_path is not None:
+            json_path.parent.mkdir(parents=True, exist_ok=True)
+            json_path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        topic = self.contract.observation("image").topic
+        page = self.folder / "index.html"
+        facts = {
+            "succeeded": f"{100 * self.success_rate:.0f}% of {len(self.rows)} episodes",
+            "seed": self.plan.seed,
+            "checkpoint": summary["checkpoint"],
+            "wrong instruction on purpose": "yes" if self.wrong_instruction else "no",
+        }
+        write_page(page, "qt_ros demo", facts, [view_bag(Path(row.bag), asdict(row), topic) for row in self.rows])
+        console.print(f"page: {page}")
+
+
+def set_environment() -> None:
+    """A ROS domain of our own unless one is set, discovery on this machine only, and images that fit shared memory."""
+    if "ROS_DOMAIN_ID" not in os.environ:
+        os.environ["ROS_DOMAIN_ID"] = str(secrets.randbelow(100) + 1)
+        os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    profile = str(package_root() / "config" / "fastdds.xml")
+    for variable in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"):
+        os.environ.setdefault(variable, profile)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")

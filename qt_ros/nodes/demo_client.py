@@ -1,0 +1,208 @@
+"""A client of the whole graph: brings the nodes up, sets scenes, sends instructions, and waits for what comes of them.
+
+Every wait is for an event (a state, a service, a message, a result) and has a limit; none is a sleep. Used by `qt-ros
+demo` and by the graph tests.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import rclpy
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.action import ActionClient
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.signals import SignalHandlerOptions
+
+from qt_ros.action import ExecuteInstruction
+from qt_ros.episodes.episode import outcome_name, reason_name
+from qt_ros.msg import EpisodeRecord
+from qt_ros.srv import ResetScene
+
+LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class GoalRejected(RuntimeError):
+    """policy_node did not accept the instruction; its log says why."""
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """How one execute_instruction ended. Latencies in ms from image receipt to published action."""
+
+    episode_id: str
+    outcome: str
+    reason: str
+    steps: int
+    message: str
+    latency_ms_p50: float
+    latency_ms_p95: float
+
+
+class GraphClient:
+    """One rclpy node with plain, waiting calls. ``check`` is called while waiting and may raise (a node died)."""
+
+    def __init__(self, check: Callable[[], None] = lambda: None, name: str = "demo_client") -> None:
+        self.check = check
+        self.context = Context()
+        rclpy.init(context=self.context, signal_handler_options=SignalHandlerOptions.NO)
+        self.node = Node(name, context=self.context)
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._executor.add_node(self.node)
+        self._records: dict[str, EpisodeRecord] = {}
+        self._goal: Any = None
+        self.node.create_subscription(EpisodeRecord, "episode_record", self._on_record, LATCHED)
+        self._actions = ActionClient(self.node, ExecuteInstruction, "execute_instruction")
+        self._reset = self.node.create_client(ResetScene, "reset_scene")
+
+    def close(self) -> None:
+        """Leave the graph."""
+        self._executor.shutdown()
+        self.node.destroy_node()
+        rclpy.try_shutdown(context=self.context)
+
+    # --- waiting -----------------------------------------------------------------------------------------------------
+
+    def wait(self, ready: Callable[[], Any], timeout: float, what: str) -> None:
+        """Serve callbacks until ``ready()`` is true; TimeoutError names ``what``."""
+        deadline = time.monotonic() + timeout
+        while not ready():
+            self.check()
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"waited {timeout:g} s for {what}")
+            self._executor.spin_once(timeout_sec=0.05)
+
+    def wait_for_service(self, name: str, timeout: float = 60.0) -> None:
+        """Wait until someone serves ``name``."""
+
+        def served() -> bool:
+            return any(n.strip("/") == name.strip("/") for n, _ in self.node.get_service_names_and_types())
+
+        self.wait(served, timeout, f"service {name}")
+
+    def wait_for_links(self, links: Iterable[tuple[str, str, str]], timeout: float = 60.0) -> None:
+        """Wait until each (publishing node, topic, subscribing node) is there."""
+
+        def missing() -> list[tuple[str, str, str]]:
+            return [link for link in links if not self._linked(*link)]
+
+        try:
+            self.wait(lambda: not missing(), timeout, "the nodes to find each other")
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; missing: {', '.join(' -> '.join(link) for link in missing())}") from None
+
+    def _linked(self, source: str, topic: str, target: str) -> bool:
+        name = self.node.resolve_topic_name(topic)
+        sources = {i.node_name for i in self.node.get_publishers_info_by_topic(name)}
+        return source in sources and target in {i.node_name for i in self.node.get_subscriptions_info_by_topic(name)}
+
+    def call(self, client: Any, request: Any, timeout: float, what: str) -> Any:
+        """Call a service and wait for its response."""
+        self.wait(client.service_is_ready, timeout, what)
+        future = client.call_async(request)
+        self.wait(future.done, timeout, what)
+        return future.result()
+
+    # --- lifecycle ---------------------------------------------------------------------------------------------------
+
+    def state(self, name: str, timeout: float = 60.0) -> int:
+        """Lifecycle state of node ``name`` (lifecycle_msgs/State)."""
+        client = self.node.create_client(GetState, f"{name}/get_state")
+        try:
+            return int(self.call(client, GetState.Request(), timeout, f"the state of {name}").current_state.id)
+        finally:
+            self.node.destroy_client(client)
+
+    def change_state(self, name: str, transition: int, timeout: float = 60.0) -> bool:
+        """Ask for a transition (lifecycle_msgs/Transition); False when the node refused or failed."""
+        client = self.node.create_client(ChangeState, f"{name}/change_state")
+        request = ChangeState.Request(transition=Transition(id=transition))
+        try:
+            return bool(self.call(client, request, timeout, f"{name} to change its state").success)
+        finally:
+            self.node.destroy_client(client)
+
+    def activate(self, name: str, timeout: float = 60.0) -> None:
+        """Bring ``name`` to active from wherever it is; RuntimeError when it refuses."""
+        if self.state(name, timeout) == State.PRIMARY_STATE_UNCONFIGURED:
+            if not self.change_state(name, Transition.TRANSITION_CONFIGURE, timeout):
+                raise RuntimeError(f"{name} could not be configured; its log says why")
+        if self.state(name, timeout) == State.PRIMARY_STATE_INACTIVE:
+            if not self.change_state(name, Transition.TRANSITION_ACTIVATE, timeout):
+                raise RuntimeError(f"{name} could not be activated; its log says why")
+
+    # --- episodes ----------------------------------------------------------------------------------------------------
+
+    def reset_scene(self, seed: int, task: str = "", instruction_for: str = "") -> Any:
+        """Set the simulated scene up; RuntimeError with the simulator's words when it refuses."""
+        request = ResetScene.Request(seed=seed, task=task, instruction_for=instruction_for)
+        response = self.call(self._reset, request, 30.0, "the scene to be set up")
+        if not response.success:
+            raise RuntimeError(f"sim_node refused the scene: {response.message}")
+        return response
+
+    def execute(
+        self,
+        instruction: str,
+        episode_id: str = "",
+        max_duration: float = 0.0,
+        on_step: Callable[[int, float], None] = lambda step, value: None,
+        timeout: float = 300.0,
+    ) -> EpisodeResult:
+        """Run one instruction to its end. ``on_step(step, state value)`` follows it. Raises GoalRejected."""
+        self.send(instruction, episode_id, max_duration, on_step)
+        return self.result(timeout)
+
+    def send(
+        self,
+        instruction: str,
+        episode_id: str = "",
+        max_duration: float = 0.0,
+        on_step: Callable[[int, float], None] = lambda step, value: None,
+    ) -> None:
+        """Send one instruction and wait until it is accepted. Raises GoalRejected."""
+        self.wait(self._actions.server_is_ready, 30.0, "the action execute_instruction")
+        goal = ExecuteInstruction.Goal(instruction=instruction, episode_id=episode_id, max_duration=max_duration)
+        future = self._actions.send_goal_async(goal, lambda m: on_step(m.feedback.step, m.feedback.value))
+        self.wait(future.done, 30.0, "an answer to the goal")
+        handle = future.result()
+        if handle is None or not handle.accepted:
+            raise GoalRejected(f"policy_node rejected {instruction!r}; its log says why")
+        self._goal = handle
+
+    def result(self, timeout: float = 300.0) -> EpisodeResult:
+        """Wait for the end of the instruction sent last."""
+        future = self._goal.get_result_async()
+        self.wait(future.done, timeout, "the episode to end")
+        self._goal = None
+        result = future.result().result
+        return EpisodeResult(
+            episode_id=result.episode_id,
+            outcome=outcome_name(result.outcome),
+            reason=reason_name(result.reason),
+            steps=result.steps,
+            message=result.message,
+            latency_ms_p50=float(result.latency_ms_p50),
+            latency_ms_p95=float(result.latency_ms_p95),
+        )
+
+    def cancel(self) -> None:
+        """Cancel the instruction sent last, if it still runs, and wait for the answer."""
+        if self._goal is not None:
+            future = self._goal.cancel_goal_async()
+            self.wait(future.done, 10.0, "the cancellation")
+
+    def record(self, episode_id: str, timeout: float = 30.0) -> EpisodeRecord:
+        """Wait until the recorder says what became of the episode's bag."""
+        self.wait(lambda: episode_id in self._records, timeout, f"the bag of episode {episode_id}")
+        return self._records[episode_id]
+
+    def _on_record(self, record: EpisodeRecord) -> None:
+        self._records[record.episode_id] = record

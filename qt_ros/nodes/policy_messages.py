@@ -1,0 +1,85 @@
+"""What policy_node says: actions, status and latency, as messages."""
+
+from __future__ import annotations
+
+import math
+
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+from qt_ros.contract.actions import ActionSpace
+from qt_ros.control.runner import Episode, Step
+from qt_ros.msg import EpisodeStatus, PolicyAction
+
+
+def reason_code(reason: str) -> int:
+    """Lower-case reason name -> EpisodeStatus.REASON_* ('' -> REASON_NONE). AttributeError for an unknown one."""
+    return int(getattr(EpisodeStatus, f"REASON_{(reason or 'none').upper()}"))
+
+
+def action_message(step: Step, space: ActionSpace, frame: str, checkpoint: str, now: Time) -> PolicyAction:
+    """One decision. ``frame`` is the frame of the arm part, ``now`` the stamp of publication."""
+    message = PolicyAction(episode_id=step.episode_id, instruction=step.instruction, step=step.index)
+    message.header.stamp, message.header.frame_id = now, frame
+    message.observation_stamp = step.frame.message.header.stamp
+    message.names = list(space.names)
+    message.values = step.decision.values.tolist()
+    message.bins = step.decision.bins.tolist()
+    message.q = step.decision.q.tolist()
+    message.value, message.latency_ms, message.checkpoint = step.decision.value, step.latency_ms, checkpoint
+    return message
+
+
+def stop_message(episode: Episode, space: ActionSpace, frame: str, checkpoint: str, now: Time) -> PolicyAction:
+    """The neutral stop that follows every end.
+
+    No motion, terminate at its high end, and the gripper holds whatever the message says (see CommandShaper). It is no
+    decision of the policy and says so: ``q`` is empty. Readers of bags skip actions without ``q``.
+    """
+    values = space.neutral()
+    if "terminate" in space.names:
+        values[space.index("terminate")] = space.high[space.index("terminate")]
+    message = PolicyAction(episode_id=episode.episode_id, instruction=episode.instruction, step=episode.steps)
+    message.header.stamp, message.header.frame_id = now, frame
+    message.observation_stamp = now
+    message.names, message.values = list(space.names), values.tolist()
+    message.bins = space.encode(values).tolist()
+    message.checkpoint = checkpoint
+    return message
+
+
+def status_message(episode: Episode | None, checkpoint: str, now: Time, message: str = "") -> EpisodeStatus:
+    """State of ``episode``; None: idle."""
+    status = EpisodeStatus(state=EpisodeStatus.STATE_IDLE, checkpoint=checkpoint, message=message)
+    status.header.stamp = now
+    if episode is not None:
+        status.state = EpisodeStatus.STATE_RUNNING if episode.running else EpisodeStatus.STATE_ENDED
+        status.reason = reason_code(episode.reason)
+        status.episode_id, status.instruction, status.step = episode.episode_id, episode.instruction, episode.steps
+        status.message = message or episode.message
+        status.latency_ms_p50, status.latency_ms_p95 = known(episode.latency.p50), known(episode.latency.p95)
+    return status
+
+
+def known(value: float) -> float:
+    """NaN (no sample yet) -> 0: numbers in messages are finite."""
+    return 0.0 if math.isnan(value) else value
+
+
+def diagnostics_message(episode: Episode | None, node: str, active: bool, now: Time) -> DiagnosticArray:
+    """Latency and the share of it that is not the network, in ms, over the steps of the present or last episode."""
+    status = DiagnosticStatus(name=f"{node}: policy", hardware_id="", level=DiagnosticStatus.OK)
+    status.message = "inactive" if not active else "idle" if episode is None or not episode.running else "acting"
+    if episode is not None:
+        numbers = {
+            "steps": float(episode.steps),
+            "latency_ms_p50": episode.latency.p50,
+            "latency_ms_p95": episode.latency.p95,
+            "overhead_ms_p50": episode.overhead.p50,
+            "overhead_ms_p95": episode.overhead.p95,
+        }
+        status.values = [KeyValue(key=k, value=f"{known(v):.3f}") for k, v in numbers.items()]
+        status.values.append(KeyValue(key="episode", value=episode.episode_id))
+    array = DiagnosticArray(status=[status])
+    array.header.stamp = now
+    return array

@@ -1,0 +1,307 @@
+"""policy_node (lifecycle): follows instructions with a trained Q-Transformer.
+
+Serves the action execute_instruction and, where ``follow_instruction_topic`` is set, obeys the contract's instruction
+topic. configure loads the checkpoint strictly and warms it up; activate lets it act. The thinking runs in a thread of
+its own (qt_ros.control.runner): callbacks here only hand over messages. Every end of an episode, whatever its cause,
+publishes the neutral stop and then EpisodeStatus ENDED with the reason.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import uuid
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+from rclpy.task import Future
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from std_msgs.msg import String
+
+from qt_ros.action import ExecuteInstruction
+from qt_ros.contract.codecs import ns_to_seconds, stamp_to_ns
+from qt_ros.contract.robot import load_contract
+from qt_ros.control.policy import Policy
+from qt_ros.control.runner import Episode, EpisodeRunner, Step
+from qt_ros.episodes.episode import TERMINAL_REASONS, reason_name
+from qt_ros.msg import CommandStatus, EpisodeOutcome, EpisodeStatus, PolicyAction
+from qt_ros.nodes.lifecycle import EVENT, LATCHED, SENSOR, LifecycleNode, run
+from qt_ros.nodes.parameters import AUTOSTART, ROBOT, Parameter, ParameterTable
+from qt_ros.nodes.policy_messages import (
+    action_message,
+    diagnostics_message,
+    known,
+    reason_code,
+    status_message,
+    stop_message,
+)
+
+PARAMETERS = ParameterTable(
+    ROBOT,
+    AUTOSTART,
+    Parameter("checkpoint", "", "Folder of the checkpoint that decides (model.safetensors, checkpoint.json)."),
+    Parameter("device", "cpu", "Where the network runs: cpu, cuda or cuda:<number>."),
+    Parameter("threads", 0, "CPU threads of the network; 0: as torch chooses.", low=0, high=256),
+    Parameter("max_duration", 12.0, "Longest episode when the goal does not say.", unit="s", low=0.1, high=3600.0),
+    Parameter("outcome_wait", 1.0, "How long a result waits for episode_outcome.", unit="s", low=0.0, high=600.0),
+    Parameter("preempt", False, "A new goal takes the place of the running one; else it is rejected."),
+    Parameter("follow_instruction_topic", False, "Obey the contract's instruction topic too; empty text stops."),
+)
+WATCH_PERIOD = 0.05  # s on the wall: how often limits in time are checked
+CLOCK_PATIENCE = 5.0  # s on the wall without any progress of the node's clock while an episode runs
+SUCCEEDED = TERMINAL_REASONS
+
+
+class PolicyNode(LifecycleNode):
+    """Parameters, topics and the action; see the module."""
+
+    def __init__(self) -> None:
+        super().__init__("policy_node", PARAMETERS)
+        self.runner: EpisodeRunner | None = None
+        self._made = ExitStack()
+        self._active = False
+        self._checkpoint = ""
+        self._goal: Any = None  # handle of the accepted goal until its result is known; None: idle or started by topic
+        self._finished: Future | None = None  # set to the outcome when the goal's episode is over and judged
+        self._give_up_outcome = 0.0  # monotonic s
+        self._clock_seen = (0, 0.0)
+
+    # --- lifecycle ---------------------------------------------------------------------------------------------------
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        s = self.settings
+        self.contract = load_contract(s.robot)
+        if not s.checkpoint:
+            raise ValueError("parameter checkpoint is empty; give the folder of a trained checkpoint")
+        policy = Policy.load(s.checkpoint, self.contract, s.device, threads=s.threads or None)
+        self._checkpoint = policy.info.id
+        self._make_topics()
+        self.runner = EpisodeRunner(self.contract, policy, self._now, self._on_step, self._on_end)
+        self.get_logger().info(f"checkpoint {self._checkpoint[:12]} ({policy.info.preset}) on {s.device}, warmed up")
+        return super().on_configure(state)
+
+    def _make_topics(self) -> None:
+        camera, joints = self.contract.observation("image"), self.contract.observation("joint_state")
+        kind = CompressedImage if camera.type.endswith("CompressedImage") else Image
+        self._action_out = self._publish(PolicyAction, "policy_action", EVENT)
+        self._status_out = self._publish(EpisodeStatus, "episode_status", LATCHED)
+        self._diagnostics_out = self._publish(DiagnosticArray, "/diagnostics", EVENT)
+        self._subscribe(kind, camera.topic, self._on_image, SENSOR)
+        self._subscribe(JointState, joints.topic, self._on_joints, SENSOR)
+        self._subscribe(CommandStatus, "command_status", self._on_command_status, EVENT)
+        self._subscribe(EpisodeOutcome, "episode_outcome", self._on_outcome, LATCHED)
+        if self.settings.follow_instruction_topic:
+            self._subscribe(String, self.contract.observation("text").topic, self._on_instruction, LATCHED)
+        server = ActionServer(
+            self,
+            ExecuteInstruction,
+            "execute_instruction",
+            self._on_accepted,  # not used: goals are executed where they are accepted
+            goal_callback=self._on_goal,
+            handle_accepted_callback=self._on_accepted,
+            cancel_callback=self._on_cancel,
+        )
+        self._made.callback(server.destroy)
+        wall = Clock(clock_type=ClockType.STEADY_TIME)  # must go on when the node's clock stops
+        for period, callback in ((WATCH_PERIOD, self._watch), (1.0, self._report)):
+            self._made.callback(self.destroy_timer, self.create_timer(period, callback, clock=wall))
+
+    def _publish(self, *arguments: Any) -> Any:
+        publisher = self.create_publisher(*arguments)
+        self._made.callback(self.destroy_publisher, publisher)
+        return publisher
+
+    def _subscribe(self, *arguments: Any) -> None:
+        self._made.callback(self.destroy_subscription, self.create_subscription(*arguments))
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._active = True
+        self._say_idle("ready")
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._stop("deactivated", "policy_node was deactivated")
+        self._active = False
+        return super().on_deactivate(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._stop("deactivated", "policy_node was shut down")
+        self._active = False
+        return super().on_shutdown(state)
+
+    def release(self) -> None:
+        if self.runner is not None:
+            self._stop("fault", "policy_node was cleaned up")
+            self.runner.close()
+            self.runner = None
+        self._made.close()
+
+    # --- observations ------------------------------------------------------------------------------------------------
+
+    def _now(self) -> float:
+        return ns_to_seconds(self.get_clock().now().nanoseconds)
+
+    def _on_image(self, message: Any) -> None:
+        received = time.monotonic()
+        if self.runner is not None:
+            self.runner.offer_image(message, ns_to_seconds(stamp_to_ns(message.header.stamp)), received)
+
+    def _on_joints(self, message: JointState) -> None:
+        if self.runner is not None:
+            self.runner.offer_joints(message, ns_to_seconds(stamp_to_ns(message.header.stamp)))
+
+    def _on_command_status(self, message: CommandStatus) -> None:
+        episode = self.runner.episode if self.runner is not None else None
+        if message.state != CommandStatus.STATE_STOPPED or episode is None or message.episode_id != episode.episode_id:
+            return
+        self._stop(reason_name(message.reason), f"command_node stopped: {message.message}")
+
+    def _watch(self) -> None:
+        runner = self.runner
+        if runner is None:
+            return
+        wall, now = time.monotonic(), self.get_clock().now().nanoseconds
+        if now != self._clock_seen[0] or not runner.busy:
+            self._clock_seen = (now, wall)
+        elif wall - self._clock_seen[1] > CLOCK_PATIENCE:
+            self._stop("fault", f"the clock has not moved for {CLOCK_PATIENCE:g} s; is /clock published?")
+        runner.check()
+        if self._goal is not None and not runner.busy and wall > self._give_up_outcome:
+            self._finish(EpisodeStatus.OUTCOME_UNKNOWN)
+
+    # --- episodes ----------------------------------------------------------------------------------------------------
+
+    def _begin(self, instruction: str, episode_id: str, max_duration: float) -> Episode:
+        assert self.runner is not None
+        episode_id = episode_id or f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+        self._clock_seen = (0, time.monotonic())
+        episode = self.runner.start(episode_id, instruction, max_duration or self.settings.max_duration)
+        self._status_out.publish(status_message(episode, self._checkpoint, self._stamp()))
+        self.get_logger().info(f"episode {episode_id}: {instruction!r}")
+        return episode
+
+    def _stop(self, reason: str, message: str) -> bool:
+        return self.runner is not None and self.runner.end(reason, message)
+
+    def _on_step(self, step: Step) -> None:
+        """Called by the runner's thread, never after the end of the episode."""
+        space, frame = self.contract.action_space, self.contract.kinematics.base_frame
+        self._action_out.publish(action_message(step, space, frame, self._checkpoint, self._stamp()))
+        if self.runner is not None:
+            self._status_out.publish(status_message(self.runner.episode, self._checkpoint, self._stamp()))
+        if (goal := self._goal) is not None:
+            feedback = ExecuteInstruction.Feedback(step=step.index, value=step.decision.value)
+            feedback.q = step.decision.q.tolist()
+            goal.publish_feedback(feedback)
+
+    def _on_end(self, episode: Episode) -> None:
+        """Called once per episode, from whichever thread ended it."""
+        space, frame = self.contract.action_space, self.contract.kinematics.base_frame
+        self._action_out.publish(stop_message(episode, space, frame, self._checkpoint, self._stamp()))
+        self._status_out.publish(status_message(episode, self._checkpoint, self._stamp()))
+        self._give_up_outcome = time.monotonic() + self.settings.outcome_wait
+        log = self.get_logger().info if episode.reason in SUCCEEDED else self.get_logger().warning
+        log(f"episode {episode.episode_id}: {episode.reason} after {episode.steps} steps. {episode.message}")
+
+    def _on_outcome(self, message: EpisodeOutcome) -> None:
+        episode = self.runner.episode if self.runner is not None else None
+        if episode is None or episode.running or message.episode_id != episode.episode_id:
+            return
+        self._finish(message.outcome)
+
+    def _finish(self, outcome: int) -> None:
+        """Let the goal of the ended episode have its result."""
+        if self._finished is not None:
+            self._finished.set_result(outcome)
+        self._goal = self._finished = None
+
+    def _on_instruction(self, message: String) -> None:
+        """A new sentence replaces the old one; an empty one is the operator's stop."""
+        if not self._active or self.runner is None:
+            return
+        instruction = message.data.strip()
+        if not instruction:
+            self._stop("operator", "empty instruction on the instruction topic")
+            return
+        self._stop("preempted", f"new instruction {instruction!r}")
+        self._begin(instruction, "", 0.0)
+
+    # --- action ------------------------------------------------------------------------------------------------------
+
+    def _on_goal(self, goal: Any) -> GoalResponse:
+        busy = self.runner is not None and (self.runner.busy or self._goal is not None)
+        problem = ""
+        if not self._active:
+            problem = "policy_node is not active; configure and activate it first"
+        elif not goal.instruction.strip():
+            problem = "the instruction is empty; say what to do, for example 'pick up the red cube'"
+        elif not 0.0 <= goal.max_duration < float("inf"):
+            problem = f"max_duration {goal.max_duration} is not a time in seconds"
+        elif busy and not self.settings.preempt:
+            episode = self.runner.episode if self.runner is not None else None
+            problem = f"busy with episode {episode.episode_id if episode else ''}; cancel it or wait for its result"
+        if problem:
+            self.get_logger().warning(f"goal rejected: {problem}")
+            if not busy:
+                self._say_idle(f"goal rejected: {problem}")
+            return GoalResponse.REJECT
+        return GoalResponse.ACCEPT
+
+    def _on_accepted(self, handle: Any) -> None:
+        self._stop("preempted", "a newer goal took its place")
+        self._finish(EpisodeStatus.OUTCOME_UNKNOWN)
+        self._goal, self._finished = handle, Future(executor=self.executor)
+        request = handle.request
+        episode = self._begin(request.instruction.strip(), request.episode_id, request.max_duration)
+        handle.execute(partial(self._execute, episode, self._finished))
+
+    def _on_cancel(self, handle: Any) -> CancelResponse:
+        if handle is self._goal:
+            self._stop("canceled", "the client canceled the goal")
+        return CancelResponse.ACCEPT
+
+    async def _execute(self, episode: Episode, finished: Future, handle: Any) -> Any:
+        outcome = await finished
+        if handle.is_cancel_requested:
+            handle.canceled()
+        elif episode.reason in SUCCEEDED:
+            handle.succeed()
+        else:
+            handle.abort()
+        return ExecuteInstruction.Result(
+            outcome=outcome,
+            reason=reason_code(episode.reason),
+            steps=episode.steps,
+            episode_id=episode.episode_id,
+            message=episode.message,
+            latency_ms_p50=known(episode.latency.p50),
+            latency_ms_p95=known(episode.latency.p95),
+        )
+
+    # --- reports -----------------------------------------------------------------------------------------------------
+
+    def _stamp(self) -> Any:
+        return self.get_clock().now().to_msg()
+
+    def _say_idle(self, message: str) -> None:
+        if self.runner is not None:
+            self._status_out.publish(status_message(None, self._checkpoint, self._stamp(), message))
+
+    def _report(self) -> None:
+        episode = self.runner.episode if self.runner is not None else None
+        self._diagnostics_out.publish(diagnostics_message(episode, self.get_name(), self._active, self._stamp()))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the node until it is told to stop."""
+    return run(PolicyNode, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

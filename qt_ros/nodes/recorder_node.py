@@ -1,0 +1,264 @@
+"""recorder_node: one bag per episode.
+
+Follows the contract's topics and everything said about the episode, serialised as it travels; opens a bag when
+episode_status says RUNNING, closes it when the episode has ended and has been judged (or nobody judged it in time), and
+publishes episode_record. The writing is done by qt_ros.episodes.recorder in threads of its own.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.serialization import deserialize_message
+
+from qt_ros.contract.robot import RobotContract, load_contract
+from qt_ros.episodes import bag_metadata as keys
+from qt_ros.episodes.bag import BagError, BagTopic, relabel
+from qt_ros.episodes.bag_metadata import Qos
+from qt_ros.episodes.episode import OUTCOMES, outcome_name, reason_name
+from qt_ros.episodes.recorder import Recorder, RecordingError, RecordReport
+from qt_ros.msg import EpisodeOutcome, EpisodeRecord, EpisodeStatus
+from qt_ros.nodes.lifecycle import LATCHED, run
+from qt_ros.nodes.parameters import ROBOT, Parameter, ParameterTable
+from qt_ros.nodes.policy_messages import reason_code
+from qt_ros.nodes.raw_topics import RawMessage, RawTopics, message_class
+from qt_ros.srv import SetOutcome
+
+PARAMETERS = ParameterTable(
+    ROBOT,
+    Parameter("root", "bags", "Folder of the bags, one folder per episode in it."),
+    Parameter("compression", "none", "Of the bag's chunks; costs CPU time.", choices=("none", "lz4", "zstd")),
+    Parameter("compressed_images", False, "Record <camera>/compressed in place of the raw images."),
+    Parameter("preroll", 1.0, "Recorded from before the episode's start.", unit="s", low=0.0, high=60.0),
+    Parameter("outcome_timeout", 2.0, "How long a bag waits for its outcome.", unit="s", low=0.0, high=3600.0),
+    Parameter("silence_timeout", 5.0, "No sign of the policy for so long ends a bag.", unit="s", low=0.5, high=3600.0),
+    Parameter("extra_topics", [""], "More topics to record, each as 'name:package/msg/Type'."),
+)
+LATCHED_RECORDS = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+ABOUT_EPISODES = {
+    "policy_action": "qt_ros/msg/PolicyAction",
+    "episode_status": "qt_ros/msg/EpisodeStatus",
+    "episode_outcome": "qt_ros/msg/EpisodeOutcome",
+    "command_status": "qt_ros/msg/CommandStatus",
+}
+BESIDE = {
+    "arm_controller/joint_trajectory": "trajectory_msgs/msg/JointTrajectory",
+    "odom": "nav_msgs/msg/Odometry",
+    "estop": "std_msgs/msg/Bool",
+}
+TRANSFORMS = {"/tf": "tf2_msgs/msg/TFMessage", "/tf_static": "tf2_msgs/msg/TFMessage"}
+
+
+@dataclass
+class Current:
+    """The episode being recorded; ``heard`` and ``deadline`` in monotonic s."""
+
+    episode_id: str
+    heard: float
+    reason: str = ""  # set once it has ended
+    deadline: float = 0.0
+
+
+class RecorderNode(Node):
+    """Parameters, topics and the rules of when a bag is opened and closed; see the module."""
+
+    def __init__(self) -> None:
+        super().__init__("recorder_node")
+        self.settings = PARAMETERS.declare(self)
+        self.contract = load_contract(self.settings.robot)
+        self.root = Path(self.settings.root).expanduser().absolute()
+        self.current: Current | None = None
+        self._simulated_time = bool(self.get_parameter("use_sim_time").value)
+        latched = {self.contract.observation("text").topic, "/tf_static"}
+        self.recorder = Recorder(
+            self.root,
+            compression=self.settings.compression,
+            preroll=self.settings.preroll,
+            latched=[self.resolve_topic_name(t) for t in latched],
+            live_only=[self.resolve_topic_name(t) for t in ABOUT_EPISODES],
+        )
+        self._status, self._outcome, self._action = (
+            self.resolve_topic_name(t) for t in ("episode_status", "episode_outcome", "policy_action")
+        )
+        self._record_out = self.create_publisher(EpisodeRecord, "episode_record", LATCHED_RECORDS)
+        self._outcome_out = self.create_publisher(EpisodeOutcome, "episode_outcome", LATCHED)
+        self.create_service(SetOutcome, "set_outcome", self._on_set_outcome)
+        self.topics = RawTopics(self, self._wanted(), self._on_topic, self._on_message)
+        self.create_timer(0.05, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.get_logger().info(f"bags go to {self.root}")
+
+    def _wanted(self) -> dict[str, str]:
+        """Topics to record and their types."""
+        wanted = dict(ABOUT_EPISODES)
+        for observation in self.contract.observations.values():
+            wanted[observation.topic] = observation.type
+            if observation.kind == "image":
+                wanted[f"{observation.topic.rpartition('/')[0]}/camera_info"] = "sensor_msgs/msg/CameraInfo"
+                if self.settings.compressed_images and observation.type.endswith("/Image"):
+                    del wanted[observation.topic]
+                    wanted[f"{observation.topic}/compressed"] = "sensor_msgs/msg/CompressedImage"
+        wanted.update({command.topic: command.type for command in self.contract.commands.values()})
+        wanted.update(BESIDE)
+        for entry in self.settings.extra_topics:
+            name, _, type_name = entry.partition(":")
+            if entry:
+                wanted[name] = type_name
+        try:
+            message_class(TRANSFORMS["/tf"])
+        except ImportError:
+            return wanted  # this ROS installation has no tf2_msgs
+        return wanted | TRANSFORMS
+
+    # --- messages ----------------------------------------------------------------------------------------------------
+
+    def _on_topic(self, name: str, type_name: str, offered: tuple[Qos, ...]) -> None:
+        self.recorder.add_topic(BagTopic.find(name, type_name, offered))
+
+    def _on_message(self, message: RawMessage) -> None:
+        if message.topic == self._status:
+            self._on_status(message)
+            return
+        self._write(message)
+        if message.topic == self._action and self.current is not None:
+            self.current.heard = time.monotonic()
+        elif message.topic == self._outcome:
+            self._on_outcome(deserialize_message(message.data, EpisodeOutcome))
+
+    def _write(self, message: RawMessage) -> None:
+        now = self.get_clock().now().nanoseconds
+        # Simulated time and the sender's wall clock have nothing to say to each other.
+        sent = now if self._simulated_time else message.source_ns
+        if not self.recorder.write(message.topic, message.data, now, sent, message.sequence):
+            self.get_logger().error(
+                f"{message.topic}: dropped, the disk is too slow; the bag counts it", throttle_duration_sec=1.0
+            )
+
+    def _on_status(self, message: RawMessage) -> None:
+        status = deserialize_message(message.data, EpisodeStatus)
+        if status.state == EpisodeStatus.STATE_RUNNING:
+            if self.current is None or self.current.episode_id != status.episode_id:
+                self._open(status)
+            if self.current is not None:
+                self.current.heard = time.monotonic()
+        self._write(message)
+        current = self.current
+        if status.state == EpisodeStatus.STATE_ENDED and current is not None and not current.reason:
+            if current.episode_id == status.episode_id:
+                current.reason = reason_name(status.reason)
+                current.deadline = time.monotonic() + self.settings.outcome_timeout
+
+    def _on_outcome(self, outcome: EpisodeOutcome) -> None:
+        current = self.current
+        if current is not None and current.reason and outcome.episode_id == current.episode_id:
+            self._close(outcome_name(outcome.outcome), current.reason, outcome.labelled_by)
+
+    def _watch(self) -> None:
+        current, now = self.current, time.monotonic()
+        if current is None:
+            return
+        if current.reason and now > current.deadline:
+            self._close("unknown", current.reason)
+        elif not current.reason and now - current.heard > self.settings.silence_timeout:
+            self.get_logger().error(f"episode {current.episode_id}: nothing from the policy any more; closing its bag")
+            self._close("unknown", "lost_policy")
+
+    # --- bags --------------------------------------------------------------------------------------------------------
+
+    def _open(self, status: EpisodeStatus) -> None:
+        if self.current is not None:  # its end was never announced, or nobody judged it
+            self._close("unknown", self.current.reason or "lost_policy")
+        try:
+            self.recorder.start(status.episode_id, describe(self.contract, status))
+        except (RecordingError, ValueError) as error:
+            self.get_logger().error(f"episode {status.episode_id} is not recorded: {error}")
+            self._publish(EpisodeRecord(episode_id=status.episode_id, error=str(error)))
+            self.current = None
+            return
+        self.current = Current(status.episode_id, time.monotonic())
+
+    def _close(self, outcome: str, reason: str, labelled_by: str = "", problem: str = "") -> Future[RecordReport]:
+        self.current = None
+        future = self.recorder.finish(outcome, reason, {keys.LABELLED_BY: labelled_by} if labelled_by else None)
+        future.add_done_callback(lambda done: self._report(done, problem))
+        return future
+
+    def _report(self, done: Future[RecordReport], problem: str) -> None:
+        """Called by the recorder's thread when the bag is closed."""
+        report = done.result()
+        record = EpisodeRecord(episode_id=report.episode_id, uri=str(report.uri))
+        record.outcome, record.reason = OUTCOMES.index(report.outcome), reason_code(report.reason)
+        record.messages, record.dropped = report.messages, report.dropped
+        record.complete, record.error = report.complete and not problem, report.error or problem
+        log = self.get_logger().error if record.error or report.dropped else self.get_logger().info
+        log(
+            f"episode {report.episode_id}: {report.messages} messages, {report.dropped} dropped, "
+            f"{report.outcome} ({report.reason}) {record.error}"
+        )
+        self._publish(record)
+
+    def _publish(self, record: EpisodeRecord) -> None:
+        record.header.stamp = self.get_clock().now().to_msg()
+        self._record_out.publish(record)
+
+    def _on_set_outcome(self, request: SetOutcome.Request, response: SetOutcome.Response) -> SetOutcome.Response:
+        current = self.current
+        episode_id = request.episode_id or (current.episode_id if current is not None else self._last())
+        try:
+            if request.outcome >= len(OUTCOMES):
+                raise ValueError(f"outcome {request.outcome} is unknown; 1 is success, 2 failure")
+            if current is not None and current.episode_id == episode_id:
+                if not current.reason:
+                    raise ValueError(f"episode {episode_id} is still running; label it when it has ended")
+                # Said aloud: policy_node waits for it, and it comes back to us by its topic.
+                label = EpisodeOutcome(episode_id=episode_id, outcome=request.outcome)
+                label.header.stamp = self.get_clock().now().to_msg()
+                label.labelled_by, label.comment = request.labelled_by, request.comment
+                self._outcome_out.publish(label)
+            else:
+                relabel(self.root / episode_id, OUTCOMES[request.outcome], request.labelled_by, force=True)
+            response.success, response.message = True, f"{episode_id}: {OUTCOMES[request.outcome]}"
+        except (BagError, ValueError) as error:
+            response.message = str(error)
+        return response
+
+    def _last(self) -> str:
+        bags = sorted(self.root.glob(f"*/{keys.METADATA_FILE}"), key=lambda p: p.stat().st_mtime)
+        return bags[-1].parent.name if bags else ""
+
+    def finish(self) -> None:
+        """Close whatever is open; the bag then says that the recorder was stopped."""
+        if self.current is not None:
+            stopped = not self.current.reason
+            problem = "the recorder was stopped in mid-episode" if stopped else ""
+            self._close("unknown", self.current.reason or "operator", problem=problem).result()
+        self.recorder.close()
+
+
+def describe(contract: RobotContract, status: EpisodeStatus) -> dict[str, str]:
+    """What is known about an episode when it begins, for the bag's metadata."""
+    return {
+        keys.INSTRUCTION: status.instruction,
+        keys.CHECKPOINT: status.checkpoint,
+        keys.SOURCE: "autonomous",
+        keys.ROBOT: contract.robot,
+        keys.CONTRACT_SHA256: contract.sha256,
+        keys.CONTRACT_YAML: contract.text,
+        keys.ACTION_SPACE_SHA256: contract.action_space.sha256,
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the node until it is told to stop."""
+    return run(RecorderNode, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
