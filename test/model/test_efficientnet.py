@@ -55,7 +55,7 @@ def test_names_and_shapes_are_those_of_timm(name: str) -> None:
     assert len(lines) == tensors
     assert sum(p.numel() for key, p in net.named_parameters() if not key.startswith(OWN)) == parameters
     assert hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16] == digest
-    assert len(net.films) == blocks == sum(len(stage) for stage in net.blocks)  # type: ignore[arg-type]
+    assert len(net.films) == blocks == sum(len(stage) for stage in net.blocks)  # type: ignore[arg-type, misc]
 
 
 def test_some_shapes_of_b3_are_what_timm_documents() -> None:

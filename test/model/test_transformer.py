@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -23,7 +25,8 @@ def test_one_block_is_pre_norm_attention_then_pre_norm_feedforward() -> None:
     """Against the formulas, written out for one head at a time."""
     torch.manual_seed(0)
     net = Transformer(1, 16, 2, 12, "linear", 0.0, False).eval()
-    block, x, mask = net.blocks[0], torch.randn(2, 5, 16), causal(5)
+    block: Any = net.blocks[0]
+    x, mask = torch.randn(2, 5, 16), causal(5)
     y = block.norm1(x)
     q, k, v = (block.attention.qkv(y).view(2, 5, 3, 2, 12)[:, :, i] for i in range(3))
     heads = []
@@ -39,7 +42,8 @@ def test_rt1s_feedforward_is_one_linear_map_and_the_other_is_four_times_as_wide(
     linear = stack("linear").blocks[0].feedforward
     assert isinstance(linear, nn.Linear)
     assert linear.weight.shape == (16, 16)
-    assert stack("gelu").blocks[0].feedforward[0].weight.shape == (64, 16)
+    wide: Any = stack("gelu").blocks[0].feedforward
+    assert wide[0].weight.shape == (64, 16)
     with pytest.raises(ValueError, match="feedforward must be 'linear' or 'gelu'"):
         stack("relu")
 
