@@ -173,7 +173,11 @@ def build(
 
 
 @app.command()
-def recover(paths: Paths, json_output: Json = False) -> None:
+def recover(
+    paths: Paths,
+    force: Annotated[bool, typer.Option(help="Also cut bags that are closed but damaged inside.")] = False,
+    json_output: Json = False,
+) -> None:
     """Make bags of a killed recorder valid again, in place, up to their last complete record.
 
     Example: qt-ros episodes recover bags/
@@ -184,7 +188,7 @@ def recover(paths: Paths, json_output: Json = False) -> None:
     rows: list[dict[str, Any]] = []
     for uri in find_bags(paths):
         try:
-            rows.append({**asdict(recover_bag(uri)), "uri": str(uri), "error": ""})
+            rows.append({**asdict(recover_bag(uri, force=force)), "uri": str(uri), "error": ""})
         except (BagError, OSError) as error:
             rows.append({"uri": str(uri), "needed": True, "messages": 0, "bytes_cut": 0, "error": str(error)})
     if json_output:

@@ -5,6 +5,7 @@ A bag is a folder as rosbag2 makes it (``metadata.yaml`` and MCAP files); bags o
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from mcap_ros2.decoder import DecoderFactory
 from qt_ros.contract.codecs import stamp_to_ns
 from qt_ros.episodes import bag_metadata as keys
 from qt_ros.episodes.bag_metadata import BagError, BagMetadata, TopicInfo, parse_metadata, read_metadata
-from qt_ros.episodes.bag_writer import RESERVE, BagTopic, EpisodeBagWriter, RecordingError
+from qt_ros.episodes.bag_writer import METADATA_RECORD, RESERVE, SERIALIZED, BagTopic, EpisodeBagWriter, RecordingError
 from qt_ros.episodes.mcap_seal import Contents, cut_off_messages, is_sealed, seal
 
 __all__ = [
@@ -40,6 +41,8 @@ __all__ = [
     "recover",
     "relabel",
 ]
+
+log = logging.getLogger(__name__)
 
 _STAMP = struct.Struct("<iI")
 
@@ -124,8 +127,10 @@ def is_complete(uri: str | Path) -> bool:
     uri = Path(uri)
     if not (uri / keys.METADATA_FILE).is_file():
         return False
-    files = _files(uri)
-    return all(f.is_file() and is_sealed(f) for f in files)
+    try:
+        return all(f.is_file() and is_sealed(f) for f in _files(uri))
+    except BagError:
+        return False
 
 
 def read_raw(
@@ -181,30 +186,29 @@ class Recovery:
     bytes_cut: int
 
 
-def recover(uri: str | Path) -> Recovery:
+def recover(uri: str | Path, *, force: bool = False) -> Recovery:
     """Make a bag of a killed recorder valid again, in place, up to its last complete record.
 
     ``metadata.yaml`` is rebuilt; an episode without a recorded outcome gets outcome unknown and reason fault. A bag
-    that is complete is left alone. Raises BagError when there is nothing to recover, OSError when the disk refuses.
+    that is complete is left alone, unless ``force``: then it is cut before its first damaged record. Raises BagError
+    when there is nothing to recover, OSError when the disk refuses.
     """
     uri = Path(uri)
-    if is_complete(uri):
+    if is_complete(uri) and not force:
         return Recovery(uri, False, read_metadata(uri).message_count, 0)
     files = sorted(uri.glob("*.mcap"))
     if len(files) != 1:
         raise BagError(f"{uri}: {len(files)} MCAP files; recovery needs exactly one")
     path = files[0]
     before = path.stat().st_size
-    known: BagMetadata | None = read_metadata(uri) if (uri / keys.METADATA_FILE).is_file() else None
-    if is_sealed(path):
-        contents = seal(path)
-        cut = 0
-    else:
-        contents = seal(path, lambda found: {"rosbag2": {"serialized_metadata": _rebuild(path, found, known).text()}})
-        cut = before - min(before, contents.end)
+    known = _metadata_if_readable(uri)
+    sealed = is_sealed(path)
+    note = None if sealed else lambda found: {METADATA_RECORD: {SERIALIZED: _rebuild(path, found, known).text()}}
+    contents = seal(path, note)
     (uri / RESERVE).unlink(missing_ok=True)
     metadata = _rebuild(path, contents, known)
     metadata.write(uri)
+    cut = max(0, before - (path.stat().st_size if sealed else contents.end))
     return Recovery(uri, True, metadata.message_count, cut)
 
 
@@ -227,14 +231,23 @@ def relabel(uri: str | Path, outcome: str, labelled_by: str, *, force: bool = Fa
     return metadata
 
 
+def _metadata_if_readable(uri: Path) -> BagMetadata | None:
+    try:
+        return read_metadata(uri)
+    except BagError:
+        return None
+
+
 def _rebuild(path: Path, found: Contents, known: BagMetadata | None) -> BagMetadata:
     """metadata.yaml from a file's own content; custom data from its metadata.yaml or its latest ``rosbag2`` record."""
+    for record in reversed(found.metadata):
+        if known is None and record.name == METADATA_RECORD:
+            try:
+                known = parse_metadata(record.metadata.get(SERIALIZED, ""), f"{path}: metadata record")
+            except BagError as error:
+                log.warning("%s; an earlier one is taken", error)
     custom = dict(known.custom_data) if known else {}
     distro = known.ros_distro if known else ""
-    for record in found.metadata:
-        if known is None and record.name == "rosbag2":
-            inner = parse_metadata(record.metadata.get("serialized_metadata", ""), f"{path}: metadata record")
-            custom, distro = inner.custom_data, inner.ros_distro
     custom.setdefault(keys.OUTCOME, "unknown")
     custom.setdefault(keys.REASON, "fault")
     custom.setdefault(keys.COMPLETE, "false")
@@ -269,4 +282,4 @@ def _files(uri: Path) -> list[Path]:
 
 
 def _sealed(stream: IO[bytes], topics: Collection[str] | None) -> Iterator[tuple[Schema | None, Channel, Message]]:
-    yield from make_reader(stream).iter_messages(topics=None if topics is None else list(topics))
+    yield from make_reader(stream, validate_crcs=True).iter_messages(topics=None if topics is None else list(topics))

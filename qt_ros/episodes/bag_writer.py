@@ -28,6 +28,9 @@ from qt_ros.episodes.message_definitions import MessageDefinition, find_definiti
 log = logging.getLogger(__name__)
 
 COMPRESSIONS = {"none": CompressionType.NONE, "lz4": CompressionType.LZ4, "zstd": CompressionType.ZSTD}
+METADATA_RECORD, SERIALIZED = "rosbag2", "serialized_metadata"
+"""Name and key of the MCAP metadata record in which rosbag2 keeps a copy of metadata.yaml."""
+
 RESERVE = ".reserve"
 RESERVE_BYTES = 1 << 20
 """Kept on disk while recording and given up when the disk is full, so that the file can still be finished."""
@@ -111,7 +114,7 @@ class EpisodeBagWriter:
         with self._named_errors():
             self._writer.start(profile=Profile.ROS2, library=f"qt_ros {qt_ros.__version__}")
             # Also written at the end; this copy tells recover() which episode a killed bag belongs to.
-            self._writer.add_metadata("rosbag2", {"serialized_metadata": self._describe().text()})
+            self._writer.add_metadata(METADATA_RECORD, {SERIALIZED: self._describe().text()})
             self._stream.flush()
         for topic in topics:
             self.add_topic(topic)
@@ -197,7 +200,7 @@ class EpisodeBagWriter:
         if self._error is None:
             with self._named_errors():
                 self._flush()
-                self._writer.add_metadata("rosbag2", {"serialized_metadata": self._describe().text()})
+                self._writer.add_metadata(METADATA_RECORD, {SERIALIZED: self._describe().text()})
                 self._writer.finish()
                 self._stream.flush()
                 os.fsync(self._stream.fileno())

@@ -94,7 +94,9 @@ def episode_from_bag(
     custom = metadata.custom_data
     outcome = custom.get(keys.OUTCOME, "unknown")
     outcome = outcome_name(story.outcome) if outcome == "unknown" else outcome
-    reason = custom.get(keys.REASON) or reason_name(story.reason)
+    reason = custom.get(keys.REASON) or "none"
+    if reason in ("none", "fault") and story.reason:  # the recorder was not told, or was killed; the policy said why
+        reason = reason_name(story.reason)
     space = contract.action_space
     values = np.array([a.values for a in steps], dtype=np.float64)
     bins = [np.asarray(a.bins, dtype=np.int64) for a in steps]
