@@ -112,8 +112,8 @@ class World:
         if unknown:
             raise ValueError(f"scene names unknown object(s) {', '.join(unknown)}; known: {', '.join(self.objects)}")
         self.scene = scene
+        self._set_look(scene)  # first: lights that never move are placed by mj_resetData and not by mj_forward
         mujoco.mj_resetData(self.model, self.data)
-        self._set_look(scene)
         self._place_objects(scene)
         start = {**self.contract.kinematics.home, **scene.joints}
         if FINGER_JOINTS[0] in start:
