@@ -83,6 +83,10 @@ class Servo:
         self._p, self._r = self.kinematics.fk(self._q)
         self.blocked = False
 
+    def far_from(self, measured: Mapping[str, float]) -> bool:
+        """True when the joint targets lead the measured arm by more than `max_lead` or `max_lead_angle`."""
+        return self._shrink(self.positions, self._vector(measured)) < 1.0
+
     def tick(self, twist: ArrayLike, dt: float, measured: Mapping[str, float] | None = None) -> Array:
         """Move for `dt` s with `twist` (6,), linear m/s then angular rad/s in base_link axes. Returns targets (n,).
 
@@ -166,11 +170,15 @@ class Servo:
         self._p = p + limits.limit_norm(position - p, self.settings.max_follow)
         self._r = rotation_exp(limits.limit_norm(rotation_log(rotation @ r.T), self.settings.max_follow_angle)) @ r
 
-    def _stay_near(self, q: Array, measured: Array) -> Array:
+    def _shrink(self, q: Array, measured: Array) -> float:
+        """Factor in (0, 1] that brings the difference of `q` and `measured` within the allowed lead."""
         p, r = self.kinematics.fk(q)
         mp, mr = self.kinematics.fk(measured)
         lead, angle = float(np.linalg.norm(p - mp)), float(np.linalg.norm(rotation_log(r @ mr.T)))
-        shrink = min(1.0, self.settings.max_lead / max(lead, 1e-12), self.settings.max_lead_angle / max(angle, 1e-12))
+        return min(1.0, self.settings.max_lead / max(lead, 1e-12), self.settings.max_lead_angle / max(angle, 1e-12))
+
+    def _stay_near(self, q: Array, measured: Array) -> Array:
+        shrink = self._shrink(q, measured)
         if shrink == 1.0:
             return q
         self.blocked = True

@@ -45,11 +45,11 @@ class LifecycleNode(RclpyLifecycleNode):
 
     def __init__(self, name: str, parameters: ParameterTable, **kwargs: Any) -> None:
         super().__init__(name, **kwargs)
-        self._parameter_table = parameters
+        self.parameter_table = parameters
         self.settings = parameters.declare(self, read_only=False)
         # rclpy keeps silent about exceptions in transitions and lets an impossible transition end the process.
-        self._callbacks = {state: self._told(state, callback) for state, callback in self._callbacks.items()}
-        self._service_change_state.callback = self._answering(self._service_change_state.callback)
+        self._callbacks = {state: _told(self, callback) for state, callback in self._callbacks.items()}
+        self._service_change_state.callback = _answering(self, self._service_change_state.callback)
 
     @property
     def state(self) -> str:
@@ -74,39 +74,45 @@ class LifecycleNode(RclpyLifecycleNode):
         self.release()
         return super().on_error(state)
 
-    def _told(
-        self, state_id: int, callback: Callable[[LifecycleState], TransitionCallbackReturn]
-    ) -> Callable[[LifecycleState], TransitionCallbackReturn]:
-        def wrapper(previous: LifecycleState) -> TransitionCallbackReturn:
-            label = self.state
-            try:
-                if label == "configuring":
-                    self.settings = self._parameter_table.read(self)
-                return callback(previous)
-            except Exception as error:
-                self.get_logger().error(f"{label} failed: {type(error).__name__}: {error}")
-                self.get_logger().debug(traceback.format_exc())
-                if label == "configuring":
-                    self.release()
-                return TransitionCallbackReturn.FAILURE if label in _FAILS else TransitionCallbackReturn.ERROR
-
-        return wrapper
-
-    def _answering(self, callback: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        def wrapper(request: Any, response: Any) -> Any:
-            try:
-                return callback(request, response)
-            except Exception as error:
-                self.get_logger().error(f"transition {request.transition.id} from {self.state!r}: {error}")
-                response.success = False
-                return response
-
-        return wrapper
-
     def autostart(self) -> bool:
         """Configure and activate; False when one of them failed (its reason is in the log)."""
         ok = TransitionCallbackReturn.SUCCESS
         return self.trigger_configure() == ok and self.trigger_activate() == ok
+
+
+def _told(
+    node: LifecycleNode, callback: Callable[[LifecycleState], TransitionCallbackReturn]
+) -> Callable[[LifecycleState], TransitionCallbackReturn]:
+    """``callback`` with its exceptions logged; configuring and activating then fail, the others are errors."""
+
+    def wrapper(previous: LifecycleState) -> TransitionCallbackReturn:
+        label = node.state
+        try:
+            if label == "configuring":
+                node.settings = node.parameter_table.read(node)
+            return callback(previous)
+        except Exception as error:
+            node.get_logger().error(f"{label} failed: {type(error).__name__}: {error}")
+            node.get_logger().debug(traceback.format_exc())
+            if label == "configuring":
+                node.release()
+            return TransitionCallbackReturn.FAILURE if label in _FAILS else TransitionCallbackReturn.ERROR
+
+    return wrapper
+
+
+def _answering(node: LifecycleNode, callback: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """The change_state service with "no" for an answer where rclpy would raise."""
+
+    def wrapper(request: Any, response: Any) -> Any:
+        try:
+            return callback(request, response)
+        except Exception as error:
+            node.get_logger().error(f"transition {request.transition.id} from {node.state!r} refused: {error}")
+            response.success = False
+            return response
+
+    return wrapper
 
 
 def run(make: Callable[[], Node], arguments: list[str] | None = None) -> int:

@@ -1,0 +1,150 @@
+"""servo_node (lifecycle): follows tool twists with the arm, as MoveIt Servo would on the same topics.
+
+Takes servo_node/delta_twist_cmds (TwistStamped in the base frame, m/s and rad/s) and joint states, publishes
+arm_controller/joint_trajectory: all arm joints, one point. A twist that is old, in another frame or not finite is not
+followed and the arm holds; without fresh joint states nothing moves. The thinking is in qt_ros.control.servo_loop.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from geometry_msgs.msg import TwistStamped
+from rclpy.duration import Duration
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+from sensor_msgs.msg import JointState
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from qt_ros.contract.codecs import decode_joint_positions, ns_to_seconds, stamp_to_ns
+from qt_ros.contract.robot import load_contract
+from qt_ros.control.servo_loop import ServoLoop, Setpoint
+from qt_ros.nodes.lifecycle import COMMAND, SENSOR, LifecycleNode, run
+from qt_ros.nodes.parameters import AUTOSTART, ROBOT, Parameter, ParameterTable
+
+PARAMETERS = ParameterTable(
+    ROBOT,
+    AUTOSTART,
+    Parameter("twist_timeout", 0.1, "A twist older than this is not followed.", unit="s", low=0.01, high=1.0),
+    Parameter("horizon", 2.0, "time_from_start of the trajectory point, in command periods.", low=1.0, high=20.0),
+    Parameter(
+        "velocities",
+        False,
+        "Send joint velocities too; needs allow_nonzero_velocity_at_trajectory_end in the arm's controller.",
+    ),
+    Parameter("trajectory_topic", "arm_controller/joint_trajectory", "Where the arm's controller listens."),
+)
+PATIENCE = Duration(seconds=0.5)  # for the acknowledgement of the last setpoint
+QUIET = 1.0  # s between log lines about the same thing
+
+
+class ServoNode(LifecycleNode):
+    """Parameters, topics and the timer; see the module."""
+
+    def __init__(self) -> None:
+        super().__init__("servo_node", PARAMETERS)
+        self.loop: ServoLoop | None = None
+        self._active = False
+        self._made: list[tuple[Callable[[Any], Any], Any]] = []  # how to destroy what on_configure made
+
+    # --- lifecycle ----------------------------------------------------------------------------------------------------
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        contract = load_contract(self.settings.robot)
+        self.loop = ServoLoop(contract, self.settings.twist_timeout)
+        self._point_time = Duration(seconds=self.settings.horizon / contract.command_rate).to_msg()
+        self._out = self.create_lifecycle_publisher(JointTrajectory, self.settings.trajectory_topic, COMMAND)
+        self._made.append((self.destroy_lifecycle_publisher, self._out))
+        for kind, topic, callback, qos in (
+            (TwistStamped, contract.commands["arm"].topic, self._on_twist, COMMAND),
+            (JointState, contract.observation("joint_state").topic, self._on_joints, SENSOR),
+        ):
+            self._made.append((self.destroy_subscription, self.create_subscription(kind, topic, callback, qos)))
+        timer = self.create_timer(1.0 / contract.command_rate, self._tick)
+        self._made.append((self.destroy_timer, timer))
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        result = super().on_activate(state)
+        if self.loop is not None:
+            self.loop.forget()
+        self._active = True
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._deactivate()
+        return super().on_deactivate(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._deactivate()
+        return super().on_shutdown(state)
+
+    def release(self) -> None:
+        self.loop = None
+        while self._made:
+            destroy, entity = self._made.pop()
+            destroy(entity)
+
+    def _deactivate(self) -> None:
+        """Hold where the arm is, delivered before the publisher falls silent."""
+        if self._active and self.loop is not None:
+            self._publish(self.loop.stop())
+            self._out.wait_for_all_acked(PATIENCE)
+        self._active = False
+
+    # --- inputs -------------------------------------------------------------------------------------------------------
+
+    def _now(self) -> float:
+        return ns_to_seconds(self.get_clock().now().nanoseconds)
+
+    def _on_twist(self, message: TwistStamped) -> None:
+        if self.loop is None or not self._active:
+            return
+        linear, angular = message.twist.linear, message.twist.angular
+        twist = (linear.x, linear.y, linear.z, angular.x, angular.y, angular.z)
+        try:
+            stamp = ns_to_seconds(stamp_to_ns(message.header.stamp))
+            self.loop.offer_twist(message.header.frame_id, twist, stamp, self._now())
+        except ValueError as error:
+            self._publish(self.loop.stop())
+            self.get_logger().error(f"twist refused: {error}", throttle_duration_sec=QUIET)
+
+    def _on_joints(self, message: JointState) -> None:
+        if self.loop is None:
+            return
+        try:
+            positions = decode_joint_positions(message, self.loop.joints)
+            self.loop.offer_joints(positions, ns_to_seconds(stamp_to_ns(message.header.stamp)))
+        except ValueError as error:  # a joint state that is no use counts as none: it goes stale
+            self.get_logger().error(f"joint state refused: {error}", throttle_duration_sec=QUIET)
+
+    # --- output -------------------------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        if self.loop is None or not self._active or not self.get_clock().now().nanoseconds:
+            return  # not active, or a simulated clock that has not begun
+        self._publish(self.loop.tick(self._now()))
+        if self.loop.problem:
+            self.get_logger().warning(self.loop.problem, throttle_duration_sec=5.0)
+        if self.loop.blocked:
+            self.get_logger().warning("the arm does not follow; is it blocked?", throttle_duration_sec=QUIET)
+
+    def _publish(self, setpoint: Setpoint | None) -> None:
+        if setpoint is None or self.loop is None:
+            return
+        point = JointTrajectoryPoint(positions=setpoint.positions.tolist())
+        if self.settings.velocities:
+            point.velocities = setpoint.velocities.tolist()
+        point.time_from_start = self._point_time
+        # Stamp zero: start on arrival. A stamp would make the controller skip what it received late.
+        self._out.publish(JointTrajectory(joint_names=list(self.loop.joints), points=[point]))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the node until it is told to stop."""
+    return run(ServoNode, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qt_ros.contract.kinematics import Kinematics
+from qt_ros.contract.robot import load_contract
+from qt_ros.control.commander import Commander, EStop
+
+CONTRACT = load_contract("mobile_manipulator")
+SPACE = CONTRACT.action_space
+HOME = CONTRACT.kinematics.home
+TICK = 0.02
+
+
+def action(**values: float) -> np.ndarray:
+    out = SPACE.neutral()
+    for name, value in values.items():
+        out[SPACE.index(name)] = value
+    return out
+
+
+class Episode:
+    """A commander that follows episode e1, fed by hand."""
+
+    def __init__(self, estop: EStop | None = None, active: bool = True) -> None:
+        self.now = 10.0
+        self.commander = Commander(CONTRACT, estop)
+        if active:
+            self.commander.activate(self.now)
+        self.commander.begin("e1", self.now)
+        self.joints()
+
+    def joints(self, **changed: float) -> None:
+        self.commander.observe_joints({**HOME, **changed}, self.now)
+
+    def act(self, step: int, values: np.ndarray | None = None, **changed: Any) -> bool:
+        given = {"episode_id": "e1", "names": SPACE.names, "frame": "base_link", "observation_time": self.now - 0.05}
+        given.update(changed)
+        return self.commander.act(
+            given["episode_id"], step, given["names"], action(dx=0.05) if values is None else values,
+            given["frame"], given["observation_time"], self.now,
+        )  # fmt: skip
+
+    def tick(self, count: int = 1, joints: bool = True) -> Any:
+        for _ in range(count):
+            self.now += TICK
+            if joints:
+                self.joints()
+            command = self.commander.tick(self.now)
+        return command
+
+
+@pytest.fixture
+def episode() -> Episode:
+    return Episode()
+
+
+def test_an_action_of_the_running_episode_moves_the_robot(episode: Episode) -> None:
+    assert episode.commander.state == "moving" and not episode.tick().moving
+    assert episode.act(0)
+    assert episode.tick(3).arm_twist[0] > 0.1
+    assert (episode.commander.step, episode.commander.reason) == (0, "")
+
+
+def test_nothing_moves_before_an_episode_and_after_its_end(episode: Episode) -> None:
+    fresh = Commander(CONTRACT)
+    fresh.activate(0.0)
+    assert fresh.state == "idle" and not fresh.act("e1", 0, SPACE.names, action(dx=0.05), "base_link", 0.0, 0.0)
+    episode.act(0)
+    episode.tick(3)
+    episode.commander.end("e1", "terminate", episode.now)
+    assert not episode.tick().moving and (episode.commander.state, episode.commander.reason) == ("stopped", "terminate")
+    assert not episode.act(1) and not episode.tick().moving
+
+
+def test_actions_of_another_episode_are_dropped(episode: Episode) -> None:
+    assert not episode.act(0, episode_id="e0")
+    assert not episode.tick().moving and episode.commander.state == "moving"
+
+
+def test_duplicates_and_overtaken_actions_are_dropped(episode: Episode) -> None:
+    assert episode.act(3, observation_time=9.98)
+    assert not episode.act(3, observation_time=9.99), "the same step again"
+    assert not episode.act(2, observation_time=9.99), "an older step"
+    assert not episode.act(4, observation_time=9.98), "a newer step from the same image"
+    assert not episode.act(4, observation_time=9.97), "a newer step from an older image"
+    assert episode.act(4, observation_time=9.99)
+    assert episode.commander.state == "moving"
+
+
+def test_an_episode_that_begins_while_inactive_is_refused_for_good() -> None:
+    episode = Episode(active=False)
+    assert (episode.commander.state, episode.commander.reason) == ("stopped", "deactivated")
+    episode.commander.activate(episode.now)
+    episode.commander.begin("e1", episode.now)
+    assert not episode.act(0) and not episode.tick().moving
+    episode.commander.begin("e2", episode.now)
+    assert episode.act(0, episode_id="e2") and episode.tick(2).moving
+
+
+def test_deactivation_in_mid_motion_stops(episode: Episode) -> None:
+    episode.act(0)
+    assert episode.tick(3).moving
+    episode.commander.deactivate(episode.now)
+    assert not episode.tick().moving and episode.commander.reason == "deactivated"
+
+
+def test_the_estop_stops_at_once_and_stays_latched_until_reset() -> None:
+    estop = EStop()
+    episode = Episode(estop)
+    episode.act(0)
+    assert episode.tick(3).moving
+    episode.commander.press_estop(True, episode.now)
+    assert not episode.tick().moving and episode.commander.reason == "estop"
+    assert estop.reset() == (False, "the emergency stop is still pressed; release it first")
+    episode.commander.press_estop(False, episode.now)
+    episode.commander.begin("e2", episode.now)
+    assert episode.commander.reason == "estop", "released, but not reset"
+    assert not episode.act(0, episode_id="e2")
+    assert estop.reset()[0]
+    assert not episode.act(1, episode_id="e2"), "a reset does not resume motion"
+    episode.commander.begin("e3", episode.now)
+    assert episode.act(0, episode_id="e3") and episode.tick(2).moving
+
+
+def test_an_estop_outlives_the_commander() -> None:
+    estop = EStop()
+    estop.press(True)
+    estop.press(False)
+    assert Episode(estop).commander.reason == "estop"
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason", "told"),
+    [
+        ({"names": SPACE.names[::-1]}, "fault", "dimensions"),
+        ({"names": SPACE.names[:-1]}, "fault", "dimensions"),
+        ({"frame": "map"}, "fault", "'map'"),
+        ({"frame": ""}, "fault", "frame"),
+        ({"values": action(dy=np.nan)}, "non_finite", "not finite"),
+        ({"values": np.zeros(3)}, "fault", "expected 10 numbers"),
+        ({"observation_time": 9.0}, "lost_policy", "younger than 0.6 s"),
+        ({"observation_time": 1.7e9}, "fault", "use_sim_time"),
+    ],
+)
+def test_a_bad_action_stops_with_its_name(episode: Episode, changed: dict[str, Any], reason: str, told: str) -> None:
+    episode.act(0, observation_time=8.99 if changed.get("observation_time") else 9.9)
+    episode.commander.begin("e2", episode.now)
+    values = changed.pop("values", None)
+    assert not episode.act(1, values, episode_id="e2", **changed)
+    assert episode.commander.reason == reason and told in episode.commander.message
+    assert not episode.tick().moving
+
+
+def test_a_policy_that_falls_silent_is_lost(episode: Episode) -> None:
+    episode.act(0)
+    episode.tick(40)
+    assert episode.commander.reason == "lost_policy" and "policy_node" in episode.commander.message
+
+
+def test_joints_that_fall_silent_stop_the_motion(episode: Episode) -> None:
+    episode.act(0)
+    assert episode.tick(5, joints=False).moving
+    command = episode.tick(10, joints=False)
+    assert not command.moving and episode.commander.reason == "stale_joints"
+    assert "joint_states" in episode.commander.message
+
+
+def test_without_any_joint_state_no_action_is_carried_out() -> None:
+    commander = Commander(CONTRACT)
+    commander.activate(0.0)
+    commander.begin("e", 0.0)
+    assert commander.tick(1.0).reason is None, "joint states may come until the first action"
+    commander.act("e", 0, SPACE.names, action(dx=0.05), "base_link", 1.0, 1.0)
+    assert commander.tick(1.02).reason == "stale_joints"
+
+
+def test_a_joint_state_without_the_arm_is_an_error(episode: Episode) -> None:
+    with pytest.raises(ValueError, match="arm_joint_4"):
+        episode.commander.observe_joints({j: v for j, v in HOME.items() if j != "arm_joint_4"}, 10.0)
+
+
+def test_the_first_reason_of_a_stop_is_kept(episode: Episode) -> None:
+    episode.commander.end("e1", "timeout", episode.now)
+    episode.commander.press_estop(True, episode.now)
+    episode.commander.deactivate(episode.now)
+    assert episode.commander.reason == "timeout"
+
+
+def test_a_newer_episode_takes_over_and_the_old_one_never_comes_back(episode: Episode) -> None:
+    episode.act(0)
+    episode.tick(3)
+    episode.commander.begin("e2", episode.now)
+    assert not episode.tick().moving, "the old action does not move the new episode"
+    episode.commander.begin("e1", episode.now)
+    assert episode.commander.episode_id == "e2"
+    assert not episode.act(1) and episode.act(0, episode_id="e2")
+
+
+def test_an_end_that_overtakes_its_beginning_prevents_it() -> None:
+    commander = Commander(CONTRACT)
+    commander.activate(0.0)
+    commander.end("e9", "canceled", 0.0)
+    commander.begin("e9", 0.1)
+    assert commander.state == "idle"
+
+
+def test_an_idle_policy_ends_a_running_episode(episode: Episode) -> None:
+    episode.commander.idle(episode.now)
+    assert episode.commander.reason == "lost_policy"
+
+
+def test_the_tool_is_kept_in_the_workspace(episode: Episode) -> None:
+    spec = CONTRACT.kinematics
+    kinematics = Kinematics(CONTRACT.urdf, spec.base_frame, spec.tool_frame, spec.arm_joints, fixed=HOME)
+    edge = dict(HOME)
+    while kinematics.fk([edge[j] for j in spec.arm_joints])[0][0] < CONTRACT.limits.workspace_high[0]:
+        edge["arm_joint_4"] -= 0.01  # stretch the elbow until the tool is at the front wall
+    episode.act(0, action(dx=0.05, dy=0.01))
+    episode.now += TICK
+    episode.joints(**edge)
+    command = episode.commander.tick(episode.now)
+    assert command.arm_twist[0] == 0.0 and command.arm_twist[1] > 0.0
