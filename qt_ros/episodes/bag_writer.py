@@ -21,7 +21,6 @@ from mcap.writer import CompressionType, Writer
 
 import qt_ros
 from qt_ros.episodes.bag_metadata import BagMetadata, Qos, TopicInfo, qos_text, ros_distro
-from qt_ros.episodes.files import fsync_directory
 from qt_ros.episodes.mcap_seal import seal
 from qt_ros.episodes.message_definitions import MessageDefinition, find_definition
 
@@ -212,7 +211,6 @@ class EpisodeBagWriter:
             description.write(self.uri)
         except OSError as error:
             raise RecordingError(f"{self.uri}: metadata.yaml cannot be written ({error.strerror})") from error
-        fsync_directory(self.uri)
         return description
 
     def _describe(self) -> BagMetadata:

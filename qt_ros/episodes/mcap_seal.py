@@ -26,6 +26,7 @@ from mcap.records import (
     ChunkIndex,
     DataEnd,
     Footer,
+    Header,
     Message,
     MessageIndex,
     Metadata,
@@ -98,6 +99,8 @@ def seal(path: Path, extra: Callable[[Contents], Mapping[str, Mapping[str, str]]
     with open(path, "r+b") as stream:
         stream.truncate(contents.end)
         stream.seek(contents.end)
+        if contents.end == len(MCAP0_MAGIC):  # cut so early that not even the header is whole
+            stream.write(_record(Header(profile="ros2", library="qt_ros")))
         for index in contents.tail:
             chunk = contents.chunks[-1]
             chunk.message_index_offsets[index.channel_id] = stream.tell()

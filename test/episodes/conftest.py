@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from episode_factory import make_episode
 
 from qt_ros.contract.robot import RobotContract, load_contract
 from qt_ros.episodes.episode import Episode
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """In memory where possible: these tests close hundreds of files, each synced to its disk."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")
