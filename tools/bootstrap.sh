@@ -7,7 +7,8 @@
 #
 #   PYTHON=...                 interpreter to make .venv from (default: python3, then 3.11 to 3.13)
 #   PIP_EXTRA_INDEX_URL=...    where pip finds PyTorch's CPU build, if its default index has only the larger one
-set -euo pipefail
+set -Eeuo pipefail
+trap 'echo "setup: stopped by an error in ${BASH_SOURCE[0]##*/} line $LINENO" >&2' ERR
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=$ROOT/.venv
@@ -62,10 +63,13 @@ requirements_hash() {
 
 # The contents of what is compiled, and the names of what is only linked: an edited Python file needs no build.
 workspace_hash() {
+    local folder
     {
         echo "$ROS ${ROS_DISTRO:-} $ROOT"
         cat msg/* srv/* action/* CMakeLists.txt package.xml tools/node.py.in
-        find qt_ros config description launch -type f ! -name '*.pyc' 2>/dev/null | LC_ALL=C sort
+        for folder in qt_ros config description launch; do
+            [[ ! -d $folder ]] || find "$folder" -type f ! -name '*.pyc'
+        done | LC_ALL=C sort
     } | hash_of
 }
 

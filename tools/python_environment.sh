@@ -45,26 +45,20 @@ install_from_wheels() {
     logged repair "$VENV/bin/python3" "$TOOLS/repair_wheels.py"
 }
 
-# install_beside_ros: only what the sourced ROS does not bring. NumPy stays the one that its message modules were built
-# with, and OpenCV the one of its cv_bridge, if there.
+# from_system MODULE NAME PACKAGE: what the sourced ROS must import by itself.
+from_system() { "$PYTHON" -c "import $1" 2>/dev/null || install_packages "$2" "$3"; }
+
+# install_beside_ros: only what the sourced ROS does not bring. NumPy, and OpenCV and Pinocchio that are compiled against
+# it, stay those of the system, as its message modules and cv_bridge need; pip chooses versions of the rest that fit.
 install_beside_ros() {
     local kept=$LOGS/requirements-kept.txt wanted=$LOGS/requirements-wanted.txt
     mkdir -p "$LOGS"
-    "$PYTHON" - >"$kept" <<'PYTHON_CODE'
-import numpy
-
-print(f"numpy=={numpy.__version__}")
-PYTHON_CODE
-    grep -v -E '^(numpy|torch)==' "$TOOLS/requirements-python.txt" >"$wanted"
-    if "$PYTHON" -c 'import cv2' 2>/dev/null; then
-        sed -i '/^opencv-python-headless==/d' "$wanted"
-    else
-        # The newest OpenCV 4 that accepts the NumPy of this system.
-        sed -i 's/^opencv-python-headless==.*/opencv-python-headless>=4.6,<5/' "$wanted"
-    fi
-    if ! command -v colcon >/dev/null; then
-        cat "$TOOLS/requirements-build.txt" >>"$wanted"
-    fi
+    from_system numpy "NumPy" python3-numpy
+    from_system cv2 "OpenCV" python3-opencv
+    from_system pinocchio "Pinocchio" "ros-$ROS_DISTRO-pinocchio"
+    "$PYTHON" -c 'import numpy; print(f"numpy=={numpy.__version__}")' >"$kept"
+    grep -v -E '^(numpy|torch|opencv-python-headless|pin)==' "$TOOLS/requirements-python.txt" >"$wanted"
+    command -v colcon >/dev/null || cat "$TOOLS/requirements-build.txt" >>"$wanted"
     install_torch
     say "installing what the sourced ROS 2 ($ROS_DISTRO) does not bring (several minutes)"
     pip_install wheels -c "$kept" -r "$wanted" -r "$TOOLS/requirements-test.txt"
