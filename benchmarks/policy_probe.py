@@ -1,0 +1,35 @@
+"""policy_node as it is, which also writes down the network's own time of each step it publishes.
+
+Run in the place of policy_node by benchmarks/policy_over_dds.py: the node's messages do not carry that number. The file
+named by QT_ROS_PROBE gets one line of JSON per step, when the node ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from qt_ros.nodes import policy_node
+
+
+def main() -> int:
+    """Run the node until it is told to stop."""
+    samples: list[dict[str, float]] = []
+    make = policy_node.action_message
+
+    def noted(step: Any, *rest: Any) -> Any:
+        samples.append({"step": step.index, "network_ms": step.network_ms, **step.decision.timings_ms})
+        return make(step, *rest)
+
+    policy_node.action_message = noted
+    try:
+        return policy_node.main()
+    finally:
+        lines = (json.dumps(sample) + "\n" for sample in samples)
+        Path(os.environ["QT_ROS_PROBE"]).write_text("".join(lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
