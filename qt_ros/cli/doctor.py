@@ -19,7 +19,7 @@ from typing import Any, Literal
 import typer
 
 Status = Literal["ok", "warning", "missing"]
-TRIAL_LIMIT_S = 60.0
+TRIAL_LIMIT_S = 180.0
 # Shown with their versions: the name on the package index and that of the module.
 PACKAGES = {
     "numpy": "numpy",

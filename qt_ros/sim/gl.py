@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass
 
 BACKENDS = ("egl", "osmesa", "glfw")
-TRIAL_LIMIT_S = 60.0
+TRIAL_LIMIT_S = 180.0
 
 _SCENE = """
 <mujoco>
