@@ -318,11 +318,8 @@ class Demo:
 
 
 def set_environment() -> None:
-    """A ROS domain of our own unless one is set, discovery on this machine only, and images that fit shared memory."""
+    """A ROS domain of our own unless one is set, then on this machine only."""
     if "ROS_DOMAIN_ID" not in os.environ:
         os.environ["ROS_DOMAIN_ID"] = str(secrets.randbelow(100) + 1)
         os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    profile = str(package_root() / "config" / "fastdds.xml")
-    for variable in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"):
-        os.environ.setdefault(variable, profile)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the nodes share the cores; policy_node has a parameter of its own

@@ -14,11 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from qt_ros.contract.robot import package_root
+
 _PR_SET_PDEATHSIG = 1
 
 
 class NodeDied(RuntimeError):
     """A node ended although it was needed; the message names it and shows the tail of its log."""
+
+
+def image_transport() -> dict[str, str]:
+    """Environment in which Fast DDS carries whole camera images between processes (see config/fastdds.xml)."""
+    profile = str(package_root() / "config" / "fastdds.xml")
+    return {"FASTRTPS_DEFAULT_PROFILES_FILE": profile, "FASTDDS_DEFAULT_PROFILES_FILE": profile}
 
 
 @dataclass
@@ -50,7 +58,7 @@ class NodeGroup:
 
     def __init__(self, log_folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self.log_folder = log_folder
-        self.environment = {**os.environ, **(environment or {})}
+        self.environment = {**image_transport(), **os.environ, **(environment or {})}
         self.nodes: list[NodeProcess] = []
         log_folder.mkdir(parents=True, exist_ok=True)
 
@@ -148,16 +156,3 @@ def _yaml(value: Any) -> str:
         return "[" + ", ".join(_yaml(v) for v in value) + "]"
     return "'" + str(value).replace("'", "''") + "'"
 
-
-def wait_until(ready: Any, timeout: float, what: str, step: Any, group: NodeGroup | None = None) -> None:
-    """Run ``step()`` (which waits for events for a moment) until ``ready()``; TimeoutError names ``what``.
-
-    Raises NodeDied as soon as a node of ``group`` is gone.
-    """
-    deadline = time.monotonic() + timeout
-    while not ready():
-        if group is not None:
-            group.check()
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {timeout:g} s for {what}")
-        step()

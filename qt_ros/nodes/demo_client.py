@@ -26,6 +26,7 @@ from qt_ros.episodes.episode import outcome_name, reason_name
 from qt_ros.msg import EpisodeRecord
 from qt_ros.srv import ResetScene
 
+PATIENCE = 180.0  # s: loading a network on a busy machine takes its time
 LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -79,7 +80,7 @@ class GraphClient:
                 raise TimeoutError(f"waited {timeout:g} s for {what}")
             self._executor.spin_once(timeout_sec=0.05)
 
-    def wait_for_service(self, name: str, timeout: float = 60.0) -> None:
+    def wait_for_service(self, name: str, timeout: float = PATIENCE) -> None:
         """Wait until someone serves ``name``."""
 
         def served() -> bool:
@@ -87,7 +88,7 @@ class GraphClient:
 
         self.wait(served, timeout, f"service {name}")
 
-    def wait_for_links(self, links: Iterable[tuple[str, str, str]], timeout: float = 60.0) -> None:
+    def wait_for_links(self, links: Iterable[tuple[str, str, str]], timeout: float = PATIENCE) -> None:
         """Wait until each (publishing node, topic, subscribing node) is there."""
 
         def missing() -> list[tuple[str, str, str]]:
@@ -112,7 +113,7 @@ class GraphClient:
 
     # --- lifecycle ---------------------------------------------------------------------------------------------------
 
-    def state(self, name: str, timeout: float = 60.0) -> int:
+    def state(self, name: str, timeout: float = PATIENCE) -> int:
         """Lifecycle state of node ``name`` (lifecycle_msgs/State)."""
         client = self.node.create_client(GetState, f"{name}/get_state")
         try:
@@ -120,7 +121,7 @@ class GraphClient:
         finally:
             self.node.destroy_client(client)
 
-    def change_state(self, name: str, transition: int, timeout: float = 60.0) -> bool:
+    def change_state(self, name: str, transition: int, timeout: float = PATIENCE) -> bool:
         """Ask for a transition (lifecycle_msgs/Transition); False when the node refused or failed."""
         client = self.node.create_client(ChangeState, f"{name}/change_state")
         request = ChangeState.Request(transition=Transition(id=transition))
@@ -129,7 +130,7 @@ class GraphClient:
         finally:
             self.node.destroy_client(client)
 
-    def activate(self, name: str, timeout: float = 60.0) -> None:
+    def activate(self, name: str, timeout: float = PATIENCE) -> None:
         """Bring ``name`` to active from wherever it is; RuntimeError when it refuses."""
         if self.state(name, timeout) == State.PRIMARY_STATE_UNCONFIGURED:
             if not self.change_state(name, Transition.TRANSITION_CONFIGURE, timeout):

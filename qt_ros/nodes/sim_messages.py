@@ -33,11 +33,11 @@ class ImageMessage:
     """
 
     def __init__(self, height: int, width: int, frame: str) -> None:
-        buffer = array.array("B", bytes(height * width * 3))
-        self._pixels = np.frombuffer(buffer, dtype=np.uint8).reshape(height, width, 3)
         self.message = Image(height=height, width=width, encoding="rgb8", is_bigendian=0, step=width * 3)
         self.message.header.frame_id = frame
-        self.message.data = buffer
+        self.message.data = array.array("B", bytes(height * width * 3))
+        # The message may have made its own copy of what it was given.
+        self._pixels = np.frombuffer(self.message.data, dtype=np.uint8).reshape(height, width, 3)
 
     def fill(self, image: NDArray[np.uint8], stamp: Time) -> Image:
         """Put ``image`` (H, W, 3) uint8 RGB taken at ``stamp`` into the message."""

@@ -1,0 +1,172 @@
+"""sim_node is a robot to everybody else: sensors at their rates, controllers that obey, scenes that come back by seed..
+
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from domains import reserved_domain
+from geometry_msgs.msg import TwistStamped
+from nav_msgs.msg import Odometry
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from qt_ros.cli.processes import NodeGroup
+from qt_ros.contract.codecs import decode_image, stamp_to_ns
+from qt_ros.contract.robot import load_contract
+from qt_ros.msg import EpisodeOutcome, EpisodeStatus
+from qt_ros.nodes.demo_client import GraphClient
+from qt_ros.nodes.lifecycle import LATCHED
+
+CONTRACT = load_contract("mobile_manipulator")
+HOME = CONTRACT.kinematics.home
+
+
+class Watcher:
+    """A client that keeps what sim_node publishes and can command it."""
+
+    def __init__(self, client: GraphClient) -> None:
+        self.client, self.heard = client, {}
+        node = client.node
+        for kind, topic, qos in (
+            (Image, "head_camera/image_raw", 10),
+            (CompressedImage, "head_camera/image_raw/compressed", 10),
+            (CameraInfo, "head_camera/camera_info", 10),
+            (JointState, "joint_states", 100),
+            (Odometry, "odom", 100),
+            (Clock, "/clock", 100),
+            (EpisodeOutcome, "episode_outcome", LATCHED),
+        ):
+            self.heard[topic] = []
+            node.create_subscription(kind, topic, self.heard[topic].append, qos)
+        self.arm = node.create_publisher(JointTrajectory, "arm_controller/joint_trajectory", 1)
+        self.gripper = node.create_publisher(JointTrajectory, "gripper_controller/joint_trajectory", 1)
+        self.base = node.create_publisher(TwistStamped, "cmd_vel", 1)
+        self.status = node.create_publisher(EpisodeStatus, "episode_status", LATCHED)
+
+    def until(self, topic: str, test: Any, what: str) -> Any:
+        self.heard[topic].clear()
+        self.client.wait(lambda: any(test(m) for m in self.heard[topic]), 60.0, what)
+        return next(m for m in self.heard[topic] if test(m))
+
+    def joint(self, name: str, test: Any) -> None:
+        self.until("joint_states", lambda m: test(m.position[list(m.name).index(name)]), f"{name} to move")
+
+    def say(self, episode_id: str, state: int) -> None:
+        message = EpisodeStatus(episode_id=episode_id, state=state)
+        message.header.stamp = self.heard["/clock"][-1].clock
+        self.status.publish(message)
+
+
+@pytest.fixture(scope="module")
+def sim() -> Iterator[Watcher]:
+    import tempfile
+    from pathlib import Path
+
+    with reserved_domain() as domain, pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.setenv("ROS_DOMAIN_ID", str(domain))
+        patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+        with NodeGroup(Path(folder)).running() as group:
+            group.start("sim_node", {"real_time_factor": 0.0})
+            client = GraphClient(group.check)
+            client.wait_for_service("reset_scene")
+            watcher = Watcher(client)
+            topics = ("head_camera/image_raw", "joint_states", "/clock")
+            client.wait_for_links([("sim_node", t, "demo_client") for t in topics])
+            client.wait_for_links([("demo_client", t, "sim_node") for t in ("cmd_vel", "episode_status")])
+            yield watcher
+            client.close()
+
+
+def test_sensors_keep_their_rates_in_simulated_time_and_the_clock_never_jumps(sim: Watcher) -> None:
+    for messages in sim.heard.values():
+        messages.clear()
+    sim.client.wait(lambda: len(sim.heard["head_camera/image_raw"]) >= 16, 60.0, "a second of images")
+    images = [stamp_to_ns(m.header.stamp) for m in sim.heard["head_camera/image_raw"]]
+    joints = [stamp_to_ns(m.header.stamp) for m in sim.heard["joint_states"]]
+    clock = [stamp_to_ns(m.clock) for m in sim.heard["/clock"]]
+    assert (images[15] - images[0]) * 1e-9 == pytest.approx(1.0, abs=0.02)
+    assert (joints[-1] - joints[0]) / (len(joints) - 1) == pytest.approx(2e7, rel=0.01)
+    assert all(0 < b - a <= 10_000_000 for a, b in zip(clock, clock[1:], strict=False))
+
+
+def test_raw_and_compressed_images_show_the_same_scene(sim: Watcher) -> None:
+    raw = sim.until("head_camera/image_raw", lambda m: True, "an image")
+    info = sim.heard["head_camera/camera_info"][-1]
+    assert (raw.encoding, raw.width, raw.height, raw.step) == ("rgb8", 640, 480, 1920)
+    assert raw.header.frame_id == info.header.frame_id == "head_camera_optical_frame"
+    assert (info.width, info.height) == (640, 480)
+    assert info.k[0] > 0
+    jpeg = sim.until("head_camera/image_raw/compressed", lambda m: True, "a compressed image")
+    difference = abs(decode_image(jpeg).astype(int) - decode_image(raw).astype(int))
+    assert difference.mean() < 3.0
+
+
+def test_the_same_seed_gives_the_same_scene_and_another_seed_another(sim: Watcher) -> None:
+    pictures = []
+    for seed in (2_000_011, 2_000_012, 2_000_011):
+        scene = sim.client.reset_scene(seed)
+        assert scene.target in scene.objects
+        after = stamp_to_ns(sim.until("/clock", lambda m: True, "the clock").clock)
+        image = sim.until("head_camera/image_raw", lambda m, t=after: stamp_to_ns(m.header.stamp) > t, "an image")
+        pictures.append(decode_image(image).astype(int))
+    assert abs(pictures[0] - pictures[2]).mean() < 0.2
+    assert abs(pictures[0] - pictures[1]).mean() > 0.5
+
+
+def test_the_arm_follows_a_trajectory_and_the_gripper_closes(sim: Watcher) -> None:
+    sim.client.reset_scene(2_000_013)
+    goal = HOME["arm_joint_1"] + 0.2
+    point = JointTrajectoryPoint(positions=[goal])
+    point.time_from_start.nanosec = 500_000_000
+    sim.arm.publish(JointTrajectory(joint_names=["arm_joint_1"], points=[point]))
+    sim.joint("arm_joint_1", lambda q: abs(q - goal) < 0.02)
+    sim.gripper.publish(
+        JointTrajectory(joint_names=["left_finger_joint"], points=[JointTrajectoryPoint(positions=[0.01])])
+    )
+    sim.joint("left_finger_joint", lambda q: q < 0.015)
+
+
+def test_the_base_obeys_a_fresh_velocity_and_brakes_when_it_gets_old(sim: Watcher) -> None:
+    message = TwistStamped()
+    message.twist.linear.x = 0.3
+    sim.base.publish(message)
+    sim.until("odom", lambda m: m.twist.twist.linear.x > 0.2, "the base to drive")
+    sim.until("odom", lambda m: abs(m.twist.twist.linear.x) < 0.01, "the base to brake")
+
+
+def test_a_finished_episode_is_judged_once_and_no_scene_is_set_while_one_runs(sim: Watcher) -> None:
+    sim.client.reset_scene(2_000_014)
+    sim.heard["/clock"].clear()
+    sim.client.wait(lambda: bool(sim.heard["/clock"]), 60.0, "the clock")
+    sim.say("judged", EpisodeStatus.STATE_RUNNING)
+
+    def refused() -> bool:
+        try:
+            sim.client.reset_scene(2_000_015)
+        except RuntimeError as error:
+            return "judged is running" in str(error)
+        return False
+
+    sim.client.wait(refused, 60.0, "the simulator to know of the episode")
+    sim.say("judged", EpisodeStatus.STATE_ENDED)
+    outcome = sim.until("episode_outcome", lambda m: m.episode_id == "judged", "the outcome")
+    assert outcome.outcome == EpisodeStatus.OUTCOME_FAILURE
+    assert "lifted" in outcome.comment
+
+
+def test_what_cannot_be_set_up_is_refused_with_advice(sim: Watcher) -> None:
+    with pytest.raises(RuntimeError, match="no task 'juggle'; known: pick_red_cube"):
+        sim.client.reset_scene(1, "juggle")
+    with pytest.raises(RuntimeError, match="seed -1 is negative"):
+        sim.client.reset_scene(-1)
+
+
+def test_another_instruction_can_be_worded_while_the_same_task_is_scored(sim: Watcher) -> None:
+    scene = sim.client.reset_scene(2_000_016, "pick_red_cube", "pick_blue_ball")
+    assert (scene.task, scene.target) == ("pick_red_cube", "red_cube")
+    assert "blue ball" in scene.instruction
