@@ -83,9 +83,7 @@ def load_data(stores: list[Path], gamma: float, console: Console) -> Any:
 
 def encode_text(encoder: Any, instructions: list[str]) -> Any:
     """Sentence embeddings of the instructions as a torch tensor (n, E) float32."""
-    import torch
-
-    return torch.from_numpy(encoder.encode(instructions))
+    return encoder.encode(instructions)
 
 
 def stop_on_interrupt() -> Any:

@@ -29,8 +29,9 @@ class SmallEncoder(nn.Module):
     """Stride-4 stem, then residual 3x3 convolutions with FiLM, all at a quarter of the image's resolution.
 
     The stride is in the first layer because full-resolution layers dominate the cost of a small net. ReLU and no
-    normalisation layers: cheap, and the function does not depend on the batch. Position features are appended to the
-    map so that TokenLearner's tokens say where as well as what.
+    batch statistics: cheap, and the function does not depend on the batch. Position features are appended to the map so
+    that TokenLearner's tokens say where as well as what. The channels are normalised at each cell before that: TokenLearner
+    itself does not feel their scale, and unchecked it grew until the positions were a five-hundredth of a token.
     """
 
     position: Tensor
@@ -44,6 +45,7 @@ class SmallEncoder(nn.Module):
         self.stem = nn.Conv2d(3, channels, 4, stride=4)
         self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(blocks))
         self.films = nn.ModuleList(FiLM(text_size, channels, text_scale=math.sqrt(text_size)) for _ in range(blocks))
+        self.norm = nn.LayerNorm(channels, eps=1e-6)
         for conv in (self.stem, *self.convs):
             assert isinstance(conv, nn.Conv2d) and conv.bias is not None
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
@@ -55,6 +57,6 @@ class SmallEncoder(nn.Module):
         x = torch.relu(self.stem(x.contiguous(memory_format=torch.channels_last)))
         for conv, film in zip(self.convs, self.films, strict=True):
             x = x + torch.relu(film(conv(x), text))
-        x = x.permute(0, 2, 3, 1)  # appended channels last, so that TokenLearner reads the map without a copy
+        x = self.norm(x.permute(0, 2, 3, 1))  # channels stay last, so that TokenLearner reads the map without a copy
         position = self.position.to(x.dtype).expand(x.shape[0], -1, -1, -1)
         return torch.cat((x, position), dim=-1).permute(0, 3, 1, 2)
