@@ -199,6 +199,8 @@ class _Before:
         if item.topic in self._latched:
             self._last[item.topic] = item
             return
+        if self._span <= 0:
+            return
         # A clock that jumps back (a simulation was reset) makes the past meaningless.
         if self._recent and item.log_ns + self._span < self._recent[-1].log_ns:
             self._recent.clear()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from episode_factory import make_episode
+from fast_folder import fast_folder
 
 from qt_ros.contract.robot import RobotContract, load_contract
 from qt_ros.episodes.episode import Episode
@@ -16,10 +15,8 @@ from qt_ros.episodes.episode import Episode
 
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:
-    """In memory where possible: these tests close hundreds of files, each synced to its disk."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
-        yield Path(folder)
+    with fast_folder() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fast_folder import fast_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -74,7 +74,7 @@ def test_any_valid_episode_survives_the_round_trip(
     number: int,
 ) -> None:
     episode = new_episode(number, steps=steps, size=size, instruction=text, seed=seed)
-    with tempfile.TemporaryDirectory() as folder:
+    with fast_folder() as folder:
         with StoreWriter(folder, contract, size) as writer:
             writer.add(episode)
         assert_same(episode, EpisodeStore(folder, contract).episode(0))
