@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+REPORT_EVERY = 100  # episodes between two lines where no bar can be drawn
+
 
 def command(
     out: Annotated[Path, typer.Option(help="Training store to make or to add to.")],
-    episodes: Annotated[int, typer.Option(help="How many episodes; those already in the store are not run again.", min=1)],
+    episodes: Annotated[int, typer.Option(help="How many; those already in the store are not run again.", min=1)],
     source: Annotated[str, typer.Option(help="demonstration, noise (mostly failures) or policy.")] = "demonstration",
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint that acts, with --source policy.")] = None,
     seed: Annotated[int, typer.Option(help="Episode i uses scene seed + i. Training data: 0 to 999999.", min=0)] = 0,
@@ -28,22 +32,11 @@ def command(
     Example: qt-ros collect --out data/demos --episodes 4000 --workers 2
     """
     from qt_ros.cli.train import stop_on_interrupt
-    from qt_ros.sim.collect import EpisodeResult, Plan, Summary, collect
+    from qt_ros.sim.collect import Plan, collect
 
     plan = Plan(source, tuple(range(seed, seed + episodes)), out, checkpoint, tuple(task or ()), robot)
     begin = time.monotonic()
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
-        console=Console(stderr=True),
-    ) as progress:  # fmt: skip
-        bar = progress.add_task(source, total=episodes, note="")
-
-        def report(result: EpisodeResult, summary: Summary) -> None:
-            rate = summary.steps / (time.monotonic() - begin)
-            good = sum(r.outcome == "success" for r in summary.results)
-            note = f"{good}/{len(summary.results)} succeeded, {rate:.0f} steps/s"
-            progress.update(bar, completed=summary.skipped + len(summary.results), note=note)
-
+    with episode_progress(source, episodes) as report:
         summary = collect(plan, workers, report, stop_on_interrupt())
     seconds = time.monotonic() - begin
     print_summary(plan.source, summary, seconds, out, json_output)
@@ -51,8 +44,31 @@ def command(
         raise typer.Exit(130)
 
 
-def print_summary(source: str, summary, seconds: float, out: Path, as_json: bool) -> None:  # type: ignore[no-untyped-def]
-    """What was collected, on standard output."""
+@contextmanager
+def episode_progress(title: str, total: int) -> Iterator[Callable[[Any, Any], None]]:
+    """A function to call with every EpisodeResult and the Summary so far: a bar on a terminal, else some lines."""
+    console = Console(stderr=True)
+    begin = time.monotonic()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(
+        *columns, TextColumn("{task.fields[note]}"), console=console, disable=not console.is_terminal
+    ) as progress:
+        bar = progress.add_task(title, total=total, note="")
+
+        def report(result: Any, summary: Any) -> None:
+            done = summary.skipped + len(summary.results)
+            good = sum(r.outcome == "success" for r in summary.results)
+            rate = summary.steps / (time.monotonic() - begin)
+            note = f"{good}/{len(summary.results)} succeeded, {rate:.0f} steps/s"
+            progress.update(bar, completed=done, note=note)
+            if not console.is_terminal and (done % REPORT_EVERY == 0 or done == total):
+                console.print(f"{title}: {done}/{total}, {note}", soft_wrap=True)
+
+        yield report
+
+
+def print_summary(source: str, summary: Any, seconds: float, out: Path, as_json: bool) -> None:
+    """What was collected, on standard output; ``summary`` is a Summary."""
     total = len(summary.results)
     good = sum(r.outcome == "success" for r in summary.results)
     if as_json:

@@ -1,19 +1,19 @@
 """Many episodes in parallel processes, into a training store or only counted.
 
-Every episode depends on its seed alone: the scene, the noise and the latencies come from it, so the number of workers and
-interruptions change nothing but the order. Seeds: see ``qt_ros.sim.rollout`` (training, tuning, test).
+Every episode depends on its seed alone: the scene, the noise and the latencies come from it, so the number of workers
+and interruptions change nothing but the order. Seeds: see ``qt_ros.sim.rollout`` (training, tuning, test).
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import queue
 import signal
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,10 @@ class Plan:
     """What to run.
 
     ``source``: 'demonstration' (scripted, ``DART`` noise), 'noise' (scripted, ``NOISE``) or 'policy' (``checkpoint``).
-    ``tasks``: names to draw from by seed (empty = all). ``noise`` replaces the source's noise. ``wrong_instruction``: the
-    policy is told to pick another object of the scene than the one scored. ``held_out``: instructions never trained on.
-    ``out``: store to add to (None = keep nothing). ``image_size``: (height, width) of recorded frames; a policy brings its own.
+    ``tasks``: names to draw from by seed (empty = all). ``noise`` replaces the source's noise. ``wrong_instruction``:
+    the policy is told to pick another object of the scene than the one scored. ``held_out``: instructions never trained
+    on. ``out``: store to add to (None = keep nothing). ``image_size``: (height, width) of recorded frames; a policy
+    brings its own.
     """
 
     source: str
@@ -72,8 +73,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class EpisodeResult:
-    """One finished episode; ``outcome`` 'unstable' (physics failed, nothing kept) besides the usual ones. ``value`` is the
-    policy's value of the first state (NaN for scripted ones)."""
+    """One finished episode.
+
+    ``outcome`` may be 'unstable' (physics failed, nothing kept). ``detail``: the flaw drawn for a noise episode, or
+    what went wrong. ``value``: the policy's value of the first state (NaN for scripted ones).
+    """
 
     seed: int
     task: str
@@ -172,7 +176,7 @@ def instruction_for(task: Task, scene: SceneSpec, seed: int, wrong: bool = False
     if wrong:
         others = [t for t in load_tasks().values() if t.target != task.target and t.target in scene.objects]
         if not others:
-            raise CollectError(f"scene {seed} holds nothing but {task.target}; a wrong instruction needs another object")
+            raise CollectError(f"scene {seed} holds only {task.target}; a wrong instruction needs another object")
         task = others[int(rng.integers(len(others)))]
     return str(rng.choice(task.held_out if held_out else task.instructions))
 
@@ -185,8 +189,9 @@ def collect(
 ) -> Summary:
     """Run the plan in ``workers`` processes (0: in this one) and return what happened.
 
-    Episodes that are in the store already are skipped. ``on_result`` is called for each episode; when ``stopped()`` turns true
-    the workers finish the episode at hand, put everything on disk and end. Raises CollectError when a worker failed.
+    Episodes that are in the store already are skipped. ``on_result`` is called for each episode; when ``stopped()``
+    turns true the workers finish the episode at hand, put everything on disk and end. Raises CollectError when a worker
+    failed.
     """
     summary = Summary()
     seeds = plan.seeds
@@ -228,10 +233,10 @@ def _run(plan: Plan, worker: int, take: Callable[[EpisodeResult], None], stopped
     maker = EpisodeMaker(plan)
     writer = None
     if plan.out is not None:
+        prefix = f"{plan.source}-{worker}"
         writer = StoreWriter(
-            plan.out, maker.contract, maker.image_size, shard_episodes=_SHARD_EPISODES, prefix=f"{plan.source}-{worker}",
-            merge=False,
-        )  # fmt: skip
+            plan.out, maker.contract, maker.image_size, shard_episodes=_SHARD_EPISODES, prefix=prefix, merge=False
+        )
     try:
         for seed in plan.seeds:
             if stopped():
@@ -255,48 +260,60 @@ def _run_parallel(
     plan: Plan, seeds: tuple[int, ...], workers: int, take: Callable[[EpisodeResult], None], stopped: Callable[[], bool]
 ) -> None:
     context = multiprocessing.get_context("spawn")  # OpenGL and torch do not survive a fork
-    results: Any = context.Queue()
-    stop = context.Event()
-    shares = [replace(plan, seeds=seeds[i::workers]) for i in range(min(workers, len(seeds)))]
-    processes = [context.Process(target=_worker, args=(s, i, results, stop), daemon=True) for i, s in enumerate(shares)]
+    workers = min(workers, len(seeds))
+    error = ""
+    running: dict[Any, Any] = {}  # our end of a worker's pipe: its process
     with _single_threaded():
-        for process in processes:
+        for worker in range(workers):
+            ours, theirs = context.Pipe()
+            share = replace(plan, seeds=seeds[worker::workers])
+            process = context.Process(target=_worker, args=(share, worker, theirs), daemon=True)
             process.start()
-    error, running = "", len(processes)
+            theirs.close()  # so that the worker's end is the only one, and its death is seen
+            running[ours] = process
     try:
         while running:
             if stopped() or error:
-                stop.set()
-            try:
-                item = results.get(timeout=0.2)
-            except queue.Empty:
-                dead = [p for p in processes if p.exitcode not in (None, 0)]
-                if dead and not error:
-                    error = f"worker {dead[0].name} ended with status {dead[0].exitcode}; was it killed for memory?"
-                    running -= len(dead)
-                continue
-            if item is None:
-                running -= 1
-            elif isinstance(item, str):
-                error = error or item
-            else:
-                take(item)
+                _tell_to_stop(running)
+            ready: list[Any] = wait(list(running), timeout=0.2)
+            for pipe in ready:
+                try:
+                    item = pipe.recv()
+                except (EOFError, OSError):
+                    process = running.pop(pipe)
+                    process.join()
+                    if process.exitcode != 0:
+                        error = error or f"{process.name} ended with status {process.exitcode}; was it out of memory?"
+                    continue
+                if isinstance(item, str):
+                    error = error or item
+                else:
+                    take(item)
     finally:
-        stop.set()
-        for process in processes:
+        _tell_to_stop(running)
+        for process in running.values():
             process.join()
     if error:
         raise CollectError(error)
 
 
-def _worker(plan: Plan, worker: int, results: Any, stop: Any) -> None:
+def _tell_to_stop(running: dict[Any, Any]) -> None:
+    for pipe in running:
+        try:
+            pipe.send(None)
+        except OSError:  # it has ended already
+            pass
+
+
+def _worker(plan: Plan, worker: int, pipe: Any) -> None:
+    """Results go into the pipe; anything that comes out of it, or its end, means stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says when to stop
-    parent = multiprocessing.parent_process()
     try:
-        _run(plan, worker, results.put, lambda: stop.is_set() or (parent is not None and not parent.is_alive()))
+        _run(plan, worker, pipe.send, pipe.poll)
     except BaseException:
-        results.put(f"worker {worker}:\n{traceback.format_exc()}")
-    results.put(None)
+        pipe.send(f"worker {worker}:\n{traceback.format_exc()}")
+    finally:
+        pipe.close()
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """A scripted demonstrator: picks any object, from privileged state, through the policy's own action space.
 
 It is a function of the present state only (tool, target, fingers, contact), so that what it does can be learned from an
-image and proprioception: far from the object it moves at full speed, close to it in proportion to the distance; it comes
-down only as far as it is above the object (a funnel), and any disturbance is answered by the same rule.
+image and proprioception: far from the object it moves at full speed, close to it in proportion to the distance; it
+comes down only as far as it is above the object (a funnel), and any disturbance is answered by the same rule.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ class GraspState:
 class GraspSettings:
     """Lengths in m, gains per policy step.
 
-    ``gain``: share of the remaining distance asked for per step (the previous action is still acting when the next frame
-    is taken, hence well below 1). The tool keeps ``clearance`` above the grasp point while it is more than
+    ``gain``: share of the remaining distance asked for per step (the previous action is still acting when the next
+    frame is taken, hence well below 1). The tool keeps ``clearance`` above the grasp point while it is more than
     ``funnel_wide`` away sideways, and is all the way down within ``funnel_narrow``. Fingers close within ``close_side``
-    and ``close_height``; above ``open_enough`` (closedness) they are not lowered over an object, above ``empty`` they hold
-    nothing. ``lift``: how high to raise the object. ``resolution``: motions are multiples of it (0 = any).
+    and ``close_height``; above ``open_enough`` (closedness) they are not lowered over an object, above ``empty`` they
+    hold nothing. ``lift``: how high to raise the object. ``resolution``: motions are multiples of it (0 = any).
     """
 
     gain: float = 0.6
@@ -113,9 +113,9 @@ def _on_grid(motion: Array, resolution: float) -> Array:
 class NoiseSpec:
     """How far an episode departs from the rule. Chances are per policy step unless said otherwise; all 0: never.
 
-    ``burst``: begin up to ``burst_steps`` steps of one random motion, from which the rule recovers. ``flip``: the fingers
-    do the opposite once. ``flawed``: chance per episode of one flaw of FLAWS that mostly spoils it. ``stray``: chance per
-    episode that rotations and the base, which no pick needs, move a little at some steps.
+    ``burst``: begin up to ``burst_steps`` steps of one random motion, from which the rule recovers. ``flip``: the
+    fingers do the opposite once. ``flawed``: chance per episode of one flaw of FLAWS that mostly spoils it. ``stray``:
+    chance per episode that rotations and the base, which no pick needs, move a little at some steps.
     """
 
     burst: float = 0.0
@@ -167,8 +167,8 @@ class Demonstrator:
         self._motion = [self.space.index(name) for name in ("dx", "dy", "dz")]
         self._step = float(self.space.high[self._motion].min())
         self._burst_left = 0
-        self._burst_motion = np.zeros(3)
-        self._offset = np.zeros(3)
+        self._burst_motion: Array = np.zeros(3)
+        self._offset: Array = np.zeros(3)
         self._patience = math.inf
         self._steps = 0
         self._random_share = 0.0

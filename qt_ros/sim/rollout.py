@@ -1,7 +1,7 @@
 """One episode in one process: the same policy, shaper and servo as the nodes, around the same world, without DDS.
 
-Seeds of scenes: 0..999,999 for training data, 1,000,000..1,999,999 for tuning, 2,000,000.. for the test numbers that are
-reported. The demonstrator, collection and evaluation all keep to this.
+Seeds of scenes: 0..999,999 for training data, 1,000,000..1,999,999 for tuning, 2,000,000.. for the test numbers that
+are reported. Collection and evaluation keep to this.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_STEPS = 60  # policy steps: 12 s
 LATENCY = (0.03, 0.10)  # s from image to action, as measured in the node graph
 
 Actor = Callable[[NDArray[np.uint8], Mapping[str, float]], Any]
-"""(image (H, W, 3) uint8 at policy size, joint positions) -> action (D,) in SI units, or a Decision (``values``, ``q``)."""
+"""(image (H, W, 3) uint8 at policy size, joint positions) -> action (D,) in SI, or a Decision (``values``, ``q``)."""
 
 
 @dataclass
@@ -49,8 +49,8 @@ class Rollout:
     """Runs episodes in one ``world``; keeps the parts that are slow to build. One thread only.
 
     ``image_size`` is (height, width) of what the actor sees and the episode keeps. The picture is rendered
-    ``oversample`` times as large and averaged down: at 2 it differs from the camera's 640x480 averaged down by 0.4 grey levels
-    in the mean (at 1 by 0.9, with visible steps at edges) and costs half as much time.
+    ``oversample`` times as large and averaged down: at 2 it differs from the camera's 640x480 averaged down by 0.4 grey
+    levels in the mean (at 1 by 0.9, with visible steps at edges), in less than half the time.
     """
 
     def __init__(
@@ -64,7 +64,8 @@ class Rollout:
         self._tick = 1.0 / contract.command_rate
         self._ticks = round(contract.command_rate / contract.policy_rate)
         if abs(self._ticks * self._tick - contract.policy_period) > 1e-9:
-            raise ValueError(f"command_rate {contract.command_rate} Hz must be a multiple of policy_rate {contract.policy_rate} Hz")
+            rates = f"command_rate {contract.command_rate} Hz and policy_rate {contract.policy_rate} Hz"
+            raise ValueError(f"{rates}: the first must be a multiple of the second")
 
     def observe(self) -> NDArray[np.uint8]:
         """The head camera's picture now, (H, W, 3) uint8 at policy size."""
@@ -89,11 +90,11 @@ class Rollout:
     ) -> Episode:
         """One episode of ``task`` in ``scene``, scored at its end by ground truth.
 
-        The actor is asked every policy period; its action takes effect after a delay drawn uniformly from ``latency`` s by
-        ``rng`` (default: the scene's seed). ``terminate`` >= 0.5 ends the episode when that action arrives, before the rest of
-        it is executed; after ``max_steps`` steps it is a time-out. A stop of the shaper ends it with its reason.
-        ``reset=False``: the caller has reset the world to ``scene``. ``instruction`` (default the scene's) is only recorded:
-        the caller tells the actor. Raises ValueError when the actor returns something that is no action.
+        The actor is asked every policy period; its action takes effect after a delay drawn uniformly from ``latency`` s
+        by ``rng`` (default: the scene's seed). ``terminate`` >= 0.5 ends the episode when that action arrives, before
+        the rest of it is executed; after ``max_steps`` steps it is a time-out. A stop of the shaper ends it with its
+        reason. ``reset=False``: the caller has reset the world to ``scene``. ``instruction`` (default the scene's) is
+        only recorded: the caller tells the actor. Raises ValueError when the actor returns something that is no action.
         """
         if max_steps < 1 or not 0.0 <= latency[0] <= latency[1] < self.contract.policy_period:
             raise ValueError(f"need max_steps >= 1 and 0 <= latency low <= high < {self.contract.policy_period} s")
@@ -121,7 +122,8 @@ class Rollout:
         joints = world.joint_positions()
         image = self.observe()
         decision = actor(image, joints)
-        values = self.space.decode(self.space.encode(getattr(decision, "values", decision)))
+        asked: Any = getattr(decision, "values", decision)
+        values = self.space.decode(self.space.encode(asked))
         steps.images.append(image)
         steps.proprio.append(self.proprioception.encode(joints))
         steps.actions.append(values)
@@ -132,7 +134,7 @@ class Rollout:
         return values
 
     def _execute(self, values: NDArray[np.float64], delay: float) -> str:
-        """One policy period in which ``values`` arrive after ``delay`` s; returns the reason when the episode ended in it."""
+        """One policy period; ``values`` arrive after ``delay`` s. The reason when the episode ended in it, else ''."""
         world, start, arrived = self.world, self.world.time, False
         for tick in range(self._ticks):
             now = start + tick * self._tick

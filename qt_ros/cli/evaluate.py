@@ -1,0 +1,71 @@
+"""`qt-ros evaluate`: success rate of a checkpoint in the simulator, in one process per worker and without ROS."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+
+def command(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder.")],
+    episodes: Annotated[int, typer.Option(help="How many episodes, one scene each.", min=1)] = 300,
+    seed: Annotated[
+        int, typer.Option(help="First scene. Tune on 1000000 and up, report on 2000000 and up.", min=0)
+    ] = 2_000_000,
+    workers: Annotated[int, typer.Option(help="Processes; 0 runs in this one.", min=0)] = 2,
+    task: Annotated[list[str] | None, typer.Option(help="Only this task; may be repeated.")] = None,
+    wrong_instruction: Annotated[
+        bool, typer.Option("--wrong-instruction", help="Name another object of the scene than the one scored.")
+    ] = False,
+    held_out: Annotated[bool, typer.Option("--held-out", help="Use wordings that were never trained on.")] = False,
+    robot: Annotated[
+        str, typer.Option(help="Name in config/robots or path of a contract.")
+    ] = "mobile_manipulator",
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
+) -> None:
+    """Run a checkpoint in seeded scenes and print its success rate per task with 95% Wilson intervals.
+
+    Example: qt-ros evaluate runs/picking/checkpoint --episodes 300
+    """
+    from qt_ros.cli.collect import episode_progress
+    from qt_ros.cli.train import stop_on_interrupt
+    from qt_ros.sim.evaluation import evaluate
+
+    stopped = stop_on_interrupt()
+    with episode_progress("evaluate", episodes) as report:
+        evaluation = evaluate(
+            checkpoint,
+            episodes,
+            seed=seed,
+            tasks=task or (),
+            robot=robot,
+            wrong_instruction=wrong_instruction,
+            held_out=held_out,
+            workers=workers,
+            on_result=report,
+            stopped=stopped,
+        )
+    if json_output:
+        settings = {"checkpoint": str(checkpoint), "seed": seed, "held_out": held_out}
+        print(json.dumps({**settings, "wrong_instruction": wrong_instruction, **evaluation.to_dict()}))
+    else:
+        print_table(evaluation)
+    if stopped():
+        raise typer.Exit(130)
+
+
+def print_table(evaluation: Any) -> None:
+    """Rates per task and overall, on standard output; ``evaluation`` is an Evaluation."""
+    table = Table("task", "success", "episodes", "rate", "95% interval")
+    rows = {**evaluation.by_task(), "all": evaluation.overall}
+    for name, rate in rows.items():
+        low, high = rate.interval
+        table.add_row(name, str(rate.success), str(rate.episodes), f"{rate.rate:.1%}", f"{low:.1%} to {high:.1%}")
+    Console().print(table)
+    if evaluation.unstable:
+        print(f"{evaluation.unstable} episodes left out: their physics became unstable")

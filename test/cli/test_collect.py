@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from qt_ros.cli.main import main
+from qt_ros.episodes.store import EpisodeStore
+
+
+def test_collect_fills_a_store_and_prints_one_json_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["collect", "--out", str(tmp_path / "s"), "--episodes", "2", "--workers", "0", "--json"]
+    assert main(command) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["episodes"] == 2 and document["success"] == 2
+    assert sum(t["episodes"] for t in document["by_target"].values()) == 2
+    assert len(EpisodeStore(tmp_path / "s")) == 2
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out)["skipped"] == 2
+
+
+def test_an_unknown_source_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["collect", "--out", str(tmp_path / "s"), "--episodes", "1", "--source", "dreams"]) == 1
+    captured = capsys.readouterr()
+    assert "dreams" in captured.err and "demonstration" in captured.err

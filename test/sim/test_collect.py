@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qt_ros.episodes.store import EpisodeStore, merge_manifests
+from qt_ros.sim.collect import CollectError, EpisodeResult, Plan, Summary, collect, draw_task, instruction_for
+from qt_ros.sim.demonstrator import CLEAN
+from qt_ros.sim.tasks import load_tasks, sample_scene
+
+SIZE = (24, 32)
+
+
+def plan(out: Path | None, count: int, start: int = 0, **changes: object) -> Plan:
+    fields: dict[str, object] = {"source": "demonstration", "noise": CLEAN, "image_size": SIZE, "out": out}
+    return Plan(seeds=tuple(range(start, start + count)), **{**fields, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of three demonstrations, made in this process."""
+    root = tmp_path_factory.mktemp("collect") / "store"
+    collect(plan(root, 3), workers=0)
+    return root
+
+
+def test_episodes_land_in_a_store_with_seed_source_and_outcome(three: Path) -> None:
+    store = EpisodeStore(three)
+    assert sorted(m.id for m in store.meta) == [f"demonstration-000000{i}" for i in range(3)]
+    assert [m.seed for m in store.meta] == [0, 1, 2]
+    assert {m.source for m in store.meta} == {"demonstration"}
+    assert {m.outcome for m in store.meta} == {"success"}
+    assert store.episode(0).images.shape[1:] == (*SIZE, 3)
+
+
+def test_collecting_again_adds_only_what_is_missing(three: Path) -> None:
+    before = EpisodeStore(three).episode(0)
+    summary = collect(plan(three, 4), workers=0)
+    assert summary.skipped == 3 and [r.seed for r in summary.results] == [3]
+    store = EpisodeStore(three)
+    assert len(store) == 4 and np.array_equal(store.episode(0).images, before.images)
+
+
+def test_workers_make_the_same_episodes_as_one_process(three: Path, tmp_path: Path) -> None:
+    summary = collect(plan(tmp_path / "parallel", 3), workers=2)
+    assert sorted(r.seed for r in summary.results) == [0, 1, 2]
+    alone, parallel = EpisodeStore(three), EpisodeStore(tmp_path / "parallel")
+    for meta in parallel.meta:
+        a, b = alone.episode(alone.index(meta.id)), parallel.episode(parallel.index(meta.id))
+        assert np.array_equal(a.images, b.images) and np.array_equal(a.bins, b.bins)
+
+
+def test_stopping_keeps_what_is_finished(tmp_path: Path) -> None:
+    done: list[EpisodeResult] = []
+    five = plan(tmp_path / "s", 5)
+    summary = collect(five, workers=0, on_result=lambda r, s: done.append(r), stopped=lambda: len(done) >= 2)
+    assert summary.stopped and len(summary.results) == 2
+    assert len(EpisodeStore(tmp_path / "s")) == 2
+    assert collect(plan(tmp_path / "s", 3), workers=0).skipped == 2
+
+
+def test_a_worker_that_is_killed_is_told_and_the_others_keep_theirs(tmp_path: Path) -> None:
+    killed: list[int] = []
+
+    def kill_one(result: EpisodeResult, summary: Summary) -> None:
+        if not killed:
+            victim = multiprocessing.active_children()[0]
+            victim.kill()
+            killed.append(victim.pid or 0)
+
+    with pytest.raises(CollectError, match="ended with status"):
+        collect(plan(tmp_path / "k", 40), workers=2, on_result=kill_one)
+    merge_manifests(tmp_path / "k")
+    assert 1 <= len(EpisodeStore(tmp_path / "k")) < 40
+
+
+def test_a_worker_that_fails_is_reported_with_its_traceback(tmp_path: Path) -> None:
+    bad = plan(None, 2, source="policy", noise=None, checkpoint=tmp_path / "nothing")
+    with pytest.raises(CollectError, match="nothing"):
+        collect(bad, workers=1)
+
+
+def test_noise_episodes_are_labelled_by_their_outcome_and_mostly_fail(tmp_path: Path) -> None:
+    summary = collect(plan(tmp_path / "n", 8, 500_000, source="noise", noise=None), workers=0)
+    store = EpisodeStore(tmp_path / "n")
+    assert {m.source for m in store.meta} == {"noise"}
+    assert sum(r.outcome == "success" for r in summary.results) <= 4
+    assert all(r.detail for r in summary.results)
+
+
+def test_only_the_named_tasks_are_drawn() -> None:
+    names = ("pick_red_cube", "pick_blue_ball")
+    assert {draw_task(names, seed).name for seed in range(20)} == set(names)
+    assert {draw_task((), seed).name for seed in range(200)} == set(load_tasks())
+
+
+def test_without_named_tasks_a_seed_gives_the_scene_that_everyone_else_gets() -> None:
+    for seed in range(5):
+        assert sample_scene(draw_task((), seed), seed) == sample_scene(None, seed)
+
+
+def test_a_wrong_instruction_names_another_object_that_stands_there() -> None:
+    tasks = load_tasks()
+    for seed in range(20):
+        scene = sample_scene(None, seed)
+        task = tasks[scene.task]
+        told = instruction_for(task, scene, seed, wrong=True)
+        meant = {t.target for t in tasks.values() if told in t.instructions}
+        assert len(meant) == 1 and meant <= set(scene.objects) - {task.target}
+
+
+def test_held_out_instructions_are_none_that_were_trained_on() -> None:
+    scene = sample_scene(None, 3)
+    task = load_tasks()[scene.task]
+    told = instruction_for(task, scene, 3, held_out=True)
+    assert told in task.held_out and told not in task.instructions
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"source": "dreams"}, "dreams"),
+        ({"source": "policy"}, "checkpoint"),
+        ({"tasks": ("juggle",)}, "juggle"),
+        ({"wrong_instruction": True}, "wrong_instruction"),
+    ],
+)
+def test_a_plan_that_makes_no_sense_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(CollectError, match=message):
+        plan(None, 1, **changes)
