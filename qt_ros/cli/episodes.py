@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -35,17 +36,17 @@ def list_bags(paths: Paths, json_output: Json = False) -> None:
     table = Table("bag", "instruction", "outcome", "reason", "seconds", "messages", "MB")
     for row in rows:
         table.add_row(
-            row["bag"],
-            row["instruction"],
+            escape(row["bag"]),
+            escape(row["instruction"]),
             coloured(row["outcome"]),
-            row["reason"] if not row["problem"] else f"[red]{row['problem']}",
+            row["reason"] if not row["problem"] else f"[red]{escape(row['problem'])}",
             f"{row['seconds']:.1f}",
             str(row["messages"]),
             f"{row['bytes'] / 1e6:.1f}",
         )
     console().print(table)
     successes = sum(row["outcome"] == "success" for row in rows)
-    console().print(f"{len(rows)} episodes, {successes} successes")
+    say(f"{len(rows)} episodes, {successes} successes")
 
 
 @app.command()
@@ -71,7 +72,7 @@ def info(
     facts = Table(show_header=False)
     for key, value in {**row, **metadata.custom_data}.items():
         if key not in ("topics",) and "\n" not in str(value):
-            facts.add_row(key, str(value))
+            facts.add_row(key, escape(str(value)))
     topics = Table("topic", "type", "messages", "reliability", "durability")
     for topic in metadata.topics:
         qos = topic.qos[0] if topic.qos else {}
@@ -106,7 +107,7 @@ def audit(
     if json_output:
         show_json([a.to_dict() for a in audits])
     for result in audits if not json_output else ():
-        title = f"{result.uri}: {result.instruction!r}, {result.outcome} ({result.reason}), {result.duration:.1f} s"
+        title = escape(f"{result.uri}: {result.instruction!r}, {result.outcome} ({result.reason})")
         table = Table("topic", "messages", "Hz", "expected", "largest gap s", "missing", "lost", "dropped", title=title)
         for t in result.topics:
             table.add_row(
@@ -121,7 +122,7 @@ def audit(
             )
         console().print(table)
         for problem in result.problems:
-            console().print(f"[yellow]{problem}")
+            say(f"[yellow]{escape(problem)}")
     if strict and any(a.problems for a in audits):
         raise typer.Exit(1)
 
@@ -166,10 +167,9 @@ def build(
         show_json(report.to_dict())
     else:
         for uri, problem in report.skipped.items():
-            console().print(f"[yellow]left out[/] {uri}: {problem}")
-        console().print(
-            f"{store}: {len(report.added)} added, {len(report.present)} were there, {len(report.skipped)} left out"
-        )
+            say(f"[yellow]left out[/] {escape(uri)}: {escape(problem)}")
+        added, present, skipped = len(report.added), len(report.present), len(report.skipped)
+        say(f"{escape(str(store))}: {added} added, {present} were there, {skipped} left out")
 
 
 @app.command()
@@ -195,11 +195,11 @@ def recover(
         show_json(rows)
     for row in rows if not json_output else ():
         if row["error"]:
-            console().print(f"[red]not recovered[/] {row['error']}")
+            say(f"[red]not recovered[/] {escape(row['error'])}")
         elif row["needed"]:
-            console().print(f"recovered {row['uri']}: {row['messages']} messages, {row['bytes_cut']} bytes cut off")
+            say(f"recovered {escape(row['uri'])}: {row['messages']} messages, {row['bytes_cut']} bytes cut off")
     if not json_output:
-        console().print(f"{len(rows)} bags, {sum(r['needed'] for r in rows)} needed it")
+        say(f"{len(rows)} bags, {sum(r['needed'] for r in rows)} needed it")
     if any(r["error"] for r in rows):
         raise typer.Exit(1)
 
@@ -221,7 +221,7 @@ def label(
     if outcome not in OUTCOMES:
         raise typer.BadParameter(f"{outcome!r} is none of {', '.join(OUTCOMES)}")
     relabel(bag, outcome, by, force=force)
-    console().print(f"{bag}: {coloured(outcome)}")
+    say(f"{escape(str(bag))}: {coloured(outcome)}")
 
 
 @app.command()
@@ -233,7 +233,7 @@ def merge(store: Annotated[Path, typer.Argument(help="Folder of the training sto
     from qt_ros.episodes.store import merge_manifests
 
     merged = merge_manifests(store)
-    console().print(f"{store}: {len(merged.episodes)} episodes in {len(merged.shards)} shards")
+    say(f"{escape(str(store))}: {len(merged.episodes)} episodes in {len(merged.shards)} shards")
 
 
 def summary(uri: Path) -> dict[str, Any]:
@@ -289,16 +289,21 @@ def store_info(path: Path, json_output: bool) -> None:
     facts = Table(show_header=False)
     for key, value in document.items():
         if key != "instructions":
-            facts.add_row(key, str(value))
+            facts.add_row(key, escape(str(value)))
     table = Table("instruction", "episodes", "successes")
     for instruction, done in sorted(by_instruction.items()):
-        table.add_row(instruction, str(len(done)), str(sum(done)))
+        table.add_row(escape(instruction), str(len(done)), str(sum(done)))
     console().print(facts)
     console().print(table)
 
 
 def console() -> Console:
     return Console()
+
+
+def say(line: str) -> None:
+    """One line of prose; paths in it are never broken."""
+    Console(soft_wrap=True, highlight=False).print(line)
 
 
 def show_json(document: Any) -> None:

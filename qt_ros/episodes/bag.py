@@ -23,6 +23,7 @@ from qt_ros.contract.codecs import stamp_to_ns
 from qt_ros.episodes import bag_metadata as keys
 from qt_ros.episodes.bag_metadata import BagError, BagMetadata, TopicInfo, parse_metadata, read_metadata
 from qt_ros.episodes.bag_writer import METADATA_RECORD, RESERVE, SERIALIZED, BagTopic, EpisodeBagWriter, RecordingError
+from qt_ros.episodes.episode import OUTCOMES
 from qt_ros.episodes.mcap_seal import Contents, cut_off_messages, is_sealed, seal
 
 __all__ = [
@@ -217,8 +218,6 @@ def relabel(uri: str | Path, outcome: str, labelled_by: str, *, force: bool = Fa
 
     Raises BagError when it already has another outcome, unless ``force``; ValueError for an unknown word.
     """
-    from qt_ros.episodes.episode import OUTCOMES
-
     if outcome not in OUTCOMES:
         raise ValueError(f"outcome {outcome!r} is none of {', '.join(OUTCOMES)}")
     uri = Path(uri)

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy", reason="no ROS here")
+
+from bag_factory import custom_data, episode, write_bag  # noqa: E402
+
+from qt_ros.cli.main import main  # noqa: E402
+from qt_ros.contract.robot import load_contract  # noqa: E402
+from qt_ros.episodes.bag import read_metadata  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+
+
+@pytest.fixture
+def bags(tmp_path: Path) -> Path:
+    contract = load_contract("mobile_manipulator")
+    for name, outcome in (("a", "success"), ("b", "failure")):
+        write_bag(tmp_path / name, episode(contract, name, steps=2), custom_data(contract, name, outcome))
+    return tmp_path
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    status = main(["episodes", *map(str, words)])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def run_json(capsys: pytest.CaptureFixture[str], *words: object) -> Any:
+    status, out, err = run(capsys, *words, "--json")
+    assert status == 0, err
+    return json.loads(out)
+
+
+def test_ls_lists_every_bag_also_a_broken_one(bags: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (bags / "b" / "metadata.yaml").unlink()
+    rows = run_json(capsys, "ls", bags)
+    assert [(Path(r["bag"]).name, r["outcome"], bool(r["problem"])) for r in rows] == [
+        ("a", "success", False),
+        ("b", "unknown", True),
+    ]
+    status, out, _ = run(capsys, "ls", bags)
+    assert status == 0 and "pick up" in out and "2 episodes, 1 successes" in out
+
+
+def test_info_shows_a_bag_and_a_store(bags: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = run_json(capsys, "info", bags / "a")
+    assert shown["outcome"] == "success" and shown["custom_data"]["qt_ros.seed"] == "7"
+    assert {t["name"] for t in shown["topics"]} >= {"/policy_action", "/joint_states"}
+    assert "sensor_msgs/msg/Image" in run(capsys, "info", bags / "a")[1]
+    run_json(capsys, "build", bags, "--store", bags / "store")
+    shown = run_json(capsys, "info", bags / "store")
+    assert (shown["episodes"], shown["steps"], shown["successes"]) == (2, 4, 1)
+    assert shown["instructions"] == {"pick up the red cube": {"episodes": 2, "successes": 1}}
+    assert "pick up the red cube" in run(capsys, "info", bags / "store")[1]
+
+
+def test_audit_finds_nothing_wrong_and_fails_in_strict_mode_when_it_does(
+    bags: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    audits = run_json(capsys, "audit", bags)
+    assert [a["problems"] for a in audits] == [[], []]
+    assert run(capsys, "audit", bags, "--strict")[0] == 0
+    assert run(capsys, "label", bags / "a", "unknown", "--force")[0] == 0
+    status, out, _ = run(capsys, "audit", bags, "--strict")
+    assert status == 1 and "no outcome" in out
+
+
+def test_build_reports_what_it_added_and_left_out(bags: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (bags / "b" / "metadata.yaml").unlink()
+    report = run_json(capsys, "build", bags, "--store", bags / "store", "--height", "24", "--width", "32")
+    assert report["added"] == ["a"] and list(report["skipped"]) == [str(bags / "b")]
+    status, out, _ = run(capsys, "build", bags, "--store", bags / "store", "--height", "24", "--width", "32")
+    assert status == 0 and "left out" in out and "1 were there" in out
+
+
+def test_recover_mends_what_was_cut(bags: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (bags / "b" / "metadata.yaml").unlink()
+    (bags / "c").mkdir()
+    (bags / "c" / "c_0.mcap").write_bytes(b"rubbish")
+    status, out, _ = run(capsys, "recover", bags)
+    assert status == 1 and "not recovered" in out and "3 bags, 2 needed it" in out
+    assert read_metadata(bags / "b").custom_data["qt_ros.outcome"] == "failure"
+
+
+def test_label_writes_the_outcome_and_who_said_so(bags: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = run(capsys, "label", bags / "a", "failure")
+    assert status == 1 and "already labelled success" in err
+    assert run(capsys, "label", bags / "a", "failure", "--by", "anna", "--force")[0] == 0
+    custom = read_metadata(bags / "a").custom_data
+    assert (custom["qt_ros.outcome"], custom["qt_ros.labelled_by"]) == ("failure", "anna")
+    assert run(capsys, "label", bags / "a", "great")[0] == 2
+
+
+def test_merge_finishes_an_interrupted_store(bags: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_json(capsys, "build", bags, "--store", bags / "store")
+    (bags / "store" / "store.json").unlink()
+    status, out, _ = run(capsys, "merge", bags / "store")
+    assert status == 0 and "2 episodes" in out
+
+
+def test_errors_are_one_line_without_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["ls", tmp_path / "none"], ["info", tmp_path], ["merge", tmp_path]):
+        status, _, err = run(capsys, *words)
+        assert status == 1 and err.startswith("qt-ros: ") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["", "ls", "info", "audit", "build", "recover", "label", "merge"])
+def test_every_command_explains_itself_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, *([command] if command else []), "--help")
+    assert status == 0
+    assert "Example: qt-ros episodes" in out or not command

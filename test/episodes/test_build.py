@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy", reason="no ROS here")
+
+from bag_factory import custom_data, episode, write_bag  # noqa: E402
+
+from qt_ros.contract.robot import RobotContract  # noqa: E402
+from qt_ros.episodes.bag import find_bags, relabel  # noqa: E402
+from qt_ros.episodes.build import build_store  # noqa: E402
+from qt_ros.episodes.from_bag import episode_from_bag  # noqa: E402
+from qt_ros.episodes.manifest import StoreError  # noqa: E402
+from qt_ros.episodes.store import EpisodeStore  # noqa: E402
+
+SIZE = (24, 32)
+
+
+@pytest.fixture(scope="module")
+def bags(tmp_path_factory: pytest.TempPathFactory, contract: RobotContract) -> Path:
+    """Three labelled bags and one without an outcome."""
+    root = tmp_path_factory.mktemp("bags")
+    for name, outcome in (("a", "success"), ("b", "failure"), ("c", "success"), ("d", "unknown")):
+        write_bag(root / name, episode(contract, name, steps=2), custom_data(contract, name, outcome))
+    return root
+
+
+@pytest.fixture
+def own_bags(bags: Path, tmp_path: Path) -> Path:
+    shutil.copytree(bags, tmp_path / "bags")
+    return tmp_path / "bags"
+
+
+def test_labelled_bags_become_a_store_of_the_same_episodes(bags: Path, tmp_path: Path, contract: RobotContract) -> None:
+    seen: list[Path] = []
+    report = build_store(find_bags([bags]), tmp_path / "store", contract, SIZE, progress=seen.append)
+    assert report.added == ["a", "b", "c"] and seen == find_bags([bags])
+    assert report.skipped == {str(bags / "d"): "its outcome is unknown"}
+    store = EpisodeStore(tmp_path / "store", contract)
+    assert [(m.id, m.outcome, m.length) for m in store.meta] == [
+        ("a", "success", 2),
+        ("b", "failure", 2),
+        ("c", "success", 2),
+    ]
+    direct = episode_from_bag(bags / "b", contract, SIZE)
+    assert (store.episode(1).images == direct.images).all() and (store.episode(1).proprio == direct.proprio).all()
+
+
+def test_a_second_build_adds_only_what_is_new(own_bags: Path, tmp_path: Path, contract: RobotContract) -> None:
+    first = build_store([own_bags / "a"], tmp_path / "store", contract, SIZE)
+    again = build_store(find_bags([own_bags]), tmp_path / "store", contract, SIZE, outcomes=("success", "unknown"))
+    assert first.added == ["a"] and again.present == ["a"] and again.added == ["c", "d"]
+    assert again.skipped == {str(own_bags / "b"): "its outcome is failure"}
+    assert len(EpisodeStore(tmp_path / "store")) == 3
+
+
+def test_bags_that_cannot_be_used_are_named_with_the_reason(
+    own_bags: Path, tmp_path: Path, contract: RobotContract
+) -> None:
+    mcap = own_bags / "a" / "a_0.mcap"
+    mcap.write_bytes(mcap.read_bytes()[:-100])
+    (own_bags / "b" / "metadata.yaml").unlink()
+    (own_bags / "e").mkdir()
+    (own_bags / "e" / "metadata.yaml").write_text("nothing")
+    report = build_store(find_bags([own_bags]), tmp_path / "store", contract, SIZE)
+    assert report.added == ["c"] and len(report.skipped) == 4
+    assert "cut off" in report.skipped[str(own_bags / "a")] and "recover" in report.skipped[str(own_bags / "b")]
+    assert "no valid rosbag2 metadata" in report.skipped[str(own_bags / "e")]
+
+
+def test_a_label_changed_after_the_build_is_not_passed_over_silently(
+    own_bags: Path, tmp_path: Path, contract: RobotContract
+) -> None:
+    build_store([own_bags / "b"], tmp_path / "store", contract, SIZE)
+    relabel(own_bags / "b", "success", "anna", force=True)
+    report = build_store([own_bags / "b"], tmp_path / "store", contract, SIZE)
+    assert "labelled success, but the store has it as failure" in report.skipped[str(own_bags / "b")]
+
+
+def test_an_interrupted_build_goes_on_where_it_stopped(own_bags: Path, tmp_path: Path, contract: RobotContract) -> None:
+    def interrupt(uri: Path) -> None:
+        if uri.name == "b":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_store(find_bags([own_bags]), tmp_path / "store", contract, SIZE, progress=interrupt)
+    assert len(EpisodeStore(tmp_path / "store")) == 2
+    report = build_store(find_bags([own_bags]), tmp_path / "store", contract, SIZE)
+    assert report.present == ["a", "b"] and report.added == ["c"]
+
+
+def test_a_store_of_another_image_size_is_refused(own_bags: Path, tmp_path: Path, contract: RobotContract) -> None:
+    build_store([own_bags / "a"], tmp_path / "store", contract, SIZE)
+    with pytest.raises(StoreError, match="image_height differs"):
+        build_store([own_bags / "c"], tmp_path / "store", contract, (48, 64))
