@@ -15,8 +15,6 @@ from qt_ros.contract.robot import RobotContract
 PROPRIOCEPTION_NAMES = (
     "tool_x", "tool_y", "tool_z", "rot_00", "rot_10", "rot_20", "rot_01", "rot_11", "rot_21", "gripper_closedness",
 )  # fmt: skip
-HELD_TOLERANCE = 0.02
-"""How far (rad or m) a joint that is taken to stay at home may be away from it."""
 
 
 def resize_rgb(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
@@ -45,28 +43,28 @@ class Proprioception:
     def __init__(self, contract: RobotContract) -> None:
         spec = contract.kinematics
         self._spec = spec
-        self.kinematics = Kinematics(contract.urdf, spec.base_frame, spec.tool_frame, spec.arm_joints, fixed=spec.home)
         self._held = [j for j in spec.home if j not in spec.arm_joints and j != spec.gripper_joint]
+        joints = (*spec.arm_joints, *self._held)
+        self.kinematics = Kinematics(contract.urdf, spec.base_frame, spec.tool_frame, joints, fixed=spec.home)
         low, high = np.array(contract.limits.workspace_low), np.array(contract.limits.workspace_high)
         self._centre, self._half = (low + high) / 2, (high - low) / 2
 
     def encode(self, joint_positions: Mapping[str, float]) -> NDArray[np.float32]:
         """{joint: rad or m} -> (P,) float32.
 
-        Raises ValueError naming a joint that is missing or not finite, or one outside the arm (a lift, say) that is reported
-        away from the home position it is taken to keep: the tool position would be wrong without a sign of it.
+        Other joints of the contract's home (a lift, say) enter where they are reported and are taken to be at home where not.
+        Raises ValueError naming a joint that is missing or not finite.
         """
         needed = (*self._spec.arm_joints, self._spec.gripper_joint)
         missing = [j for j in needed if j not in joint_positions]
         if missing:
             raise ValueError(f"joint state lacks {', '.join(missing)}; check the joint names in the contract")
+        held = [joint_positions.get(j, self._spec.home[j]) for j in self._held]
         bad = [j for j in needed if not math.isfinite(joint_positions[j])]
+        bad += [j for j, position in zip(self._held, held, strict=True) if not math.isfinite(position)]
         if bad:
             raise ValueError(f"joint position is not finite for {', '.join(bad)}")
-        moved = [j for j in self._held if abs(joint_positions.get(j, self._spec.home[j]) - self._spec.home[j]) > HELD_TOLERANCE]
-        if moved:
-            raise ValueError(f"{', '.join(moved)} left the home position of the contract; bring it back or make it an arm joint")
-        position, rotation = self.kinematics.fk([joint_positions[j] for j in self._spec.arm_joints])
+        position, rotation = self.kinematics.fk([*(joint_positions[j] for j in self._spec.arm_joints), *held])
         closedness = self._spec.closedness(joint_positions[self._spec.gripper_joint])
         scaled = (position - self._centre) / self._half
         return np.concatenate([scaled, rotation[:, 0], rotation[:, 1], [closedness]]).astype(np.float32)

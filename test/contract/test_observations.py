@@ -44,3 +44,15 @@ def test_a_missing_or_non_finite_joint_is_named() -> None:
         encoder.encode({k: v for k, v in home.items() if k != "arm_joint_3"})
     with pytest.raises(ValueError, match="not finite for arm_joint_2"):
         encoder.encode(home | {"arm_joint_2": float("nan")})
+
+
+def test_a_lift_that_moves_moves_the_tool_and_one_not_reported_is_at_home() -> None:
+    contract = load_contract("mobile_manipulator")
+    encoder = Proprioception(contract)
+    home = dict(contract.kinematics.home)
+    half = (contract.limits.workspace_high[2] - contract.limits.workspace_low[2]) / 2
+    raised = encoder.encode(home | {"lift_joint": home["lift_joint"] + 0.05})
+    assert raised[2] - encoder.encode(home)[2] == pytest.approx(0.05 / half, abs=1e-5)
+    assert (encoder.encode({k: v for k, v in home.items() if k != "lift_joint"}) == encoder.encode(home)).all()
+    with pytest.raises(ValueError, match="lift_joint"):
+        encoder.encode(home | {"lift_joint": float("nan")})
