@@ -7,6 +7,7 @@ does not fit is dropped and counted per topic, and the counts are written into t
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Mapping
@@ -20,6 +21,8 @@ from qt_ros.episodes.bag_writer import BagTopic, EpisodeBagWriter, RecordingErro
 from qt_ros.episodes.episode import OUTCOMES, REASONS
 
 __all__ = ["BagTopic", "RecordReport", "Recorder", "RecordingError", "TopicCounts"]
+
+log = logging.getLogger(__name__)
 
 _IDLE_FLUSH = 0.1
 
@@ -43,7 +46,7 @@ class TopicCounts:
 
 @dataclass(frozen=True)
 class RecordReport:
-    """How the recording of one episode went; ``error`` is "" unless the disk failed."""
+    """How the recording of one episode went; ``error`` is "" unless the disk or a message was bad."""
 
     episode_id: str
     uri: Path
@@ -230,6 +233,7 @@ class _Session:
         self._ending: tuple[str, str, Mapping[str, str]] | None = None
         self._received: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
+        self._problem = ""
         self._thread = threading.Thread(target=self._run, name=f"recorder {episode_id}", daemon=False)
         self._thread.start()
 
@@ -279,7 +283,12 @@ class _Session:
                 log_ns = max(item.log_ns, 0)
                 publish_ns = item.publish_ns if item.publish_ns > 0 else log_ns
                 writer.write(item.topic, item.data, log_ns, publish_ns, item.sequence)
-            except RecordingError:
+            except RecordingError:  # the writer keeps it; the report says so
+                if isinstance(item, _Item):
+                    self._dropped[item.topic] += 1
+            except (ValueError, KeyError) as error:  # one bad message or topic must not end the episode's recording
+                self._problem = self._problem or str(error)
+                log.error("episode %s: %s", self.episode_id, error)
                 if isinstance(item, _Item):
                     self._dropped[item.topic] += 1
             finally:
@@ -289,14 +298,14 @@ class _Session:
             try:
                 writer.flush()
             except RecordingError:
-                return  # the writer keeps it; the report says so
+                return
 
     def _close(self, outcome: str, reason: str, custom_data: Mapping[str, str]) -> None:
         error = self._writer.error
         data = {keys.OUTCOME: outcome, keys.REASON: reason, **custom_data}
         try:
             data[keys.COMPLETE] = "true" if error is None else "false"
-            data[keys.ERROR] = "" if error is None else str(error)
+            data[keys.ERROR] = self._problem if error is None else str(error)
             data[keys.COUNTS] = json.dumps({t: asdict(c) for t, c in self._counts().items()})
             self._writer.close(data)
             error = error or self._writer.error
@@ -312,7 +321,7 @@ class _Session:
                 messages=sum(c.written for c in counts.values()),
                 dropped=sum(c.dropped for c in counts.values()),
                 complete=error is None,
-                error="" if error is None else str(error),
+                error=self._problem if error is None else str(error),
                 counts=counts,
             )
         )

@@ -147,6 +147,18 @@ def test_a_topic_may_appear_in_mid_episode(tmp_path: Path) -> None:
     assert numbers(uri, "/b") == [1]
 
 
+def test_one_bad_message_or_topic_does_not_end_the_recording(tmp_path: Path) -> None:
+    with Recorder(tmp_path, [A], preroll=0) as recorder:
+        uri = recorder.start("e1")
+        recorder.write("/a", text(0), SECOND, 0)
+        recorder.write("/a", text(1), 2**63, 0)
+        recorder.add_topic(BagTopic("/a", MessageDefinition("std_msgs/msg/Bool", "bool data\n")))
+        recorder.write("/a", text(2), SECOND, 0)
+        report = recorder.finish("success", "done").result()
+    assert numbers(uri) == [0, 2] and report.counts["/a"] == TopicCounts(3, 2, 1)
+    assert report.complete and "no times" in report.error
+
+
 def test_closing_in_mid_episode_makes_a_valid_bag_of_it(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, [A])
     uri = recorder.start("e1")
