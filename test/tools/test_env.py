@@ -19,7 +19,9 @@ def enter(repository: Path) -> object:
         pytest.skip("needs `make setup`")
 
     def run(shell: str, line: str, **variables: str) -> str:
-        bare = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
+        # With an installed ROS sourced, env.sh builds on its variables.
+        kept = os.environ if os.environ.get("ROS_DISTRO") else ("HOME", "LANG")
+        bare = {name: os.environ[name] for name in kept if name in os.environ}
         environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", **bare, **variables}
         command = [shell, "-c", f". ./env.sh && {line}"]
         return subprocess.check_output(command, cwd=repository, env=environment, text=True).strip()
