@@ -310,8 +310,9 @@ def _worker(plan: Plan, worker: int, pipe: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says when to stop
     try:
         _run(plan, worker, pipe.send, pipe.poll)
-    except BaseException:
-        pipe.send(f"worker {worker}:\n{traceback.format_exc()}")
+    except BaseException as error:
+        ours = type(error).__module__.split(".")[0] == "qt_ros"  # its message says all there is to say
+        pipe.send(str(error) if ours else f"worker {worker}:\n{traceback.format_exc()}")
     finally:
         pipe.close()
 

@@ -28,6 +28,7 @@ TEST_SEEDS = range(2_000_000, 1_000_000_000)
 
 MAX_STEPS = 60  # policy steps: 12 s
 LATENCY = (0.03, 0.10)  # s from image to action, as measured in the node graph
+SERVO_HORIZON = 2.0  # command periods: the arm controller heads for each setpoint that long, as servo_node asks it to
 
 Actor = Callable[[NDArray[np.uint8], Mapping[str, float]], Any]
 """(image (H, W, 3) uint8 at policy size, joint positions) -> action (D,) in SI, or a Decision (``values``, ``q``)."""
@@ -60,6 +61,7 @@ class Rollout:
         self.space: ActionSpace = contract.action_space
         self.shaper, self.servo = CommandShaper(contract), Servo(contract)
         self.proprioception = Proprioception(contract)
+        self._desired: NDArray[np.float64] = np.zeros(0)  # what the arm controller aims at now, (n,) rad
         self._terminate = self.space.names.index("terminate") if "terminate" in self.space.names else -1
         self._tick = 1.0 / contract.command_rate
         self._ticks = round(contract.command_rate / contract.policy_rate)
@@ -104,6 +106,7 @@ class Rollout:
         episode_id = episode_id or f"{source}-{scene.seed:07d}"
         self.shaper.start(episode_id, self.world.time)
         self.servo.reset(self.world.joint_positions())
+        self._desired = self.servo.positions
         steps, reason = _Steps(), "timeout"
         for _ in range(max_steps):
             values = self._decide(actor, steps, scene.target)
@@ -147,8 +150,10 @@ class Rollout:
             command = self.shaper.tick(now)
             if command.reason is not None:
                 return command.reason
-            targets = self.servo.tick(command.arm_twist, self._tick, measured)
-            world.set_arm_target(dict(zip(self.servo.joints, targets.tolist(), strict=True)))
+            setpoint = self.servo.tick(command.arm_twist, self._tick, measured)
+            # Before the arm controller has got there the next trajectory starts from where it is.
+            self._desired = self._desired + (setpoint - self._desired) / SERVO_HORIZON
+            world.set_arm_target(dict(zip(self.servo.joints, self._desired.tolist(), strict=True)))
             if command.gripper is not None:
                 world.set_gripper(command.gripper)
             world.set_base(*command.base)
