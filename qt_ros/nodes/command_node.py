@@ -220,8 +220,11 @@ class CommandNode(LifecycleNode):
         if commander.reason:
             self._publish(ZERO)
             self._zeros_left = ZEROS_AFTER_STOP
-            log = self.get_logger().info if commander.reason in TERMINAL_REASONS else self.get_logger().warning
-            log(f"episode {commander.episode_id}: stopped, {commander.reason}. {commander.message}")
+            told = f"episode {commander.episode_id}: stopped, {commander.reason}. {commander.message}"
+            if commander.reason in TERMINAL_REASONS:  # two calls: rclpy wants one severity per line of code
+                self.get_logger().info(told)
+            else:
+                self.get_logger().warning(told)
         self._report()
 
     def _publish(self, command: Command) -> None:
