@@ -159,7 +159,7 @@ def _spin(node: Node, done: threading.Event) -> int:
     thread = threading.Thread(target=work, name="spin")
     thread.start()
     done.wait()
-    executor.wake()
+    executor.create_task(lambda: None)  # something to do, so that spin_once returns
     thread.join()
     executor.remove_node(node)
     executor.shutdown()
