@@ -77,7 +77,8 @@ link_workspace() {
 """The command qt-ros of this checkout."""
 from qt_ros.cli.main import main
 
-raise SystemExit(main())
+if __name__ == "__main__":  # worker processes import this file
+    raise SystemExit(main())
 EOF
     chmod +x "$VENV/bin/qt-ros"
     touch "$VENV/COLCON_IGNORE"
