@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Regenerates checkpoints/default from nothing: demonstrations, noisy failures, vision warm-up, training, evaluation.
-# About 75,000 simulated steps and 20 minutes of training on one CPU core. Every part resumes: run it again after a stop.
+# About 50,000 simulated steps and 20 minutes of training on one CPU core. Every part resumes: run it again after a stop.
 # Usage: tools/make_checkpoint.sh [WORK_FOLDER]     (default: outputs/picking)
 set -eu
 cd "$(dirname "$0")/.."
@@ -11,8 +11,8 @@ mkdir -p "$work"
 export OMP_NUM_THREADS=1
 # Blocks that PyTorch frees on the CPU are used again instead of going back to the system.
 export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4000000000
-qt-ros collect --out "$work/demos" --source demonstration --episodes 3000 --seed 0 --workers 2
-qt-ros collect --out "$work/noise" --source noise --episodes 1500 --seed 500000 --workers 2
+qt-ros collect --out "$work/demos" --source demonstration --episodes 2000 --seed 0 --workers 2
+qt-ros collect --out "$work/noise" --source noise --episodes 1000 --seed 500000 --workers 2
 qt-ros pretrain --store "$work/demos" --out "$work/warm" --steps 1500 --batch 64 --threads 1
 qt-ros train --store "$work/demos" --store "$work/noise" --init "$work/warm/checkpoint" --out "$work/train" --config small
 qt-ros evaluate "$work/train/checkpoint" --episodes 300 --seed 2000000 --workers 2
