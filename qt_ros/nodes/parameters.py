@@ -54,6 +54,11 @@ class Parameter:
         """What `ros2 param describe` shows."""
         text = self.description + (f" [{self.unit}]" if self.unit else "")
         result = ParameterDescriptor(name=self.name, description=text, read_only=read_only)
+        if self.default == []:
+            result.dynamic_typing = (
+                True  # rclpy takes [] for bytes; `ParameterTable` checks the type instead
+            )
+            result.additional_constraints = "a list of texts"
         if self.choices:
             result.additional_constraints = f"one of: {', '.join(self.choices)}"
         if self.low is not None and self.high is not None:
@@ -108,10 +113,15 @@ class ParameterTable:
             raise ValueError(f"unknown parameter(s) {', '.join(unknown)}; known: {', '.join(sorted(known))}")
 
     def _check(self, parameters: list[Any]) -> SetParametersResult:
-        choices = {p.name: p.choices for p in self.parameters if p.choices}
+        known = {p.name: p for p in self.parameters}
         for parameter in parameters:
-            allowed = choices.get(parameter.name)
-            if allowed and parameter.value not in allowed:
-                reason = f"{parameter.name} must be one of {', '.join(allowed)}, not {parameter.value!r}"
+            own, value = known.get(parameter.name), parameter.value
+            reason = ""
+            if own is not None and own.choices and value not in own.choices:
+                reason = f"{parameter.name} must be one of {', '.join(own.choices)}, not {value!r}"
+            elif own is not None and own.default == []:
+                if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
+                    reason = f"{parameter.name} must be a list of texts, not {value!r}"
+            if reason:
                 return SetParametersResult(successful=False, reason=reason)
         return SetParametersResult(successful=True)
