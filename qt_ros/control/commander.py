@@ -59,7 +59,10 @@ class Commander:
         self.estop = estop or EStop()
         self.active = False
         self.episode_id, self.step, self.reason, self.message = "", -1, "", ""
-        self._kinematics = Kinematics(contract.urdf, spec.base_frame, spec.tool_frame, spec.arm_joints, fixed=spec.home)
+        # Other joints that carry the arm (a lift) count where they are reported, else as being at home.
+        self._carriers = [j for j in spec.home if j not in spec.arm_joints and j != spec.gripper_joint]
+        self.joints = (*spec.arm_joints, *self._carriers)
+        self._kinematics = Kinematics(contract.urdf, spec.base_frame, spec.tool_frame, self.joints, fixed=spec.home)
         self._observed = -math.inf
         self._past: deque[str] = deque(maxlen=1000)  # episodes that are over for us; they never start again
         self._joints: NDArray[np.float64] | None = None
@@ -125,11 +128,12 @@ class Commander:
         self.stop("lost_policy", "policy_node reports that no episode is running", now)
 
     def observe_joints(self, positions: Mapping[str, float], stamp: float) -> None:
-        """Joint positions (rad or m) measured at ``stamp``; ValueError for a missing arm joint."""
-        missing = [j for j in self.contract.kinematics.arm_joints if j not in positions]
+        """Positions (rad or m) of ``joints``, measured at ``stamp``; ValueError for a missing arm joint."""
+        spec = self.contract.kinematics
+        missing = [j for j in spec.arm_joints if j not in positions]
         if missing:
             raise ValueError(f"joint state lacks {', '.join(missing)}; check the joint names in the contract")
-        self._joints = np.array([positions[j] for j in self.contract.kinematics.arm_joints], dtype=np.float64)
+        self._joints = np.array([positions.get(j, spec.home.get(j, 0.0)) for j in self.joints], dtype=np.float64)
         self._joints_stamp = stamp
 
     def act(

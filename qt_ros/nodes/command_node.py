@@ -179,7 +179,7 @@ class CommandNode(LifecycleNode):
         if self.commander is None:
             return
         try:
-            positions = decode_joint_positions(message, self._spec.arm_joints)
+            positions = decode_joint_positions(message, self.commander.joints)
             self.commander.observe_joints(positions, ns_to_seconds(stamp_to_ns(message.header.stamp)))
         except NonFiniteObservation as error:
             self.commander.stop("non_finite", str(error), self._now())

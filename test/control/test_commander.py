@@ -215,11 +215,18 @@ def test_an_idle_policy_ends_a_running_episode(episode: Episode) -> None:
 
 def test_the_tool_is_kept_in_the_workspace(episode: Episode) -> None:
     spec = CONTRACT.kinematics
+    low, high = CONTRACT.limits.workspace_low[2], CONTRACT.limits.workspace_high[2]
+    episode.act(0, action(dz=0.05))
+    assert episode.tick(2).arm_twist[2] > 0.0
+    episode.now += TICK
+    episode.joints(lift_joint=HOME["lift_joint"] + (high - low))  # the lift has carried the tool above the box
+    assert episode.commander.tick(episode.now).arm_twist[2] == 0.0
+
     kinematics = Kinematics(CONTRACT.urdf, spec.base_frame, spec.tool_frame, spec.arm_joints, fixed=HOME)
     edge = dict(HOME)
     while kinematics.fk([edge[j] for j in spec.arm_joints])[0][0] < CONTRACT.limits.workspace_high[0]:
         edge["arm_joint_4"] -= 0.01  # stretch the elbow until the tool is at the front wall
-    episode.act(0, action(dx=0.05, dy=0.01))
+    episode.act(1, action(dx=0.05, dy=0.01))
     episode.now += TICK
     episode.joints(**edge)
     command = episode.commander.tick(episode.now)
