@@ -24,6 +24,7 @@ from qt_ros.contract.codecs import stamp_to_ns
 from qt_ros.contract.robot import RobotContract
 
 EPISODE = "policy_latency"
+MOST_EPISODES = 20
 
 
 def measure_ros(checkpoint: Path, contract: RobotContract, options: argparse.Namespace) -> dict[str, Any]:
@@ -41,7 +42,11 @@ def measure_ros(checkpoint: Path, contract: RobotContract, options: argparse.Nam
         group = NodeGroup(Path(name) / "logs", {"QT_ROS_PROBE": str(probe), "ROS_LOG_DIR": name})
         with group.running():
             parameters = {"robot": options.robot, "checkpoint": str(checkpoint.absolute()), "device": options.device}
-            group.start("policy_node", {**parameters, "threads": options.threads}, module="benchmarks.policy_probe")
+            group.start(
+                "policy_node",
+                {**parameters, "threads": options.threads, "outcome_wait": 0.0},
+                module="benchmarks.policy_probe",
+            )
             client = GraphClient(group.check, "policy_latency")
             received: list[tuple[Any, int]] = []
             _subscribe(client, received)
@@ -53,20 +58,35 @@ def measure_ros(checkpoint: Path, contract: RobotContract, options: argparse.Nam
                 client.wait(lambda: all(p.ready for p in processes), 60.0, "policy_node to subscribe")
                 for process in processes:
                     process.go()
-                client.send("pick up the red cube", EPISODE, max_duration=60.0 + steps / contract.policy_rate)
-                limit = 60.0 + 4 * steps / contract.policy_rate
-                client.wait(lambda: len(received) >= steps or _ended(received), limit, f"{steps} policy actions")
-                if _ended(received):
-                    raise RuntimeError(f"the episode ended after {len(received) - 1} steps:\n{group.nodes[0].tail()}")
-                client.cancel()
+                reasons = _episodes(client, received, steps, 60.0 + 4 * steps / contract.policy_rate)
                 client.close()
-        network = {int(s["step"]): s for s in map(json.loads, probe.read_text(encoding="utf-8").splitlines())}
-    return _report(received[:steps], network, camera)
+        network = {(s["episode"], s["step"]): s for s in map(json.loads, probe.read_text("utf-8").splitlines())}
+    actions = [(message, now) for message, now in received if len(message.q)]  # the others are neutral stops
+    return {**_report(actions[:steps], network, camera), "cut_short": reasons}
 
 
-def _ended(received: list[tuple[Any, int]]) -> bool:
-    """The neutral stop, which has no Q-values, was published."""
-    return any(not len(message.q) for message, _ in received)
+def _episodes(client: Any, received: list[tuple[Any, int]], steps: int, limit: float) -> list[str]:
+    """Run episodes until there are ``steps`` actions: one, or more when the machine is so busy that the camera goes
+    stale. Returns the reasons of those that ended by themselves."""
+    reasons: list[str] = []
+    while (missing := steps - sum(1 for message, _ in received if len(message.q))) > 0:
+        if len(reasons) > MOST_EPISODES:
+            raise RuntimeError(f"{len(reasons)} episodes ended early ({', '.join(reasons)}); is the machine too busy?")
+        have = len(received)
+        client.send("pick up the red cube", f"{EPISODE}_{len(reasons)}", max_duration=limit)
+
+        def done(have: int = have, missing: int = missing) -> bool:
+            new = received[have:]
+            return len(new) >= missing or any(not len(message.q) for message, _ in new)
+
+        client.wait(done, limit, f"{missing} policy actions")
+        client.cancel()
+        result = client.result()
+        if result.reason in ("fault", "bad_image", "non_finite"):  # not for want of time: it would happen again
+            raise RuntimeError(f"policy_node ended the episode: {result.reason}, {result.message}")
+        if result.reason != "canceled":
+            reasons.append(result.reason)
+    return reasons
 
 
 def _subscribe(client: Any, received: list[tuple[Any, int]]) -> None:
@@ -77,14 +97,14 @@ def _subscribe(client: Any, received: list[tuple[Any, int]]) -> None:
     )
 
 
-def _report(received: list[tuple[Any, int]], network: dict[int, dict[str, float]], camera: Any) -> dict[str, Any]:
+def _report(received: list[tuple[Any, int]], network: dict[tuple[str, int], Any], camera: Any) -> dict[str, Any]:
     parts: dict[str, list[float]] = {
         name: [] for name in ("total", "network", "overhead", "camera_to_node", "inside_node", "stamp_to_received")
     }
     for message, now in received:
         stamp = stamp_to_ns(message.observation_stamp)
         total = (stamp_to_ns(message.header.stamp) - stamp) / 1e6
-        own = network[message.step]["network_ms"]
+        own = network[message.episode_id, message.step]["network_ms"]
         parts["total"].append(total)
         parts["network"].append(own)
         parts["overhead"].append(total - own)
@@ -103,6 +123,8 @@ def table_ros(report: dict[str, Any]) -> Table:
     """One row per part of the way."""
     width, height = report["image"]
     table = Table(title=f"image stamp to published PolicyAction, {width}x{height}, {report['steps']} steps over DDS")
+    if report["cut_short"]:
+        table.caption = f"{len(report['cut_short'])} episode(s) ended early: {', '.join(report['cut_short'])}"
     for column in ("part", "p50 ms", "p95 ms", "max ms"):
         table.add_column(column, justify="left" if column == "part" else "right")
     names = {

@@ -16,12 +16,14 @@ from qt_ros.nodes import policy_node
 
 def main() -> int:
     """Run the node until it is told to stop."""
-    samples: list[dict[str, float]] = []
+    samples: list[dict[str, Any]] = []
     make = policy_node.action_message
 
     def noted(step: Any, *rest: Any) -> Any:
-        samples.append({"step": step.index, "network_ms": step.network_ms, **step.decision.timings_ms})
-        return make(step, *rest)
+        message, timings = make(step, *rest), step.decision.timings_ms
+        network = timings["encode"] + timings["decode"]
+        samples.append({"episode": message.episode_id, "step": message.step, "network_ms": network})
+        return message
 
     policy_node.action_message = noted
     try:
