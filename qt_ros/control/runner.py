@@ -51,22 +51,6 @@ class Frame:
     received: float
 
 
-@dataclass(frozen=True)
-class Step:
-    """One decision of an episode.
-
-    ``latency_ms``: receipt of the image to now; ``network_ms``: the network's part of it.
-    """
-
-    episode_id: str
-    instruction: str
-    index: int
-    decision: Any
-    frame: Frame
-    latency_ms: float
-    network_ms: float
-
-
 @dataclass
 class Episode:
     """A running or ended episode. Times in s of the node's clock; latencies in ms."""
@@ -86,6 +70,21 @@ class Episode:
     @property
     def running(self) -> bool:
         return not self.reason
+
+
+@dataclass(frozen=True)
+class Step:
+    """One decision of an episode.
+
+    ``latency_ms``: receipt of the image to now; ``network_ms``: the network's part of it.
+    """
+
+    episode: Episode
+    index: int
+    decision: Any
+    frame: Frame
+    latency_ms: float
+    network_ms: float
 
 
 class EpisodeRunner:
@@ -246,13 +245,11 @@ class EpisodeRunner:
             if self.episode is not episode or not episode.running:
                 return  # ended while the network was at work
             latency_ms = (time.monotonic() - frame.received) * 1e3
-            step = Step(
-                episode.episode_id, episode.instruction, episode.steps, decision, frame, latency_ms, network_ms
-            )  # fmt: skip
-            self._on_step(step)
+            step = Step(episode, episode.steps, decision, frame, latency_ms, network_ms)
             episode.steps += 1
             episode.latency.add(latency_ms)
             episode.overhead.add(max(0.0, latency_ms - network_ms))
+            self._on_step(step)
             period = self.contract.policy_period
             on_grid = episode.due + period
             episode.due = on_grid if episode.steps > 1 and on_grid > frame.stamp else frame.stamp + period

@@ -6,6 +6,7 @@ demo` and by the graph tests.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from qt_ros.msg import EpisodeRecord
 from qt_ros.srv import ResetScene
 
 PATIENCE = 180.0  # s: loading a network on a busy machine takes its time
+ASK_AGAIN = 2.0  # s
 LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -116,8 +118,20 @@ class GraphClient:
     def state(self, name: str, timeout: float = PATIENCE) -> int:
         """Lifecycle state of node ``name`` (lifecycle_msgs/State)."""
         client = self.node.create_client(GetState, f"{name}/get_state")
+        answers: list[Any] = []
+        asked = -math.inf
+
+        def known() -> bool:
+            # Asked again now and then: the first answer may be owed by a node of that name that was killed.
+            nonlocal asked
+            if client.service_is_ready() and time.monotonic() - asked > ASK_AGAIN:
+                asked = time.monotonic()
+                answers.append(client.call_async(GetState.Request()))
+            return any(answer.done() for answer in answers)
+
         try:
-            return int(self.call(client, GetState.Request(), timeout, f"the state of {name}").current_state.id)
+            self.wait(known, timeout, f"the state of {name}")
+            return int(next(a for a in answers if a.done()).result().current_state.id)
         finally:
             self.node.destroy_client(client)
 

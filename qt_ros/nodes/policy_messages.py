@@ -7,6 +7,7 @@ import math
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
+from qt_ros.action import ExecuteInstruction
 from qt_ros.contract.actions import ActionSpace
 from qt_ros.control.runner import Episode, Step
 from qt_ros.msg import EpisodeStatus, PolicyAction
@@ -19,7 +20,8 @@ def reason_code(reason: str) -> int:
 
 def action_message(step: Step, space: ActionSpace, frame: str, checkpoint: str, now: Time) -> PolicyAction:
     """One decision. ``frame`` is the frame of the arm part, ``now`` the stamp of publication."""
-    message = PolicyAction(episode_id=step.episode_id, instruction=step.instruction, step=step.index)
+    episode = step.episode
+    message = PolicyAction(episode_id=episode.episode_id, instruction=episode.instruction, step=step.index)
     message.header.stamp, message.header.frame_id = now, frame
     message.observation_stamp = step.frame.message.header.stamp
     message.names = list(space.names)
@@ -59,6 +61,19 @@ def status_message(episode: Episode | None, checkpoint: str, now: Time, message:
         status.message = message or episode.message
         status.latency_ms_p50, status.latency_ms_p95 = known(episode.latency.p50), known(episode.latency.p95)
     return status
+
+
+def goal_problem(goal: ExecuteInstruction.Goal, active: bool, busy_with: str) -> str:
+    """Why a goal cannot be accepted and what to do about it; '' when it can. ``busy_with``: the episode in its way."""
+    if not active:
+        return "policy_node is not active; configure and activate it first"
+    if not goal.instruction.strip():
+        return "the instruction is empty; say what to do, for example 'pick up the red cube'"
+    if not 0.0 <= goal.max_duration < math.inf:
+        return f"max_duration {goal.max_duration} is not a time in seconds"
+    if busy_with:
+        return f"busy with episode {busy_with}; cancel it or wait for its result"
+    return ""
 
 
 def known(value: float) -> float:

@@ -19,6 +19,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage, Image, JointState
@@ -36,6 +37,7 @@ from qt_ros.nodes.parameters import AUTOSTART, ROBOT, Parameter, ParameterTable
 from qt_ros.nodes.policy_messages import (
     action_message,
     diagnostics_message,
+    goal_problem,
     known,
     reason_code,
     status_message,
@@ -54,8 +56,8 @@ PARAMETERS = ParameterTable(
     Parameter("follow_instruction_topic", False, "Obey the contract's instruction topic too; empty text stops."),
 )
 WATCH_PERIOD = 0.05  # s on the wall: how often limits in time are checked
+PATIENCE = Duration(seconds=0.5)
 CLOCK_PATIENCE = 5.0  # s on the wall without any progress of the node's clock while an episode runs
-SUCCEEDED = TERMINAL_REASONS
 
 
 class PolicyNode(LifecycleNode):
@@ -72,8 +74,6 @@ class PolicyNode(LifecycleNode):
         self._give_up_outcome = 0.0  # monotonic s
         self._clock_seen = (0, 0.0)
 
-    # --- lifecycle ---------------------------------------------------------------------------------------------------
-
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         s = self.settings
         self.contract = load_contract(s.robot)
@@ -89,15 +89,21 @@ class PolicyNode(LifecycleNode):
     def _make_topics(self) -> None:
         camera, joints = self.contract.observation("image"), self.contract.observation("joint_state")
         kind = CompressedImage if camera.type.endswith("CompressedImage") else Image
-        self._action_out = self._publish(PolicyAction, "policy_action", EVENT)
-        self._status_out = self._publish(EpisodeStatus, "episode_status", LATCHED)
-        self._diagnostics_out = self._publish(DiagnosticArray, "/diagnostics", EVENT)
-        self._subscribe(kind, camera.topic, self._on_image, SENSOR)
-        self._subscribe(JointState, joints.topic, self._on_joints, SENSOR)
-        self._subscribe(CommandStatus, "command_status", self._on_command_status, EVENT)
-        self._subscribe(EpisodeOutcome, "episode_outcome", self._on_outcome, LATCHED)
+        self._action_out = self.create_publisher(PolicyAction, "policy_action", EVENT)
+        self._status_out = self.create_publisher(EpisodeStatus, "episode_status", LATCHED)
+        self._diagnostics_out = self.create_publisher(DiagnosticArray, "/diagnostics", EVENT)
+        for publisher in (self._action_out, self._status_out, self._diagnostics_out):
+            self._made.callback(self.destroy_publisher, publisher)
+        inputs: list[tuple[Any, str, Any, Any]] = [
+            (kind, camera.topic, self._on_image, SENSOR),
+            (JointState, joints.topic, self._on_joints, SENSOR),
+            (CommandStatus, "command_status", self._on_command_status, EVENT),
+            (EpisodeOutcome, "episode_outcome", self._on_outcome, LATCHED),
+        ]
         if self.settings.follow_instruction_topic:
-            self._subscribe(String, self.contract.observation("text").topic, self._on_instruction, LATCHED)
+            inputs.append((String, self.contract.observation("text").topic, self._on_instruction, LATCHED))
+        for entry in inputs:
+            self._made.callback(self.destroy_subscription, self.create_subscription(*entry))
         server = ActionServer(
             self,
             ExecuteInstruction,
@@ -112,28 +118,24 @@ class PolicyNode(LifecycleNode):
         for period, callback in ((WATCH_PERIOD, self._watch), (1.0, self._report)):
             self._made.callback(self.destroy_timer, self.create_timer(period, callback, clock=wall))
 
-    def _publish(self, *arguments: Any) -> Any:
-        publisher = self.create_publisher(*arguments)
-        self._made.callback(self.destroy_publisher, publisher)
-        return publisher
-
-    def _subscribe(self, *arguments: Any) -> None:
-        self._made.callback(self.destroy_subscription, self.create_subscription(*arguments))
-
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._active = True
-        self._say_idle("ready")
+        self._say(None, "ready")
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._stop("deactivated", "policy_node was deactivated")
-        self._active = False
+        self._halt("policy_node was deactivated")
         return super().on_deactivate(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._stop("deactivated", "policy_node was shut down")
-        self._active = False
+        self._halt("policy_node was shut down")
         return super().on_shutdown(state)
+
+    def _halt(self, message: str) -> None:
+        """Stop, and stay until everybody has heard of it: after a shutdown nobody could ask again."""
+        self._active = False
+        if self._stop("deactivated", message):
+            self._status_out.wait_for_all_acked(PATIENCE)
 
     def release(self) -> None:
         if self.runner is not None:
@@ -141,8 +143,6 @@ class PolicyNode(LifecycleNode):
             self.runner.close()
             self.runner = None
         self._made.close()
-
-    # --- observations ------------------------------------------------------------------------------------------------
 
     def _now(self) -> float:
         return ns_to_seconds(self.get_clock().now().nanoseconds)
@@ -175,14 +175,12 @@ class PolicyNode(LifecycleNode):
         if self._goal is not None and not runner.busy and wall > self._give_up_outcome:
             self._finish(EpisodeStatus.OUTCOME_UNKNOWN)
 
-    # --- episodes ----------------------------------------------------------------------------------------------------
-
     def _begin(self, instruction: str, episode_id: str, max_duration: float) -> Episode:
         assert self.runner is not None
         episode_id = episode_id or f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
         self._clock_seen = (0, time.monotonic())
         episode = self.runner.start(episode_id, instruction, max_duration or self.settings.max_duration)
-        self._status_out.publish(status_message(episode, self._checkpoint, self._stamp()))
+        self._say(episode)
         self.get_logger().info(f"episode {episode_id}: {instruction!r}")
         return episode
 
@@ -193,8 +191,7 @@ class PolicyNode(LifecycleNode):
         """Called by the runner's thread, never after the end of the episode."""
         space, frame = self.contract.action_space, self.contract.kinematics.base_frame
         self._action_out.publish(action_message(step, space, frame, self._checkpoint, self._stamp()))
-        if self.runner is not None:
-            self._status_out.publish(status_message(self.runner.episode, self._checkpoint, self._stamp()))
+        self._say(step.episode)
         if (goal := self._goal) is not None:
             feedback = ExecuteInstruction.Feedback(step=step.index, value=step.decision.value)
             feedback.q = step.decision.q.tolist()
@@ -204,10 +201,13 @@ class PolicyNode(LifecycleNode):
         """Called once per episode, from whichever thread ended it."""
         space, frame = self.contract.action_space, self.contract.kinematics.base_frame
         self._action_out.publish(stop_message(episode, space, frame, self._checkpoint, self._stamp()))
-        self._status_out.publish(status_message(episode, self._checkpoint, self._stamp()))
+        self._say(episode)
         self._give_up_outcome = time.monotonic() + self.settings.outcome_wait
-        log = self.get_logger().info if episode.reason in SUCCEEDED else self.get_logger().warning
-        log(f"episode {episode.episode_id}: {episode.reason} after {episode.steps} steps. {episode.message}")
+        told = f"episode {episode.episode_id}: {episode.reason} after {episode.steps} steps. {episode.message}"
+        if episode.reason in TERMINAL_REASONS:  # two calls: rclpy ties a line of code to one severity
+            self.get_logger().info(told)
+        else:
+            self.get_logger().warning(told)
 
     def _on_outcome(self, message: EpisodeOutcome) -> None:
         episode = self.runner.episode if self.runner is not None else None
@@ -232,24 +232,15 @@ class PolicyNode(LifecycleNode):
         self._stop("preempted", f"new instruction {instruction!r}")
         self._begin(instruction, "", 0.0)
 
-    # --- action ------------------------------------------------------------------------------------------------------
-
     def _on_goal(self, goal: Any) -> GoalResponse:
-        busy = self.runner is not None and (self.runner.busy or self._goal is not None)
-        problem = ""
-        if not self._active:
-            problem = "policy_node is not active; configure and activate it first"
-        elif not goal.instruction.strip():
-            problem = "the instruction is empty; say what to do, for example 'pick up the red cube'"
-        elif not 0.0 <= goal.max_duration < float("inf"):
-            problem = f"max_duration {goal.max_duration} is not a time in seconds"
-        elif busy and not self.settings.preempt:
-            episode = self.runner.episode if self.runner is not None else None
-            problem = f"busy with episode {episode.episode_id if episode else ''}; cancel it or wait for its result"
+        runner = self.runner
+        busy = runner is not None and (runner.busy or self._goal is not None)
+        episode = runner.episode.episode_id if runner is not None and runner.episode is not None else ""
+        problem = goal_problem(goal, self._active, "" if self.settings.preempt or not busy else episode)
         if problem:
             self.get_logger().warning(f"goal rejected: {problem}")
             if not busy:
-                self._say_idle(f"goal rejected: {problem}")
+                self._say(None, f"goal rejected: {problem}")
             return GoalResponse.REJECT
         return GoalResponse.ACCEPT
 
@@ -270,7 +261,7 @@ class PolicyNode(LifecycleNode):
         outcome = await finished
         if handle.is_cancel_requested:
             handle.canceled()
-        elif episode.reason in SUCCEEDED:
+        elif episode.reason in TERMINAL_REASONS:
             handle.succeed()
         else:
             handle.abort()
@@ -284,14 +275,12 @@ class PolicyNode(LifecycleNode):
             latency_ms_p95=known(episode.latency.p95),
         )
 
-    # --- reports -----------------------------------------------------------------------------------------------------
-
     def _stamp(self) -> Any:
         return self.get_clock().now().to_msg()
 
-    def _say_idle(self, message: str) -> None:
+    def _say(self, episode: Episode | None, message: str = "") -> None:
         if self.runner is not None:
-            self._status_out.publish(status_message(None, self._checkpoint, self._stamp(), message))
+            self._status_out.publish(status_message(episode, self._checkpoint, self._stamp(), message))
 
     def _report(self) -> None:
         episode = self.runner.episode if self.runner is not None else None

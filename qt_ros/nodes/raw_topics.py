@@ -19,7 +19,7 @@ LOOK_PERIOD = 0.25  # s on the wall between two looks for publishers
 
 @dataclass(frozen=True)
 class RawMessage:
-    """One serialised message: absolute topic, CDR bytes, the sender's time in ns (0: unknown) and its sequence number.."""
+    """One serialised message: absolute topic, CDR bytes, sender's time in ns (0: unknown), sender's number of it."""
 
     topic: str
     data: bytes

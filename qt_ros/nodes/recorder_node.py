@@ -197,11 +197,13 @@ class RecorderNode(Node):
         record.outcome, record.reason = OUTCOMES.index(report.outcome), reason_code(report.reason)
         record.messages, record.dropped = report.messages, report.dropped
         record.complete, record.error = report.complete and not problem, report.error or problem
-        log = self.get_logger().error if record.error or report.dropped else self.get_logger().info
-        log(
-            f"episode {report.episode_id}: {report.messages} messages, {report.dropped} dropped, "
-            f"{report.outcome} ({report.reason}) {record.error}"
+        told = (
+            f"{report.messages} messages, {report.dropped} dropped, {report.outcome} ({report.reason}) {record.error}"
         )
+        if record.error or report.dropped:  # two calls: rclpy ties a line of code to one severity
+            self.get_logger().error(f"episode {report.episode_id}: {told}")
+        else:
+            self.get_logger().info(f"episode {report.episode_id}: {told}")
         self._publish(record)
 
     def _publish(self, record: EpisodeRecord) -> None:

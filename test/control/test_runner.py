@@ -232,7 +232,7 @@ def test_an_end_in_mid_step_drops_the_decision(started: Callable[..., Harness]) 
     h.now += 0.05
     h.frame()
     h.until(lambda: len(h.steps) == 1)
-    assert h.steps[0].episode_id == "e2"
+    assert h.steps[0].episode.episode_id == "e2"
     assert [e.reason for e in h.ends] == ["canceled"]
     assert actor.instructions == ["pick the red cube", "pick the blue ball"]
 

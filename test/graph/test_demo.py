@@ -1,5 +1,4 @@
-"""`qt-ros demo` as a user runs it: episodes end to end over DDS, bags that others can read, and a clean end whatever happens..
-
+"""`qt-ros demo` as a user runs it: episodes end to end over DDS, bags others can read, a clean end whatever happens.
 
 The checkpoint is untrained: what counts here is the loop, not the success.
 """

@@ -92,10 +92,11 @@ def running(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         patch.setenv("ROS_DOMAIN_ID", str(domain))
         patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
         with NodeGroup(folder / "logs", {"OMP_NUM_THREADS": "1"}).running() as group:
-            policy = {"checkpoint": str(checkpoint), "threads": 1, "outcome_wait": 0.05}
-            recorder = {"root": str(folder / "bags"), "outcome_timeout": 0.05, "silence_timeout": 1.5}
+            timed: dict[str, object] = {"use_sim_time": True}
+            policy = {**timed, "checkpoint": str(checkpoint), "threads": 1, "outcome_wait": 0.05}
+            recorder = {**timed, "root": str(folder / "bags"), "outcome_timeout": 0.05, "silence_timeout": 4.0}
             group.start("policy_node", policy)
-            group.start("command_node")
+            group.start("command_node", timed)
             group.start("recorder_node", {**recorder, "compression": "lz4"})
             with contextlib.ExitStack() as stack:
                 robot, client = ScriptedRobot(), GraphClient(group.check)

@@ -16,18 +16,24 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Bool
 
 from qt_ros.contract.robot import load_contract
 from qt_ros.msg import CommandStatus, EpisodeStatus, PolicyAction
+from qt_ros.sim.pacing import Periodic
 
 LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 ROSOUT = QoSProfile(depth=1000, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
+SPEED = 0.4  # simulated seconds per second: limits in time must hold on a busy machine too
+TICK = 0.02  # simulated s
+
+
 class ScriptedRobot:
-    """Camera at 15 Hz and joint states at 50 Hz in wall time, from a thread of its own.
+    """/clock and joint states at 50 Hz and a camera at 15 Hz, in simulated time, from a thread of its own.
 
     ``camera``, ``joints``: whether they are published; ``encoding``, ``width``, ``nan_joint``: how they are spoiled.
     """
@@ -52,8 +58,10 @@ class ScriptedRobot:
         ):
             self.heard[topic] = []
             self.node.create_subscription(kind, topic, lambda m, t=topic: self._hear(t, m), qos)
-        self.node.create_timer(1 / 15, self._publish_image)
-        self.node.create_timer(1 / 50, self._publish_joints)
+        self._clock_out = self.node.create_publisher(Clock, "/clock", 10)
+        self._now = 100.0
+        self._image_due = Periodic(15.0)
+        self.node.create_timer(TICK / SPEED, self._tick)
         self._pixels = array.array("B", bytes(np.random.default_rng(0).integers(0, 256, 640 * 480 * 3, dtype=np.uint8)))
         self.restore()
         self._executor = SingleThreadedExecutor(context=self.context)
@@ -111,21 +119,20 @@ class ScriptedRobot:
             self.heard[topic].append(message)
             self._arrived.notify_all()
 
-    def _publish_image(self) -> None:
-        if not self.camera:
-            return
-        message = Image(height=480, width=self.width, encoding=self.encoding, step=self.width * 3)
-        message.header.frame_id = "head_camera_optical_frame"
-        message.header.stamp = self.node.get_clock().now().to_msg()
-        message.data = self._pixels if self.width == 640 else self._pixels[: self.width * 480 * 3]
-        self._image_out.publish(message)
-
-    def _publish_joints(self) -> None:
-        if not self.joints:
-            return
-        home = self.contract.kinematics.home
-        message = JointState(
-            name=list(home), position=[math.nan if j == self.nan_joint else q for j, q in home.items()]
-        )
-        message.header.stamp = self.node.get_clock().now().to_msg()
-        self._joints_out.publish(message)
+    def _tick(self) -> None:
+        self._now += TICK
+        stamp = rclpy.time.Time(nanoseconds=round(self._now * 1e9)).to_msg()
+        self._clock_out.publish(Clock(clock=stamp))
+        if self.joints:
+            home = self.contract.kinematics.home
+            message = JointState(name=list(home), position=list(home.values()))
+            if self.nan_joint:
+                message.position[list(home).index(self.nan_joint)] = math.nan
+            message.header.stamp = stamp
+            self._joints_out.publish(message)
+        if self._image_due.due(self._now) and self.camera:
+            message = Image(height=480, width=self.width, encoding=self.encoding, step=self.width * 3)
+            message.header.frame_id = "head_camera_optical_frame"
+            message.header.stamp = stamp
+            message.data = self._pixels[: self.width * 480 * 3]
+            self._image_out.publish(message)
