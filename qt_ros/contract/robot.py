@@ -25,14 +25,17 @@ STALE_BEHAVIOURS = ("stop", "ignore")
 def package_root() -> Path:
     """Folder that holds ``config/``, ``description/`` and ``launch/``.
 
-    ``QT_ROS_SHARE`` wins when set; then a checkout (the folder above the Python package); then the ament share folder of an
-    installed workspace. Raises ConfigError when none has a ``config`` folder.
+    ``QT_ROS_SHARE`` wins when set; then a checkout (the folder above the Python package); then ``share/qt_ros`` of the prefix
+    that the package is installed in (``pip install``); then the ament share folder of an installed workspace. Raises
+    ConfigError when none has a ``config`` folder.
     """
     candidates: list[Path] = []
     if os.environ.get("QT_ROS_SHARE"):
         candidates.append(Path(os.environ["QT_ROS_SHARE"]))
     here = Path(__file__).resolve()
     candidates.append(here.parents[2])
+    if len(here.parents) > 5:  # PREFIX/lib/python3.x/site-packages/qt_ros/contract/robot.py
+        candidates.append(here.parents[5] / "share" / "qt_ros")
     candidates += [Path(p) / "share" / "qt_ros" for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
     for path in candidates:
         if (path / "config" / "robots").is_dir():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -58,7 +59,8 @@ def build(cls: type[T], data: Any, where: str) -> T:
     """Make dataclass ``cls`` from mapping ``data``.
 
     Unknown keys, missing required keys and non-finite numbers raise ConfigError with ``where``; plain int values given for
-    float fields are converted, any other mismatch of a scalar type raises.
+    float fields are converted, any other mismatch of a scalar type raises. Elements of lists, tuples and mappings are checked
+    alike; a list becomes a tuple where the field is one.
     """
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where}: expected a mapping with the fields of {cls.__name__}, found {type(data).__name__}")
@@ -72,7 +74,7 @@ def build(cls: type[T], data: Any, where: str) -> T:
             if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
                 raise ConfigError(f"{where}: key {name!r} is missing; add it")
             continue
-        values[name] = _check_scalar(data[name], str(field.type), f"{where}: {name}")
+        values[name] = _check(data[name], str(field.type), f"{where}: {name}")
     try:
         return cls(**values)
     except ConfigError:
@@ -81,18 +83,32 @@ def build(cls: type[T], data: Any, where: str) -> T:
         raise ConfigError(f"{where}: {error}") from error
 
 
-def _check_scalar(value: Any, annotation: str, where: str) -> Any:
+_LIST = re.compile(r"(?P<kind>tuple|list)\[(?P<of>.+?)(, \.\.\.)?\]")
+_MAPPING = re.compile(r"(dict|Mapping)\[str, (?P<of>.+)\]")
+
+
+def _check(value: Any, annotation: str, where: str) -> Any:
     kind = annotation.split("|")[0].strip()
-    optional = "None" in annotation
     if value is None:
-        if optional:
+        if "None" in annotation:
             return None
-        if kind in ("float", "int", "str", "bool"):
-            raise ConfigError(f"{where}: must not be empty")
-        return value
+        raise ConfigError(f"{where}: must not be empty")
+    if several := _LIST.fullmatch(kind):
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{where}: expected a list, found {value!r}")
+        items = [_check_scalar(v, several["of"], f"{where}[{i}]") for i, v in enumerate(value)]
+        return tuple(items) if several["kind"] == "tuple" else items
+    if named := _MAPPING.fullmatch(kind):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where}: expected a mapping, found {value!r}")
+        return {k: _check_scalar(v, named["of"], f"{where}: {k}") for k, v in value.items()}
+    return _check_scalar(value, kind, where)
+
+
+def _check_scalar(value: Any, kind: str, where: str) -> Any:
     if kind == "float":
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ConfigError(f"{where}: expected a number, found {value!r}")
+            raise ConfigError(f"{where}: expected a number, found {value!r}{_written_as_text(value)}")
         if not math.isfinite(value):
             raise ConfigError(f"{where}: must be finite, found {value!r}")
         return float(value)
@@ -102,6 +118,13 @@ def _check_scalar(value: Any, annotation: str, where: str) -> Any:
         raise ConfigError(f"{where}: expected text, found {value!r}")
     if kind == "bool" and not isinstance(value, bool):
         raise ConfigError(f"{where}: expected true or false, found {value!r}")
-    if kind.startswith("tuple") and isinstance(value, list):
-        return tuple(value)
     return value
+
+
+def _written_as_text(value: Any) -> str:
+    """Advice for 1e-4, which YAML 1.1 takes for text because it lacks the point."""
+    try:
+        float(value if isinstance(value, str) else "")
+    except ValueError:
+        return ""
+    return " as text; YAML wants a point in it, as in 1.0e-4, and no quotes"

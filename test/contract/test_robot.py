@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from qt_ros.contract import robot
 from qt_ros.contract.robot import load_contract, parse_contract
 from qt_ros.contract.strict import ConfigError
 
@@ -37,6 +40,11 @@ def test_any_change_of_the_text_changes_the_hash(text: str) -> None:
         ("linear_speed: 0.45", "linear_speed: .nan", "finite"),
         ("robot: mobile_manipulator", "robot: mobile_manipulator\nrobot: b", "twice"),
         ("target: base}", "target: wings}", "wings"),
+        ("workspace_low: [0.38,", "workspace_low: [.nan,", r"workspace_low\[0\]: must be finite"),
+        ("joints: [left_finger_joint]", "joints: left_finger_joint", "joints: expected a list"),
+        ("lift_joint: 0.2", "lift_joint: up", "lift_joint: expected a number"),
+        ("arm_joint_7]", "7]", r"arm_joints\[6\]: expected text"),
+        ("joint_speed: 2.0", "joint_speed: 2e0", "1.0e-4"),
     ],
 )
 def test_a_wrong_key_or_value_raises_and_is_named(text: str, old: str, new: str, message: str) -> None:
@@ -54,3 +62,14 @@ def test_closedness_and_gripper_position_are_inverse() -> None:
     spec = load_contract("mobile_manipulator").kinematics
     assert spec.closedness(spec.gripper_open) == 0 and spec.closedness(spec.gripper_closed) == 1
     assert spec.gripper_position(spec.closedness(0.02)) == pytest.approx(0.02)
+
+
+def test_an_installed_package_finds_its_files_under_its_prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("QT_ROS_SHARE", raising=False)
+    monkeypatch.delenv("AMENT_PREFIX_PATH", raising=False)
+    module = tmp_path / "lib" / "python3.12" / "site-packages" / "qt_ros" / "contract" / "robot.py"
+    monkeypatch.setattr(robot, "__file__", str(module))
+    with pytest.raises(ConfigError, match="QT_ROS_SHARE"):
+        robot.package_root()
+    (tmp_path / "share" / "qt_ros" / "config" / "robots").mkdir(parents=True)
+    assert robot.package_root() == (tmp_path / "share" / "qt_ros").resolve()
