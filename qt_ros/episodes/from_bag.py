@@ -189,6 +189,8 @@ def _first_pass(
         found = ", ".join(acted) or "none"
         raise BagError(f"{uri}: no actions of episode {episode_id or '(not named)'}; episodes with actions: {found}")
     story = stories[episode_id]
+    if any(len(a.q) for a in story.actions):  # a policy's: the neutral stop at its end is no decision and has no Q
+        story.actions = [a for a in story.actions if len(a.q)]
     story.actions.sort(key=lambda a: a.step)
     joints.sort(key=lambda j: j[0])
     return story, episode_id, joints
