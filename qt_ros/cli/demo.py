@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from qt_ros.cli.processes import NodeDied, NodeGroup
@@ -258,44 +259,41 @@ class Demo:
         }
 
     def show(self) -> None:
-        """Print the table and the summary."""
-        table = Table(title="episodes")
-        for column in ("instruction", "outcome", "reason"):
-            table.add_column(column)
-        for column in ("steps", "latency p50 ms", "p95 ms"):
-            table.add_column(column, justify="right")
-        table.add_column("audit")
-        table.add_column("bag", overflow="fold")
-        for row in self.rows:
+        """Print what happened, what was recorded, and the summary."""
+        episodes, bags = Table(title="episodes"), Table(title="bags")
+        for column in ("#", "instruction", "outcome", "reason"):
+            episodes.add_column(column)
+        for column in ("steps", "latency p50", "p95 ms"):
+            episodes.add_column(column, justify="right")
+        for column in ("#", "messages", "dropped"):
+            bags.add_column(column, justify="right")
+        bags.add_column("audit")
+        bags.add_column("folder", overflow="fold")
+        for index, row in enumerate(self.rows):
             colour = {"success": "green", "failure": "red"}.get(row.outcome, "yellow")
-            table.add_row(
-                row.instruction,
-                f"[{colour}]{row.outcome}[/{colour}]",
-                row.reason,
-                str(row.steps),
-                f"{row.latency_ms_p50:.1f}",
-                f"{row.latency_ms_p95:.1f}",
-                self._audit(row),
-                os.path.relpath(row.bag),
-            )
-        console.print(table)
+            numbers = (str(row.steps), f"{row.latency_ms_p50:.1f}", f"{row.latency_ms_p95:.1f}")
+            outcome = f"[{colour}]{row.outcome}[/{colour}]"
+            episodes.add_row(str(index + 1), escape(row.instruction), outcome, row.reason, *numbers)
+            problems = "\n".join(self._problems(row)) or "ok"
+            folder = os.path.relpath(row.bag) if row.bag else ""
+            bags.add_row(str(index + 1), str(row.messages), str(row.dropped), escape(problems), escape(folder))
+        console.print(episodes, bags)
         done, planned = len(self.rows), len(self.plan.episodes)
         successes = sum(row.success for row in self.rows)
         console.print(f"{successes} of {done} succeeded ({100 * self.success_rate:.0f}%), {planned} planned; ", end="")
         console.print(f"the same again: --seed {self.plan.seed}", highlight=False)
 
-    def _audit(self, row: Row) -> str:
-        """One line about the bag: how much is in it, and what is wrong with it."""
+    def _problems(self, row: Row) -> list[str]:
+        """What the audit finds wrong with the bag."""
         from qt_ros.episodes.audit import audit
         from qt_ros.episodes.bag import BagError
 
-        if row.error:
-            return row.error
+        if not row.bag:
+            return [row.error]
         try:
-            found = audit(row.bag, self.contract)
+            return audit(row.bag, self.contract).problems
         except BagError as error:
-            return str(error)
-        return "; ".join([f"{found.messages} messages, {found.dropped} dropped", *found.problems])
+            return [str(error)]
 
     def write(self, json_path: Path | None) -> None:
         """Write the HTML page, and the JSON file where asked for."""

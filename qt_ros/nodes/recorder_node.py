@@ -65,6 +65,7 @@ class Current:
     heard: float
     reason: str = ""  # set once it has ended
     deadline: float = 0.0
+    outcome: EpisodeOutcome | None = None  # may arrive before the end it judges: other publisher, other order
 
 
 class RecorderNode(Node):
@@ -154,11 +155,17 @@ class RecorderNode(Node):
             if current.episode_id == status.episode_id:
                 current.reason = reason_name(status.reason)
                 current.deadline = time.monotonic() + self.settings.outcome_timeout
+                self._close_when_judged()
 
     def _on_outcome(self, outcome: EpisodeOutcome) -> None:
+        if self.current is not None and outcome.episode_id == self.current.episode_id:
+            self.current.outcome = outcome
+            self._close_when_judged()
+
+    def _close_when_judged(self) -> None:
         current = self.current
-        if current is not None and current.reason and outcome.episode_id == current.episode_id:
-            self._close(outcome_name(outcome.outcome), current.reason, outcome.labelled_by)
+        if current is not None and current.reason and current.outcome is not None:
+            self._close(outcome_name(current.outcome.outcome), current.reason, current.outcome.labelled_by)
 
     def _watch(self) -> None:
         current, now = self.current, time.monotonic()

@@ -16,6 +16,7 @@ from geometry_msgs.msg import TwistStamped
 from nav_msgs.msg import Odometry
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from trajectory_msgs.msg import JointTrajectory
@@ -46,6 +47,9 @@ PARAMETERS = ParameterTable(
     Parameter("clock_rate", 125.0, "Rate of /clock in simulated time.", unit="Hz", low=100.0, high=250.0),
     Parameter("cmd_vel_timeout", 0.5, "A base velocity older than this is not obeyed.", unit="s", low=0.01, high=10.0),
 )
+# Two seconds of history: a recorder that asks for every message may be kept from its work for a while. Reliable matches
+# best-effort subscriptions too.
+IMAGES, STATES = QoSProfile(depth=30), QoSProfile(depth=100)
 
 
 class SimNode(Node):
@@ -74,13 +78,12 @@ class SimNode(Node):
 
     def _publishers_and_subscriptions(self) -> None:
         topic, joints = self.camera.topic, self.contract.observation("joint_state").topic
-        # Reliable, so that a recorder can ask for every message; best-effort subscriptions match too.
         self._clock_out = self.create_publisher(Clock, "/clock", EVENT)
-        self._image_out = self.create_publisher(Image, topic, EVENT)
-        self._jpeg_out = self.create_publisher(CompressedImage, f"{topic}/compressed", EVENT)
-        self._info_out = self.create_publisher(CameraInfo, f"{topic.rpartition('/')[0]}/camera_info", EVENT)
-        self._joints_out = self.create_publisher(JointState, joints, EVENT)
-        self._odom_out = self.create_publisher(Odometry, "odom", EVENT)
+        self._image_out = self.create_publisher(Image, topic, IMAGES)
+        self._jpeg_out = self.create_publisher(CompressedImage, f"{topic}/compressed", IMAGES)
+        self._info_out = self.create_publisher(CameraInfo, f"{topic.rpartition('/')[0]}/camera_info", IMAGES)
+        self._joints_out = self.create_publisher(JointState, joints, STATES)
+        self._odom_out = self.create_publisher(Odometry, "odom", STATES)
         self._outcome_out = self.create_publisher(EpisodeOutcome, "episode_outcome", LATCHED)
         commands = self.contract.commands
         self.create_subscription(JointTrajectory, "arm_controller/joint_trajectory", self._on_arm, COMMAND)

@@ -15,7 +15,7 @@ class Pacer:
     seconds.
     """
 
-    def __init__(self, factor: float, max_lag: float = 0.25, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, factor: float, max_lag: float = 0.1, clock: Callable[[], float] = time.monotonic) -> None:
         if factor < 0:
             raise ValueError(f"real-time factor must be 0 (as fast as possible) or positive, got {factor}")
         self.factor, self.max_lag = factor, max_lag
