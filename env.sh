@@ -1,12 +1,16 @@
 # Source this file (bash, sh or zsh) in the repository root to get a shell in which `qt-ros` and every node run:
 #     . ./env.sh
 # It only sets variables, so it may be sourced again at any time. From sh in another folder, set QT_ROS_ROOT first.
-# It keeps what is already set: ROS_DOMAIN_ID, RMW_IMPLEMENTATION, MUJOCO_GL, HF_HUB_OFFLINE and the ROS underlay.
+# It keeps what is already set: the ROS underlay, ROS_DOMAIN_ID, RMW_IMPLEMENTATION, MUJOCO_GL, HF_HUB_OFFLINE and
+# Fast DDS profiles.
 
 if [ -n "${BASH_VERSION:-}" ]; then
     QT_ROS_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 elif [ -n "${ZSH_VERSION:-}" ]; then
     eval 'QT_ROS_ROOT=${${(%):-%x}:A:h}'
+    # A pattern without a match stays as it is, as in the other shells; put back at the end.
+    qt_ros_options=$(setopt | grep -x nonomatch || echo nomatch)
+    setopt nonomatch
 elif [ -f ./env.sh ] && [ -f ./package.xml ]; then
     QT_ROS_ROOT=$(pwd)
 fi
@@ -27,7 +31,7 @@ qt_ros_prepend() {
 
 qt_ros_prepend PATH "$QT_ROS_ROOT/.venv/bin"
 if [ -f "$QT_ROS_ROOT/.venv/share/rclpy/package.xml" ]; then
-    # ROS from wheels: their libraries, which the wheels own start-up hook would otherwise add by re-executing Python.
+    # ROS from wheels: their libraries, which the start-up hook of the wheels would add by re-executing Python.
     # ROS_DISTRO stays unset: it says that an installed ROS was sourced.
     for qt_ros_folder in "$QT_ROS_ROOT"/.venv/lib/python3.*/site-packages/ros_*.libs "$QT_ROS_ROOT/.venv/lib"; do
         qt_ros_prepend LD_LIBRARY_PATH "$qt_ros_folder"
@@ -53,5 +57,10 @@ if [ -z "${MUJOCO_GL:-}" ]; then
 fi
 export MUJOCO_GL
 
+# Fast DDS with room for whole camera images; other middlewares ignore it.
+export FASTRTPS_DEFAULT_PROFILES_FILE="${FASTRTPS_DEFAULT_PROFILES_FILE:-$QT_ROS_ROOT/config/fastdds.xml}"
+export FASTDDS_DEFAULT_PROFILES_FILE="${FASTDDS_DEFAULT_PROFILES_FILE:-$FASTRTPS_DEFAULT_PROFILES_FILE}"
+
 unset -f qt_ros_prepend
-unset qt_ros_folder qt_ros_list
+[ -z "${qt_ros_options:-}" ] || setopt "$qt_ros_options"
+unset qt_ros_folder qt_ros_list qt_ros_options
