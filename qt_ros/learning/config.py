@@ -21,13 +21,13 @@ SCHEDULES = ("constant", "cosine")
 class TrainConfig:
     """One training run.
 
-    model: preset name and changed fields, for `ModelConfig.from_preset`. gradient_steps, batch (segments), segment_steps
-    (environment steps updated per segment). learning_rate is reached after ``warmup_steps`` and then follows ``schedule``.
-    ema_decay: the target network moves to ema * target + (1 - ema) * online after each step (Polyak).
-    success_share: share of segments drawn from successful episodes (None: as the data has it).
-    freeze_vision: keep the vision side as it was warmed up, and encode every stored frame once before training.
-    image_shift: random shift of training images in pixels, when vision is trained. save_weights: which network is kept for
-    acting, ``ema`` or ``online``. autocast: bfloat16 matrix products (CUDA). threads: CPU threads, 0 = torch's choice.
+    model: preset name and changed fields, for `ModelConfig.from_preset`. gradient_steps, batch (segments),
+    segment_steps (environment steps updated per segment). learning_rate is reached after ``warmup_steps`` and then
+    follows ``schedule``. ema_decay: the target network moves to ema * target + (1 - ema) * online after each step
+    (Polyak). success_share: share of segments drawn from successful episodes (None: as the data has it). freeze_vision:
+    keep the vision side as it was warmed up, and encode every stored frame once before training. image_shift: random
+    shift of training images in pixels, when vision is trained. save_weights: which network is kept for acting, ``ema``
+    or ``online``. autocast: bfloat16 matrix products (CUDA). threads: CPU threads, 0 = torch's choice.
     """
 
     model: dict[str, Any]
@@ -62,8 +62,19 @@ class TrainConfig:
             raise ConfigError(f"train config: save_weights must be ema or online, found {self.save_weights!r}")
         if not 0 <= self.ema_decay < 1:
             raise ConfigError(f"train config: ema_decay must be in [0, 1), found {self.ema_decay}")
-        if self.learning_rate <= 0:
-            raise ConfigError(f"train config: learning_rate must be positive, found {self.learning_rate}")
+        for name in ("learning_rate", "gradient_clip"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"train config: {name} must be positive, found {getattr(self, name)}")
+        for name in ("weight_decay", "warmup_steps", "image_shift", "threads", "seed"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"train config: {name} must not be negative, found {getattr(self, name)}")
+        if self.success_share is not None and not 0 <= self.success_share <= 1:
+            raise ConfigError(f"train config: success_share must be in [0, 1], found {self.success_share}")
+        if self.freeze_vision and self.image_shift:
+            raise ConfigError(
+                "train config: image_shift has no effect with freeze_vision, which encodes every frame only once; "
+                "set image_shift to 0 or freeze_vision to false"
+            )
 
     def rate_at(self, step: int) -> float:
         """Learning rate of gradient step ``step`` (0-based)."""

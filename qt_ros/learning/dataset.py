@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from qt_ros.episodes.arrays import EpisodeArrays
 from qt_ros.episodes.store import EpisodeStore
+from qt_ros.learning.errors import TrainingError
 from qt_ros.learning.targets import monte_carlo_returns
 
 
@@ -18,9 +19,10 @@ from qt_ros.learning.targets import monte_carlo_returns
 class TrainingData:
     """Steps of E episodes, N in all, in storage order.
 
-    images (N, H, W, 3) uint8; proprio (N, P) float32; bins (N, D) int64; rewards, returns (N,) float32 (return-to-go for the
-    data's gamma); remaining (N,) int64 steps left in the episode; terminated (N,) bool, of the step's episode; text (N,) int64
-    index into ``instructions``; keypoints (N, 2, 3) float32, NaN where unknown; lengths (E,), success (E,).
+    images (N, H, W, 3) uint8; proprio (N, P) float32; bins (N, D) int64; rewards, returns (N,) float32 (return-to-go
+    for the data's gamma); remaining (N,) int64 steps left in the episode; terminated (N,) bool, of the step's episode;
+    text (N,) int64 index into ``instructions``; action_space_sha256 of the stores; keypoints (N, 2, 3) float32, NaN
+    where unknown; lengths (E,), success (E,).
     """
 
     images: NDArray[np.uint8]
@@ -35,6 +37,7 @@ class TrainingData:
     lengths: NDArray[np.int64]
     success: NDArray[np.bool_]
     instructions: list[str]
+    action_space_sha256: str = ""
     provenance: list[dict[str, object]] = field(default_factory=list)
 
     @property
@@ -48,23 +51,28 @@ def load_training_data(
 ) -> TrainingData:
     """Read whole stores into memory (36 KB a step at 96 x 128).
 
-    Raises ValueError when there is nothing to train on, rewards lie outside [0, 1], or stores disagree in action space or
-    contract. ``progress`` is called with the number of steps read so far of the current store.
+    Joining several stores needs twice that for a moment. Raises TrainingError when there is nothing to train on,
+    rewards lie outside [0, 1], or stores disagree in action space, contract or image size. ``progress`` is called with
+    the number of steps read so far of the current store.
     """
     opened = [EpisodeStore(path) for path in stores]
     if not sum(len(s) for s in opened):
-        raise ValueError(f"no episodes in {', '.join(map(str, stores)) or 'an empty list of stores'}; collect or build some first")
-    for attribute in ("action_space_sha256", "contract_sha256"):
-        found = {getattr(s.manifest, attribute) for s in opened}
-        if len(found) > 1:
-            raise ValueError(f"stores disagree in {attribute}: {', '.join(sorted(found))}; train on stores of one robot contract")
+        where = ", ".join(map(str, stores)) or "an empty list of stores"
+        raise TrainingError(f"no episodes in {where}; collect or build some first")
+    for attribute in ("action_space_sha256", "contract_sha256", "proprio_names", "image_height", "image_width"):
+        found = {str(s.root): getattr(s.manifest, attribute) for s in opened}
+        if len(set(found.values())) > 1:
+            told = ", ".join(f"{value} in {root}" for root, value in found.items())
+            raise TrainingError(
+                f"stores disagree in {attribute}: {told}; train on stores of one contract and image size"
+            )
     columns = ("images", "proprio", "bins", "rewards", "keypoints")
     parts = [s.load_all(columns, progress=progress) for s in opened if len(s)]
     arrays = parts[0] if len(parts) == 1 else EpisodeArrays.concatenate(parts)
     del parts
     images, proprio, bins, rewards, keypoints = (getattr(arrays, c) for c in columns)
     if rewards.min() < 0 or rewards.max() > 1:
-        raise ValueError(f"rewards must lie in [0, 1] because Q does, found {rewards.min()} .. {rewards.max()}")
+        raise TrainingError(f"rewards must lie in [0, 1] because Q does, found {rewards.min()} .. {rewards.max()}")
     lengths = np.diff(arrays.offsets)
     index = {text: i for i, text in enumerate(dict.fromkeys(arrays.instructions))}
     spans = list(zip(arrays.offsets[:-1], arrays.offsets[1:], strict=True))
@@ -81,8 +89,14 @@ def load_training_data(
         lengths=lengths,
         success=np.array([m.outcome == "success" for m in arrays.meta], np.bool_),
         instructions=list(index),
+        action_space_sha256=opened[0].manifest.action_space_sha256,
         provenance=[
-            {"store": s.root.name, "episodes": len(s), "skipped_shards": len(s.skipped), "contract_sha256": s.manifest.contract_sha256}
+            {
+                "store": s.root.name,
+                "episodes": len(s),
+                "skipped_shards": len(s.skipped),
+                "contract_sha256": s.manifest.contract_sha256,
+            }
             for s in opened
         ],
     )

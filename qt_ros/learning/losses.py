@@ -1,7 +1,8 @@
 """Losses of the Q-Transformer: temporal difference on the taken bin and the conservative term on all others (Eq. 2).
 
-Both terms are means over the decisions of the batch, so that the conservative weight does not depend on the batch size, and
-both act on values in (0, 1), never on raw logits: a bin that was not taken is pushed to value 0, the lowest return there is.
+Both terms are means over the decisions of the batch, so that the conservative weight does not depend on the batch size,
+and both act on values in (0, 1), never on raw logits: a bin that was not taken is pushed to value 0, the lowest return
+there is.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ REGULARISERS = ("conservative", "none")
 
 @dataclass(frozen=True)
 class LossConfig:
-    """``td``: ``mse`` is the paper's squared error on the sigmoid value; ``cross_entropy`` the binary cross-entropy of that
-    sigmoid with the target as a soft label (same minimiser, gradient not damped by saturation). The conservative term uses the
-    same measure with target 0. ``alpha``: its weight.
+    """``td``: ``mse`` is the paper's squared error on the sigmoid value; ``cross_entropy`` the binary cross-entropy of
+    that sigmoid with the target as a soft label (same minimiser, gradient not damped by saturation). The conservative
+    term uses the same measure with target 0. ``alpha``: its weight.
 
     A bin taken with probability p settles near p*T / (p + alpha*(1-p)/(bins-1)) for a target T: alpha / (bins-1) is the
     probability at which a bin's value is halved.
@@ -42,9 +43,9 @@ class LossConfig:
 def q_losses(logits: Tensor, bins: Tensor, targets: Tensor, mask: Tensor, config: LossConfig) -> dict[str, Tensor]:
     """Losses of a batch of decisions.
 
-    logits (..., D, B) float, bins (..., D) long, targets (..., D) float in [0, 1], mask (..., D) bool: False decisions do not
-    count. Returns scalars: ``td``, ``conservative`` (unweighted), ``loss`` = td + alpha * conservative, and for logs
-    ``q_taken``, ``q_other`` (mean values). All zero when nothing is unmasked.
+    logits (..., D, B) float, bins (..., D) long, targets (..., D) float in [0, 1], mask (..., D) bool: False decisions
+    do not count. Returns scalars: ``td``, ``conservative`` (unweighted), ``loss`` = td + alpha * conservative, and for
+    logs ``q_taken``, ``q_other`` (mean values). All zero when nothing is unmasked.
     """
     logits = logits.float()
     weight = mask.float()

@@ -1,17 +1,20 @@
 """Warm-up of the vision side: where is the object that the sentence names, and where is the tool?
 
-The paper starts from an EfficientNet trained on ImageNet. The small encoder has no such start, and from temporal-difference
-targets alone a few CPU hours do not teach it to see. So its first two attention maps are first trained to rest on the named
-object and on the tool, with positions that the simulator knows. They are a training aid: the policy never gets them.
+The paper starts from an EfficientNet trained on ImageNet. The small encoder has no such start, and from
+temporal-difference targets alone a few CPU hours do not teach it to see. So its first two attention maps are first
+trained to rest on the named object and on the tool, with positions that the simulator knows. They are a training aid:
+the policy never gets them.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,14 +22,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from qt_ros.learning.dataset import TrainingData
+from qt_ros.learning.errors import TrainingError
 from qt_ros.learning.state import load_state, save_state
 from qt_ros.model.q_transformer import QTransformer
 
 
 @dataclass(frozen=True)
 class PointingLoss:
-    """``sigma``: width of the Gaussian that the map should follow, in image fractions of the width. ``position_weight``:
-    weight of the squared error of the map's centre of mass (in units of sigma)."""
+    """``sigma``: width of the Gaussian that the map should follow, in image fractions of the width.
+    ``position_weight``: weight of the squared error of the map's centre of mass (in units of sigma)."""
 
     sigma: float = 0.02
     position_weight: float = 0.1
@@ -34,8 +38,8 @@ class PointingLoss:
     def __call__(self, attention: Tensor, keypoints: Tensor) -> dict[str, Tensor]:
         """attention (N, K, h, w), maps that sum to 1; keypoints (N, M, 3): (u, v) image fractions, visible; M <= K.
 
-        Map m is trained on point m: cross-entropy to a Gaussian around it plus the error of its centre of mass. Points out
-        of view do not count. Returns ``loss`` and, for logs, ``error``: mean distance in image widths.
+        Map m is trained on point m: cross-entropy to a Gaussian around it plus the error of its centre of mass. Points
+        out of view do not count. Returns ``loss`` and, for logs, ``error``: mean distance in image widths.
         """
         height, width = attention.shape[-2:]
         aspect = height / width
@@ -94,7 +98,9 @@ class PointingTrainer:
             torch.set_num_threads(config.threads)
         known = np.isfinite(data.keypoints).all(axis=(1, 2))
         if not known.any():
-            raise ValueError("no step of these stores has key points; only episodes collected in the simulator have them")
+            raise TrainingError(
+                "no step of these stores has key points; only episodes collected in the simulator have them"
+            )
         self.model, self.data, self.config, self.folder = model.to(device), data, config, folder
         self.device, self.text = torch.device(device), text.to(device)
         episode = np.repeat(np.arange(len(data.lengths)), data.lengths)
@@ -102,10 +108,28 @@ class PointingTrainer:
         test = (episode % stride == stride - 1) if stride else np.zeros(len(episode), np.bool_)
         self.pool, self.test_pool = np.flatnonzero(known & ~test), np.flatnonzero(known & test)
         self.parts = nn.ModuleDict({"vision": model.vision, "token_learner": model.token_learner})
-        self.optimiser = torch.optim.AdamW(self.parts.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.optimiser = torch.optim.AdamW(
+            self.parts.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
         self.step = 0
         if (folder / "state.safetensors").exists():
-            self.step, _ = load_state(folder, {"parts": self.parts}, self.optimiser)
+            self.step, extra = load_state(folder, {"parts": self.parts}, self.optimiser)
+            if extra != self._identity():
+                raise TrainingError(
+                    f"{folder} holds a warm-up with other settings or data; continue it with its own, or use a "
+                    "new folder"
+                )
+
+    def _identity(self) -> dict[str, Any]:
+        settings = dataclasses.asdict(self.config)
+        for key in ("log_every", "save_every", "threads"):
+            settings.pop(key)
+        counts = {
+            "steps_in_data": len(self.data.rewards),
+            "episodes": len(self.data.lengths),
+            "tested": len(self.test_pool),
+        }
+        return {"config": settings, **counts}
 
     def _batch(self, index: NDArray[np.int64]) -> dict[str, Tensor]:
         images = torch.from_numpy(self.data.images[index]).to(self.device).permute(0, 3, 1, 2)
@@ -136,7 +160,9 @@ class PointingTrainer:
         self.model.eval()
         if not len(self.test_pool):
             return {}
-        index = self.test_pool[np.linspace(0, len(self.test_pool) - 1, min(frames, len(self.test_pool))).astype(np.int64)]
+        index = self.test_pool[
+            np.linspace(0, len(self.test_pool) - 1, min(frames, len(self.test_pool))).astype(np.int64)
+        ]
         parts = [_named(self._batch(part)) for part in np.array_split(index, max(1, len(index) // 128))]
         return {f"held_out_{k}": float(np.mean([p[k] for p in parts])) for k in parts[0]}
 
@@ -158,7 +184,7 @@ class PointingTrainer:
                 sums, count, since = {}, 0, time.perf_counter()
             leave = stop()
             if leave or finished or self.step % self.config.save_every == 0:
-                save_state(self.folder, self.step, {"parts": self.parts}, self.optimiser, {})
+                save_state(self.folder, self.step, {"parts": self.parts}, self.optimiser, self._identity())
             if leave:
                 return False
         return True

@@ -1,6 +1,7 @@
 """Which steps make a batch: a pure function of (seed, step), so that a resumed run draws the same batches.
 
-A sample is a segment of ``steps`` + lookahead consecutive environment steps of one episode, with the history frames before it.
+A sample is a segment of ``steps`` + lookahead consecutive environment steps of one episode, with the history frames
+before it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from qt_ros.learning.errors import TrainingError
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,9 @@ class SegmentBatch:
 class SegmentSampler:
     """Draws segments uniformly over steps, a share of them from successful episodes.
 
-    lengths (E,) steps per episode, in storage order; success (E,) bool. ``success_share`` is the probability that a segment
-    comes from a successful episode (None: as the data has it). With a share but no success, or nothing else, ValueError.
+    lengths (E,) steps per episode, in storage order; success (E,) bool. ``success_share`` is the probability that a
+    segment comes from a successful episode (None: as the data has it). With a share but no success, or nothing else,
+    TrainingError.
     """
 
     def __init__(
@@ -43,7 +47,7 @@ class SegmentSampler:
         seed: int,
     ) -> None:
         if len(lengths) == 0 or lengths.min() < 1:
-            raise ValueError("the store holds no steps; collect or build episodes first")
+            raise TrainingError("the store holds no steps; collect or build episodes first")
         self._length = steps + ahead
         self._batch, self._history, self._seed = batch, history, seed
         starts = np.cumsum(lengths) - lengths
@@ -53,11 +57,11 @@ class SegmentSampler:
         self._pools: list[tuple[float, NDArray[np.int64]]] = [(1.0, np.arange(len(good)))]
         if success_share is not None:
             if not 0 <= success_share <= 1:
-                raise ValueError(f"success_share must be in [0, 1], found {success_share}")
+                raise TrainingError(f"success_share must be in [0, 1], found {success_share}")
             self._pools = [(success_share, np.flatnonzero(good)), (1 - success_share, np.flatnonzero(~good))]
             for (share, pool), kind in zip(self._pools, ("successful", "failed"), strict=True):
                 if share > 0 and not len(pool):
-                    raise ValueError(
+                    raise TrainingError(
                         f"success_share {success_share} asks for {kind} episodes and the store has none: "
                         "add some, or leave success_share empty to sample the data as it is"
                     )

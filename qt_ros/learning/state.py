@@ -1,4 +1,4 @@
-"""Training state on disk as safetensors and JSON: everything a run needs to go on exactly, and nothing that is unpickled."""
+"""Training state on disk as safetensors and JSON: all a run needs to go on exactly, and nothing that is unpickled."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class StateError(RuntimeError):
 def save_state(
     folder: Path, step: int, modules: dict[str, nn.Module], optimiser: torch.optim.Optimizer, extra: dict[str, Any]
 ) -> None:
-    """Write ``state.safetensors`` (with step and ``extra`` as JSON in its header), atomically; the old one stays until then."""
+    """Write ``state.safetensors`` (step and ``extra`` in its header) atomically; the old one stays until then."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Tensor] = {}
     for name, module in modules.items():
@@ -36,7 +36,9 @@ def save_state(
     temporary.replace(folder / "state.safetensors")
 
 
-def load_state(folder: Path, modules: dict[str, nn.Module], optimiser: torch.optim.Optimizer) -> tuple[int, dict[str, Any]]:
+def load_state(
+    folder: Path, modules: dict[str, nn.Module], optimiser: torch.optim.Optimizer
+) -> tuple[int, dict[str, Any]]:
     """Restore in place; returns (next step, extra). Raises StateError for a damaged or foreign file."""
     path = folder / "state.safetensors"
     try:
@@ -51,7 +53,9 @@ def load_state(folder: Path, modules: dict[str, nn.Module], optimiser: torch.opt
     try:
         for name, module in modules.items():
             prefix = f"{name}/"
-            module.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}, strict=True)
+            module.load_state_dict(
+                {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}, strict=True
+            )
     except RuntimeError as error:
         raise StateError(f"{path}: belongs to another model ({error}); use another output folder") from error
     state: dict[int, dict[str, Tensor]] = {}

@@ -3,10 +3,12 @@
 Decisions form one chain: step t, dimension i is decision t*D + i. One-step backup (n = 1) of decision (t, i):
 
 - i < D-1: max over bins of Q(s_t, a_t[0..i], .), the next dimension of the same step: no reward, no discount;
-- i = D-1: r_t + gamma * max over bins of Q(s_{t+1}, .) of the first dimension; nothing after the last step of an episode.
+- i = D-1: r_t + gamma * max over bins of Q(s_{t+1}, .) of the first dimension; nothing after the last step of an
+  episode.
 
 The n-step backup goes n decisions along the dataset action and pays reward and discount at each step border it crosses.
-Every bootstrap value is bounded from below by the recorded return of the same episode from there on (both in value space).
+Every bootstrap value is bounded from below by the recorded return of the same episode from there on (both in value
+space).
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ from torch import Tensor
 def monte_carlo_returns(rewards: NDArray[np.float32], gamma: float) -> NDArray[np.float32]:
     """Return-to-go of one episode: rewards (T,) -> G (T,) float32 with G_t = r_t + gamma * G_{t+1}, G_T = 0.
 
-    For an episode whose only reward is 1 at its last step, G_t = gamma ** (T - 1 - t); for a failure 0. A truncated episode
-    gives the return seen so far, which still is a lower bound when rewards are not negative.
+    For an episode whose only reward is 1 at its last step, G_t = gamma ** (T - 1 - t); for a failure 0. A truncated
+    episode gives the return seen so far, which still is a lower bound when rewards are not negative.
     """
     out = np.zeros(len(rewards), dtype=np.float32)
     running = 0.0
@@ -37,9 +39,9 @@ def monte_carlo_returns(rewards: NDArray[np.float32], gamma: float) -> NDArray[n
 class Backup:
     """How far a backup looks.
 
-    ``n_step``: decisions (action dimensions) to go along the dataset action; 1 is Eq. 1. ``to_next_step``: after them go on to
-    the next border between environment steps, so that every dimension bootstraps from the first dimension of a later state
-    (with n_step <= D: of the next state). ``monte_carlo``: bound bootstrap values by recorded returns.
+    ``n_step``: decisions (action dimensions) to go along the dataset action; 1 is Eq. 1. ``to_next_step``: after them
+    go on to the next border between environment steps, so that every dimension bootstraps from the first dimension of a
+    later state (with n_step <= D: of the next state). ``monte_carlo``: bound bootstrap values by recorded returns.
     """
 
     gamma: float = 0.98
@@ -70,7 +72,14 @@ class Backup:
 
 
 def td_targets(
-    values: Tensor, rewards: Tensor, returns: Tensor, remaining: Tensor, terminated: Tensor, steps: int, dims: int, backup: Backup
+    values: Tensor,
+    rewards: Tensor,
+    returns: Tensor,
+    remaining: Tensor,
+    terminated: Tensor,
+    steps: int,
+    dims: int,
+    backup: Backup,
 ) -> tuple[Tensor, Tensor]:
     """Targets of the first ``steps`` steps of each segment.
 
@@ -80,8 +89,8 @@ def td_targets(
     remaining (B, L) integer: steps left in the episode after this one (0 at its last); anything after the end.
     terminated (B,) bool: the episode ended as an MDP (no bootstrap); else it was cut off and its end has no target.
 
-    Returns targets (B, steps, D) in value space and mask (B, steps, D) bool, False where no target exists. The caller masks
-    steps beyond the episode. L must be at least steps + backup.lookahead(D); ValueError otherwise.
+    Returns targets (B, steps, D) in value space and mask (B, steps, D) bool, False where no target exists. The caller
+    masks steps beyond the episode. L must be at least steps + backup.lookahead(D); ValueError otherwise.
     """
     length = values.shape[1]
     ahead = backup.lookahead(dims)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from qt_ros.learning.augment import random_shift
 from qt_ros.learning.config import TrainConfig
 from qt_ros.learning.dataset import TrainingData
+from qt_ros.learning.errors import Diverged, TrainingError
 from qt_ros.learning.losses import q_losses
 from qt_ros.learning.sampling import SegmentBatch, SegmentSampler
 from qt_ros.learning.state import load_state, save_state
@@ -38,14 +39,21 @@ class StepReport:
 
 
 class Trainer:
-    """Trains ``model`` on ``data``; everything random is a function of (config.seed, step), so a resumed run goes on alike.
+    """Trains ``model`` on ``data``; everything random is a function of (config.seed, step), so a resumed run goes on
+    alike.
 
-    text (number of instructions, E) float32: sentence embeddings in the order of ``data.instructions``. ``folder`` keeps the
-    training state. ``step`` is the next gradient step.
+    text (number of instructions, E) float32: sentence embeddings in the order of ``data.instructions``. ``folder``
+    keeps the training state. ``step`` is the next gradient step.
     """
 
     def __init__(
-        self, model: QTransformer, data: TrainingData, text: Tensor, config: TrainConfig, folder: Path, device: str = "cpu"
+        self,
+        model: QTransformer,
+        data: TrainingData,
+        text: Tensor,
+        config: TrainConfig,
+        folder: Path,
+        device: str = "cpu",
     ) -> None:
         if config.threads:
             torch.set_num_threads(config.threads)
@@ -55,7 +63,7 @@ class Trainer:
         self.target = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.dims = model.config.action_dims
         if data.bins.shape[1] != self.dims:
-            raise ValueError(f"the data has {data.bins.shape[1]} action dimensions and the model {self.dims}")
+            raise TrainingError(f"the data has {data.bins.shape[1]} action dimensions and the model {self.dims}")
         self.text = text.to(self.device)
         if config.freeze_vision:
             for part in (self.model.vision, self.model.token_learner, self.model.to_width):
@@ -83,7 +91,9 @@ class Trainer:
         if (folder / "state.safetensors").exists():
             self.step, extra = load_state(folder, {"online": self.model, "target": self.target}, self.optimiser)
             if extra != self._identity():
-                raise ValueError(f"{folder} holds a run with other settings or data; continue it with its own, or use a new folder")
+                raise TrainingError(
+                    f"{folder} holds a run with other settings or data; continue it with its own, or use a new folder"
+                )
 
     def _identity(self) -> dict[str, Any]:
         settings = self.config.to_dict()
@@ -99,7 +109,9 @@ class Trainer:
         self.model.eval()
         count = len(self.data.images)
         config = self.model.config
-        self._tokens = torch.empty(count, config.tokens_per_frame, config.width, dtype=torch.float16, device=self.device)
+        self._tokens = torch.empty(
+            count, config.tokens_per_frame, config.width, dtype=torch.float16, device=self.device
+        )
         for first in range(0, count, chunk):
             part = slice(first, first + chunk)
             text = self.text[torch.from_numpy(self.data.text[part]).to(self.device)]
@@ -123,24 +135,41 @@ class Trainer:
 
     # ---- one step
 
-    def _windows(self, network: QTransformer, batch: SegmentBatch, first: int, last: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Observation windows of segment steps first..last-1: tokens (B*n, w, K, W), proprio (B*n, w, P), mask (B*n, w)."""
+    def _windows(
+        self, network: QTransformer, batch: SegmentBatch, first: int, last: int, seed: int
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Observation windows of segment steps first..last-1.
+
+        tokens (B*n, w, K, W), proprio (B*n, w, P) or None, mask (B*n, w).
+        """
         history = self.model.config.history
         columns = slice(first, last + history - 1)
         frames, mask = batch.frames[:, columns], torch.from_numpy(batch.frame_mask[:, columns]).to(self.device)
         tokens = self._frame_tokens(network, frames, seed)
-        proprio = torch.from_numpy(self.data.proprio[frames]).to(self.device)
+        proprio = self._proprio(frames)
         mask = mask.unfold(1, history, 1)  # (B, n, w)
         tokens = tokens.unfold(1, history, 1).permute(0, 1, 4, 2, 3)  # (B, n, w, K, W)
-        proprio = proprio.unfold(1, history, 1).permute(0, 1, 3, 2)
-        # A window beyond the episode's end has no valid frame; its newest slot stands in, and the result is never used.
+        if proprio is not None:
+            proprio = proprio.unfold(1, history, 1).permute(0, 1, 3, 2).flatten(0, 1)
+        # The newest slot must be filled. Beyond the episode's end it is not; its result is never used.
         newest = torch.zeros(history, dtype=torch.bool, device=self.device)
         newest[-1] = True
         mask = mask | (newest & ~mask[..., -1:])
-        return tokens.flatten(0, 1), proprio.flatten(0, 1), mask.flatten(0, 1)
+        return tokens.flatten(0, 1), proprio, mask.flatten(0, 1)
+
+    def _proprio(self, frames: np.ndarray) -> Tensor | None:
+        """frames (B, F) -> (B, F, P); None for a model that takes none."""
+        if not self.model.config.proprio_size:
+            return None
+        return torch.from_numpy(self.data.proprio[frames]).to(self.device)
+
+    def _seed(self, step: int, purpose: int) -> int:
+        """A seed of its own for every (config.seed, step, purpose)."""
+        return int(np.random.SeedSequence((self.config.seed, step, purpose)).generate_state(1)[0])
 
     def losses(self, step: int) -> dict[str, Tensor]:
         """Loss terms of gradient step ``step`` (scalars; ``loss`` carries the gradient)."""
+        torch.manual_seed(self._seed(step, 2))  # dropout
         config, dims, steps = self.config, self.dims, self.config.segment_steps
         batch = self.sampler.batch_at(step)
         here = batch.frames[:, self.model.config.history - 1 :]  # (B, L)
@@ -160,13 +189,15 @@ class Trainer:
             width = 1 if only_first else dims
             nearest = min(config.backup.landing(i, dims)[0] for i in range(dims))
             values = rewards.new_zeros(len(here), length, width)
-            tokens, proprio, mask = self._windows(self.target, batch, nearest, length, seed=2 * step)
-            logits = self.target.q_logits(tokens, bins[:, nearest:].flatten(0, 1), proprio, mask, dimensions=1 if only_first else None)
+            tokens, proprio, mask = self._windows(self.target, batch, nearest, length, seed=self._seed(step, 0))
+            logits = self.target.q_logits(
+                tokens, bins[:, nearest:].flatten(0, 1), proprio, mask, dimensions=1 if only_first else None
+            )
             values[:, nearest:] = self.target.value(logits).amax(-1).unflatten(0, (len(here), length - nearest))
         targets, known = td_targets(values, rewards, returns, remaining, terminated, steps, dims, config.backup)
         known = known & valid[:, :steps, None]
         with self._autocast():
-            tokens, proprio, mask = self._windows(self.model, batch, 0, steps, seed=2 * step + 1)
+            tokens, proprio, mask = self._windows(self.model, batch, 0, steps, seed=self._seed(step, 1))
             logits = self.model.q_logits(tokens, bins[:, :steps].flatten(0, 1), proprio, mask)
         terms = q_losses(logits, bins[:, :steps].flatten(0, 1), targets.flatten(0, 1), known.flatten(0, 1), config.loss)
         with torch.no_grad():
@@ -179,33 +210,35 @@ class Trainer:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.autocast)
 
     def train_step(self) -> dict[str, Tensor]:
-        """One gradient step; returns detached metrics. Raises FloatingPointError (batch saved) when the loss is not finite."""
+        """One gradient step; detached metrics. Raises Diverged (batch saved) when loss or gradient is not finite."""
         config = self.config
         self.model.train()
         for group in self.optimiser.param_groups:
             group["lr"] = config.rate_at(self.step)
         terms = self.losses(self.step)
         if not torch.isfinite(terms["loss"]):
-            self._save_bad_batch()
+            self._save_bad_batch("loss")
         self.optimiser.zero_grad(set_to_none=True)
         terms["loss"].backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
+        if not torch.isfinite(norm):
+            self._save_bad_batch("gradient")
         self.optimiser.step()
         with torch.no_grad():
             for slow, fast in zip(self.target.parameters(), self.model.parameters(), strict=True):
                 slow.lerp_(fast, 1 - config.ema_decay)
-            for slow, fast in zip(self.target.buffers(), self.model.buffers(), strict=True):
-                slow.copy_(fast)
+            for kept, new in zip(self.target.buffers(), self.model.buffers(), strict=True):
+                kept.copy_(new)
         self.step += 1
         return {k: v.detach() for k, v in terms.items()} | {"gradient_norm": norm.detach()}
 
-    def _save_bad_batch(self) -> None:
+    def _save_bad_batch(self, what: str) -> NoReturn:
         batch = self.sampler.batch_at(self.step)
         path = self.folder / f"bad_batch_{self.step}.safetensors"
         self.folder.mkdir(parents=True, exist_ok=True)
         save_file({"frames": torch.from_numpy(batch.frames), "mask": torch.from_numpy(batch.frame_mask)}, path)
-        raise FloatingPointError(
-            f"loss is not finite at step {self.step}; the step numbers of its batch are in {path}. "
+        raise Diverged(
+            f"the {what} is not finite at step {self.step}; the step numbers of its batch are in {path}. "
             "Lower learning_rate, or look at those steps with `qt-ros episodes info`"
         )
 
@@ -225,7 +258,7 @@ class Trainer:
         mask = torch.zeros(frames.shape, dtype=torch.bool, device=self.device)
         mask[:, -1] = True
         tokens = torch.cat([self._plain_tokens(part) for part in np.array_split(frames, max(1, len(frames) // 64))])
-        proprio = torch.from_numpy(self.data.proprio[frames]).to(self.device)
+        proprio = self._proprio(frames)
         bins = torch.zeros(len(frames), self.dims, dtype=torch.long, device=self.device)
         values = self.model.value(self.model.q_logits(tokens, bins, proprio, mask, dimensions=1)).amax(-1)
         return {"value_mean": float(values.mean()), "value_spread": float(values.std(correction=0))}
@@ -238,7 +271,7 @@ class Trainer:
         return self.model.encode_frames(self._images(self.data.images[flat]), text).unflatten(0, frames.shape)
 
     def run(self, report: Callable[[StepReport], None], stop: Callable[[], bool] = lambda: False) -> bool:
-        """Train to the end, reporting and saving on the way. Returns False when ``stop()`` asked to leave early (state saved)."""
+        """Train to the end, reporting and saving on the way. False when ``stop()`` ended it early (state saved)."""
         if self.config.freeze_vision and self._tokens is None:
             self.cache_tokens()
         sums: dict[str, Tensor] = {}
@@ -255,7 +288,13 @@ class Trainer:
                 sums, since, count = {}, time.perf_counter(), 0
             leave = stop()
             if leave or self.step % self.config.save_every == 0 or self.step == self.config.gradient_steps:
-                save_state(self.folder, self.step, {"online": self.model, "target": self.target}, self.optimiser, self._identity())
+                save_state(
+                    self.folder,
+                    self.step,
+                    {"online": self.model, "target": self.target},
+                    self.optimiser,
+                    self._identity(),
+                )
             if leave:
                 return False
         return True

@@ -11,7 +11,9 @@ from qt_ros.learning.losses import LossConfig, q_losses
 def losses(logits, td="mse", alpha=1.0, target=0.5, batch=1, bins=4):
     values = torch.full((batch, 2, bins), float(logits))
     taken = torch.zeros(batch, 2, dtype=torch.long)
-    return q_losses(values, taken, torch.full((batch, 2), target), torch.ones(batch, 2, dtype=torch.bool), LossConfig(td, alpha))
+    return q_losses(
+        values, taken, torch.full((batch, 2), target), torch.ones(batch, 2, dtype=torch.bool), LossConfig(td, alpha)
+    )
 
 
 @pytest.mark.parametrize("td", ["mse", "cross_entropy"])

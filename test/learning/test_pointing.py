@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
 from tiny import tiny_data, tiny_model, tiny_text
 
+from qt_ros.learning.errors import TrainingError
 from qt_ros.learning.pointing import PointingConfig, PointingLoss, PointingTrainer
 
 
@@ -39,12 +41,24 @@ def test_training_learns_to_point_and_leaves_the_q_function_alone(tmp_path: Path
         data.images[i, int(v * 16), int(u * 16)] = 255
     data.keypoints[:, 1] = data.keypoints[:, 0]
     head = model.head_weight.clone()
-    settings = PointingConfig(gradient_steps=400, batch=32, learning_rate=5e-3, threads=1, loss=PointingLoss(sigma=0.06))
+    settings = PointingConfig(
+        gradient_steps=400, batch=32, learning_rate=5e-3, threads=1, loss=PointingLoss(sigma=0.06)
+    )
     trainer = PointingTrainer(model, data, tiny_text(), settings, tmp_path, held_out=0.2)
     before = trainer.evaluate()["held_out_error_target"]
     trainer.run(lambda *_: None)
     assert trainer.evaluate()["held_out_error_target"] < 0.5 * before
     assert torch.equal(head, model.head_weight)
+
+
+def test_a_warm_up_goes_on_only_with_its_own_settings_and_data(tmp_path: Path) -> None:
+    settings = PointingConfig(gradient_steps=4, batch=4, threads=1)
+    first = PointingTrainer(tiny_model(), tiny_data(), tiny_text(), settings, tmp_path)
+    assert not first.run(lambda *_: None, stop=lambda: first.step == 2)
+    assert PointingTrainer(tiny_model(), tiny_data(), tiny_text(), settings, tmp_path).step == 2
+    for data, changed in ((tiny_data(), dataclasses.replace(settings, seed=1)), (tiny_data(20), settings)):
+        with pytest.raises(TrainingError, match="other settings or data"):
+            PointingTrainer(tiny_model(), data, tiny_text(), changed, tmp_path)
 
 
 def test_data_without_key_points_is_refused(tmp_path: Path) -> None:

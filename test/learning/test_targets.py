@@ -12,7 +12,7 @@ from qt_ros.learning.targets import Backup, monte_carlo_returns, td_targets
 
 
 def reference(values, rewards, returns, length, terminated, t, i, dims, backup):
-    """Target of decision (t, i) of an episode of ``length`` steps, walked decision by decision; None where it has none."""
+    """Target of decision (t, i) of an episode of ``length`` steps, walked decision by decision; None: it has none."""
     total, discount, step, dim = 0.0, 1.0, t, i
     moves = 0
     while moves < backup.n_step or (backup.to_next_step and dim != 0):

@@ -76,7 +76,8 @@ def test_frozen_vision_stays_as_it_was_and_its_cache_changes_nothing(tmp_path: P
     before = [p.clone() for p in frozen.model.vision.parameters()]
     live = float(frozen.losses(0)["loss"].detach())
     frozen.cache_tokens()
-    assert float(frozen.losses(0)["loss"].detach()) == pytest.approx(live, rel=1e-2)  # tokens are kept in half precision
+    cached = float(frozen.losses(0)["loss"].detach())
+    assert cached == pytest.approx(live, rel=1e-2)  # tokens are kept in half precision
     run(frozen)
     assert all(torch.equal(a, b) for a, b in zip(before, frozen.model.vision.parameters(), strict=True))
 
@@ -86,6 +87,38 @@ def test_image_shift_changes_what_trained_vision_sees_but_not_what_is_drawn_twic
     first = float(shifted.losses(0)["loss"].detach())
     assert first != float(plain.losses(0)["loss"].detach())
     assert first == float(shifted.losses(0)["loss"].detach())
+
+
+def test_dropout_too_is_the_same_after_an_interruption_and_another_with_another_seed(tmp_path: Path) -> None:
+    def made(folder: str, **changes: object) -> Trainer:
+        return Trainer(tiny_model(dropout=0.3), tiny_data(), tiny_text(), config(**changes), tmp_path / folder)
+
+    whole = made("a")
+    run(whole)
+    first = made("b")
+    first.run(lambda _: None, stop=lambda: first.step == 5)
+    torch.rand(7)  # whatever else used the generator in between
+    second = made("b")
+    run(second)
+    states = (whole.model.state_dict().values(), second.model.state_dict().values())
+    assert all(torch.equal(x, y) for x, y in zip(*states, strict=True))
+    other = made("c", seed=1)
+    assert other._seed(0, 2) != whole._seed(0, 2) != whole._seed(1, 2)
+
+
+def test_a_model_without_proprioception_trains_on_data_that_has_it(tmp_path: Path) -> None:
+    t = Trainer(tiny_model(proprio_size=0), tiny_data(), tiny_text(), config(), tmp_path)
+    reports = run(t)
+    assert t.step == 10 and all(r.metrics["loss"] > 0 for r in reports)
+
+
+def test_a_gradient_that_is_not_finite_changes_no_weight(tmp_path: Path) -> None:
+    t = trainer(tmp_path)
+    before = [p.clone() for p in t.model.parameters()]
+    t.model.head_bias.register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(FloatingPointError, match="the gradient is not finite at step 0"):
+        t.train_step()
+    assert all(torch.equal(a, b) for a, b in zip(before, t.model.parameters(), strict=True))
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_batch(tmp_path: Path) -> None:

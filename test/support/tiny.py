@@ -42,9 +42,9 @@ def tiny_data(episodes: int = 12, seed: int = 0, gamma: float = 0.9) -> Training
 def tiny_model(seed: int = 0, **changes: object) -> QTransformer:
     torch.manual_seed(seed)
     fields = {
-        "image_height": 16, "image_width": 16, "vision_channels": 8, "vision_blocks": 1, "tokens_per_frame": 2, "width": 16,
-        "heads": 2, "head_dim": 8, "layers": 1, "action_dims": DIMS, "bins": BINS, "proprio_size": 3, "text_size": TEXT,
-        "history": 2, **changes,
+        "image_height": 16, "image_width": 16, "vision_channels": 8, "vision_blocks": 1, "tokens_per_frame": 2,
+        "width": 16, "heads": 2, "head_dim": 8, "layers": 1, "action_dims": DIMS, "bins": BINS, "proprio_size": 3,
+        "text_size": TEXT, "history": 2, **changes,
     }  # fmt: skip
     return QTransformer(ModelConfig.from_preset("small", **fields))
 

@@ -1,0 +1,67 @@
+"""Training data come out of stores as the episodes went in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from episode_factory import make_episode
+
+from qt_ros.contract.robot import RobotContract, load_contract, parse_contract
+from qt_ros.episodes.episode import Episode
+from qt_ros.episodes.store import StoreWriter
+from qt_ros.learning.dataset import load_training_data
+from qt_ros.learning.errors import TrainingError
+from qt_ros.learning.targets import monte_carlo_returns
+
+CONTRACT = load_contract("mobile_manipulator")
+SIZE = (24, 32)
+
+
+def store(
+    root: Path, episodes: list[Episode], contract: RobotContract = CONTRACT, size: tuple[int, int] = SIZE
+) -> Path:
+    with StoreWriter(root, contract, size) as writer:
+        for episode in episodes:
+            writer.add(episode)
+    return root
+
+
+def test_every_step_keeps_its_image_state_bins_and_what_is_left_of_its_episode(tmp_path: Path) -> None:
+    episodes = [make_episode(CONTRACT, i, steps=3 + i) for i in range(4)]
+    episodes[2].terminated, episodes[2].reason, episodes[2].outcome = False, "canceled", "unknown"
+    paths = [store(tmp_path / "a", episodes[:3]), store(tmp_path / "b", episodes[3:])]
+    data = load_training_data(paths, 0.9)
+    assert data.lengths.tolist() == [3, 4, 5, 6] and data.starts.tolist() == [0, 3, 7, 12]
+    assert data.success.tolist() == [False, True, False, True]
+    for episode, start in zip(episodes, data.starts, strict=True):
+        rows = slice(start, start + len(episode))
+        assert np.array_equal(data.images[rows], episode.images)
+        assert np.array_equal(data.proprio[rows], episode.proprio)
+        assert np.array_equal(data.bins[rows], episode.bins)
+        assert np.array_equal(data.rewards[rows], episode.rewards)
+        assert np.allclose(data.returns[rows], monte_carlo_returns(episode.rewards, 0.9))
+        assert data.remaining[rows].tolist() == list(range(len(episode) - 1, -1, -1))
+        assert set(data.terminated[rows].tolist()) == {episode.terminated}
+        assert {data.instructions[i] for i in data.text[rows]} == {episode.instruction}
+        points = data.keypoints[rows]
+        assert np.isnan(points).all() if episode.keypoints is None else np.array_equal(points, episode.keypoints)
+    assert data.action_space_sha256 == CONTRACT.action_space.sha256
+    assert [p["episodes"] for p in data.provenance] == [3, 1]
+
+
+def test_stores_that_do_not_go_together_are_refused_by_what_differs(tmp_path: Path) -> None:
+    one = store(tmp_path / "one", [make_episode(CONTRACT, 0)])
+    large = store(tmp_path / "large", [make_episode(CONTRACT, 1, size=(48, 64))], size=(48, 64))
+    with pytest.raises(TrainingError, match=r"image_height: 24 in .*one, 48 in .*large"):
+        load_training_data([one, large], 0.9)
+    contract = parse_contract(CONTRACT.text.replace("high: 0.05", "high: 0.06", 1))
+    other = store(tmp_path / "other", [make_episode(contract, 2)], contract)
+    with pytest.raises(TrainingError, match="action_space_sha256"):
+        load_training_data([one, other], 0.9)
+
+
+def test_nothing_to_train_on_is_said(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="an empty list of stores"):
+        load_training_data([], 0.9)
