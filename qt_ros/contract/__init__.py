@@ -1,1 +1,4 @@
-"""The vocabulary every other part shares: actions, observations, codecs, robot contracts. Needs neither torch nor ROS."""
+"""The vocabulary every other part shares: actions, observations, codecs, robot contracts.
+
+Needs neither torch nor ROS.
+"""

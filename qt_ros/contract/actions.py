@@ -1,7 +1,7 @@
 """The discretised action space: names, units, ranges and bins of each dimension.
 
-Q-Transformer (Chebotar et al., CoRL 2023) treats each action dimension as its own decision over uniform bins, in a fixed
-order. Actions are kept in SI units everywhere; bins exist only here and in the model.
+Q-Transformer (Chebotar et al., CoRL 2023) treats each action dimension as its own decision over uniform bins, in a
+fixed order. Actions are kept in SI units everywhere; bins exist only here and in the model.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ TARGETS = ("arm", "gripper", "base", "episode")
 class ActionDimension:
     """One action dimension.
 
-    ``low`` and ``high`` are in ``unit`` (SI; displacements are per policy step). ``neutral`` is the value that means "do
-    nothing": the bin that holds it decodes to exactly that value, so that standing still is exactly zero although an even
-    number of bins has no centre there. ``target`` says where the value is sent: arm, gripper, base or episode.
+    ``low`` and ``high`` are in ``unit`` (SI; displacements are per policy step). ``neutral`` is the value that means
+    "do nothing": the bin that holds it decodes to exactly that value, so that standing still is exactly zero although
+    an even number of bins has no centre there. ``target`` says where the value is sent: arm, gripper, base or episode.
     """
 
     name: str
@@ -48,13 +48,16 @@ class ActionDimension:
         if self.target not in TARGETS:
             raise ConfigError(f"action dimension {self.name}: target {self.target!r} is none of {', '.join(TARGETS)}")
         if self.neutral is not None and not self.low <= self.neutral <= self.high:
-            raise ConfigError(f"action dimension {self.name}: neutral {self.neutral} is outside [{self.low}, {self.high}]")
+            raise ConfigError(
+                f"action dimension {self.name}: neutral {self.neutral} is outside [{self.low}, {self.high}]"
+            )
 
 
 class ActionSpace:
     """An ordered set of action dimensions with the same number of uniform bins each.
 
-    ``encode`` and ``decode`` are inverse up to half a bin; decode(encode(x)) is idempotent, monotone in x and stays in range.
+    ``encode`` and ``decode`` are inverse up to half a bin; decode(encode(x)) is idempotent, monotone in x and stays in
+    range.
     """
 
     def __init__(self, dimensions: Sequence[ActionDimension]) -> None:
@@ -64,7 +67,9 @@ class ActionSpace:
         if len(set(names)) != len(names):
             raise ConfigError(f"action dimension names must be unique, found {names}")
         if len({d.bins for d in dimensions}) != 1:
-            raise ConfigError(f"all action dimensions need the same number of bins, found {[d.bins for d in dimensions]}")
+            raise ConfigError(
+                f"all action dimensions need the same number of bins, found {[d.bins for d in dimensions]}"
+            )
         self.dimensions: tuple[ActionDimension, ...] = tuple(dimensions)
         self.names: tuple[str, ...] = tuple(names)
         self.bins: int = dimensions[0].bins
@@ -107,7 +112,9 @@ class ActionSpace:
         self._check_last_axis(array)
         if not np.isfinite(array).all():
             bad = np.unique(np.argwhere(~np.isfinite(array))[:, -1])
-            raise ValueError(f"action is not finite in {', '.join(self.names[i] for i in bad)}; refuse it at its source")
+            raise ValueError(
+                f"action is not finite in {', '.join(self.names[i] for i in bad)}; refuse it at its source"
+            )
         return self._bin_of(array)
 
     def decode(self, bins: ArrayLike) -> NDArray[np.float64]:
@@ -153,7 +160,9 @@ class ActionSpace:
 
     def _check_last_axis(self, array: NDArray[Any]) -> None:
         if array.ndim == 0 or array.shape[-1] != self.size:
-            raise ValueError(f"last axis must have {self.size} entries ({', '.join(self.names)}), found shape {array.shape}")
+            raise ValueError(
+                f"last axis must have {self.size} entries ({', '.join(self.names)}), found shape {array.shape}"
+            )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ActionSpace) and self.dimensions == other.dimensions

@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 class Kinematics:
     """Kinematics of ``joints`` from ``base_frame`` to ``tool_frame``; every other joint stays where ``fixed`` puts it.
 
-    ``fixed`` maps joint names to positions (rad or m) for joints outside ``joints`` (default 0). Positions in m, rotations as
-    3x3 matrices, twists are linear then angular, in base_frame axes, at the tool. Raises ValueError for unknown names.
+    ``fixed`` maps joint names to positions (rad or m) for joints outside ``joints`` (default 0). Positions in m,
+    rotations as 3x3 matrices, twists are linear then angular, in base_frame axes, at the tool. Raises ValueError for
+    unknown names.
     """
 
     def __init__(
@@ -49,7 +50,9 @@ class Kinematics:
         self._q_index = np.array([j.idx_q for j in by_name])
         self._v_index = np.array([j.idx_v for j in by_name])
         if any(j.nq != 1 for j in by_name):
-            raise ValueError(f"{urdf.name}: continuous joints cannot be arm joints here; give them limits (type revolute)")
+            raise ValueError(
+                f"{urdf.name}: continuous joints cannot be arm joints here; give them limits (type revolute)"
+            )
         self.lower: NDArray[np.float64] = np.array(self._model.lowerPositionLimit)[self._q_index]
         self.upper: NDArray[np.float64] = np.array(self._model.upperPositionLimit)[self._q_index]
         self.velocity: NDArray[np.float64] = np.array(self._model.velocityLimit)[self._v_index]
@@ -69,7 +72,7 @@ class Kinematics:
         return np.array(pose.translation), np.array(pose.rotation)
 
     def jacobian(self, q: ArrayLike) -> NDArray[np.float64]:
-        """Joint positions (n,) -> Jacobian (6, n): rows are linear (m) then angular (rad), in base-frame axes, at the tool."""
+        """Joint positions (n,) -> Jacobian (6, n) at the tool: linear (m) then angular (rad) rows, base-frame axes."""
         full = pinocchio.computeFrameJacobian(
             self._model, self._data, self._full(q), self._tool, pinocchio.ReferenceFrame.LOCAL_WORLD_ALIGNED
         )

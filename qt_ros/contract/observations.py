@@ -32,9 +32,9 @@ def resize_rgb(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.
 class Proprioception:
     """Joint positions -> the state vector that goes with every frame.
 
-    P = 10: tool position in the base frame scaled so that the workspace box of the contract is [-1, 1], the first two columns
-    of the tool's rotation (the continuous 6D representation, Zhou et al. 2019), and the gripper's closedness (0 open, 1
-    closed; negative or above 1 possible where the hardware overshoots).
+    P = 10: tool position in the base frame scaled so that the workspace box of the contract is [-1, 1], the first two
+    columns of the tool's rotation (the continuous 6D representation, Zhou et al. 2019), and the gripper's closedness (0
+    open, 1 closed; negative or above 1 possible where the hardware overshoots).
     """
 
     names = PROPRIOCEPTION_NAMES
@@ -52,8 +52,8 @@ class Proprioception:
     def encode(self, joint_positions: Mapping[str, float]) -> NDArray[np.float32]:
         """{joint: rad or m} -> (P,) float32.
 
-        Other joints of the contract's home (a lift, say) enter where they are reported and are taken to be at home where not.
-        Raises ValueError naming a joint that is missing or not finite.
+        Other joints of the contract's home (a lift, say) enter where they are reported and are taken to be at home
+        where not. Raises ValueError naming a joint that is missing or not finite.
         """
         needed = (*self._spec.arm_joints, self._spec.gripper_joint)
         missing = [j for j in needed if j not in joint_positions]

@@ -25,9 +25,9 @@ STALE_BEHAVIOURS = ("stop", "ignore")
 def package_root() -> Path:
     """Folder that holds ``config/``, ``description/`` and ``launch/``.
 
-    ``QT_ROS_SHARE`` wins when set; then a checkout (the folder above the Python package); then ``share/qt_ros`` of the prefix
-    that the package is installed in (``pip install``); then the ament share folder of an installed workspace. Raises
-    ConfigError when none has a ``config`` folder.
+    ``QT_ROS_SHARE`` wins when set; then a checkout (the folder above the Python package); then ``share/qt_ros`` of the
+    prefix that the package is installed in (``pip install``); then the ament share folder of an installed workspace.
+    Raises ConfigError when none has a ``config`` folder.
     """
     candidates: list[Path] = []
     if os.environ.get("QT_ROS_SHARE"):
@@ -48,8 +48,8 @@ class ObservationSpec:
     """One observed topic.
 
     ``rate`` in Hz, ``max_age`` in seconds (older than that at use: ``on_stale``), ``frame`` is the expected frame_id,
-    ``align``: ``exact`` (stamp equal to the policy's observation stamp), ``as_of`` (newest at or before it), ``latched``.
-    ``height`` and ``width`` in pixels for images (0 for the other kinds).
+    ``align``: ``exact`` (stamp equal to the policy's observation stamp), ``as_of`` (newest at or before it),
+    ``latched``. ``height`` and ``width`` in pixels for images (0 for the other kinds).
     """
 
     name: str
@@ -208,7 +208,9 @@ def parse_contract(text: str, where: str = "contract") -> RobotContract:
         raise ConfigError(f"{where}: schema {document.schema} is not supported; this version reads schema 1")
     if document.policy_rate <= 0 or document.command_rate < document.policy_rate:
         raise ConfigError(f"{where}: need 0 < policy_rate <= command_rate")
-    observations = [build(ObservationSpec, o, f"{where}: observations[{i}]") for i, o in enumerate(document.observations)]
+    observations = [
+        build(ObservationSpec, o, f"{where}: observations[{i}]") for i, o in enumerate(document.observations)
+    ]
     commands = [build(CommandSpec, c, f"{where}: commands[{i}]") for i, c in enumerate(document.commands)]
     space = ActionSpace.from_config(document.action_space, f"{where}: action_space")
     contract = RobotContract(
@@ -225,7 +227,9 @@ def parse_contract(text: str, where: str = "contract") -> RobotContract:
     )
     for dimension in space.dimensions:
         if dimension.target != "episode" and dimension.target not in contract.commands:
-            raise ConfigError(f"{where}: {dimension.name} is sent to {dimension.target!r}, which is not among the commands")
+            raise ConfigError(
+                f"{where}: {dimension.name} is sent to {dimension.target!r}, which is not among the commands"
+            )
     return contract
 
 

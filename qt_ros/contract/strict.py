@@ -36,7 +36,7 @@ _UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG,
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping from ``path``; raises ConfigError naming the file when it is missing, malformed or no mapping."""
+    """Read a YAML mapping from ``path``; ConfigError naming the file when it is missing, malformed or no mapping."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -58,16 +58,18 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
 def build(cls: type[T], data: Any, where: str) -> T:
     """Make dataclass ``cls`` from mapping ``data``.
 
-    Unknown keys, missing required keys and non-finite numbers raise ConfigError with ``where``; plain int values given for
-    float fields are converted, any other mismatch of a scalar type raises. Elements of lists, tuples and mappings are checked
-    alike; a list becomes a tuple where the field is one.
+    Unknown keys, missing required keys and non-finite numbers raise ConfigError with ``where``; plain int values given
+    for float fields are converted, any other mismatch of a scalar type raises. Elements of lists, tuples and mappings
+    are checked alike; a list becomes a tuple where the field is one.
     """
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where}: expected a mapping with the fields of {cls.__name__}, found {type(data).__name__}")
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     unknown = sorted(set(data) - set(fields))
     if unknown:
-        raise ConfigError(f"{where}: unknown key(s) {', '.join(map(repr, unknown))}; known keys: {', '.join(sorted(fields))}")
+        raise ConfigError(
+            f"{where}: unknown key(s) {', '.join(map(repr, unknown))}; known keys: {', '.join(sorted(fields))}"
+        )
     values: dict[str, Any] = {}
     for name, field in fields.items():
         if name not in data:
