@@ -70,6 +70,22 @@ class Row:
     def success(self) -> bool:
         return self.outcome == "success"
 
+    def facts(self) -> dict[str, Any]:
+        """What the page says about it."""
+        return {
+            "instruction": self.instruction,
+            "outcome": self.outcome,
+            "reason": self.reason,
+            "steps": self.steps,
+            "scored task": self.task,
+            "seed": self.seed,
+            "latency p50 / p95": f"{self.latency_ms_p50:.0f} / {self.latency_ms_p95:.0f} ms",
+            "messages": self.messages,
+            "dropped": self.dropped,
+            "bag": self.bag,
+            "error": self.error,
+        }
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -311,7 +327,7 @@ class Demo:
             "checkpoint": summary["checkpoint"],
             "wrong instruction on purpose": "yes" if self.wrong_instruction else "no",
         }
-        write_page(page, "qt_ros demo", facts, [view_bag(Path(row.bag), asdict(row), topic) for row in self.rows])
+        write_page(page, "qt_ros demo", facts, [view_bag(Path(row.bag), row.facts(), topic) for row in self.rows])
         console.print(f"page: {page}")
 
 

@@ -32,8 +32,8 @@ _PALETTE = (
     "#aa3377",
     "#994455",
     "#997700",
-    "#555555",
-    "#000000",
+    "#777777",
+    "#bb88dd",
 )
 
 
@@ -124,7 +124,9 @@ def _episode(index: int, view: EpisodeView) -> str:
 
 
 def _facts(facts: Mapping[str, Any]) -> str:
-    rows = "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(str(v))}</dd>" for k, v in facts.items())
+    rows = "".join(
+        f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(str(v))}</dd></div>" for k, v in facts.items() if v != ""
+    )
     return f"<dl>{rows}</dl>"
 
 
@@ -182,13 +184,14 @@ section.success {{ border-color: #228833; }}
 section.failure {{ border-color: #ee6677; }}
 h2 {{ font-size: 18px; margin: 12px 0 6px; }}
 h2 span {{ font-weight: 400; color: #666; margin-left: 8px; }}
-dl {{ display: grid; grid-template-columns: max-content 1fr; gap: 2px 14px; margin: 0 0 12px; font-size: 13px; }}
-dt {{ color: #666; }}
+dl {{ display: flex; flex-wrap: wrap; gap: 2px 22px; margin: 0 0 12px; font-size: 13px; }}
+dl div {{ display: flex; gap: 6px; }}
+dt {{ color: #666; white-space: nowrap; }}
 dd {{ margin: 0; overflow-wrap: anywhere; }}
-.strip {{ display: flex; gap: 4px; overflow-x: auto; }}
-figure {{ margin: 0; flex: none; }}
+.strip {{ display: grid; grid-template-columns: repeat(6, 1fr); gap: 4px; }}
+figure {{ margin: 0; }}
 figcaption {{ font-size: 11px; color: #666; text-align: center; }}
-.strip img {{ height: 120px; display: block; border-radius: 3px; }}
+.strip img {{ width: 100%; display: block; border-radius: 3px; }}
 svg {{ width: 100%; height: auto; margin-top: 10px; }}
 svg text {{ font-size: 11px; fill: #555; }}
 svg .grid {{ stroke: #e4e4e0; }}
