@@ -120,7 +120,10 @@ def command(
         float, typer.Option(min=0.0, help="Speed of the simulation; 0: as fast as it goes.")
     ] = 1.0,
 ) -> None:
-    """Run the closed loop in simulation: instructions in, actions out, one bag per episode."""
+    """Run the closed loop in simulation: instructions in, actions out, one bag per episode.
+
+    Example: qt-ros demo --episodes 50 --seed 7 --json out.json
+    """
     from qt_ros.sim.tasks import find_task, load_tasks
 
     checkpoint = (checkpoint or package_root() / "checkpoints" / "default").absolute()

@@ -12,7 +12,9 @@ from qt_ros.cli.train import encode_text, load_data, parse_settings, print_repor
 
 
 def command(
-    store: Annotated[list[Path], typer.Option(help="Store collected in the simulator (it has key points); may be repeated.")],
+    store: Annotated[
+        list[Path], typer.Option(help="Store collected in the simulator (it has key points); may be repeated.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint, the training state and TensorBoard logs.")],
     robot: Annotated[str, typer.Option(help="Name in config/robots or path of a contract.")] = "mobile_manipulator",
     preset: Annotated[str, typer.Option(help="Model preset: small or paper.")] = "small",
@@ -20,7 +22,9 @@ def command(
     batch: Annotated[int, typer.Option(help="Frames per gradient step.", min=1)] = 64,
     rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves it to torch.", min=0)] = 0,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Change one model field, e.g. --set history=1.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Change one model field, e.g. --set history=1.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object per report.")] = False,
 ) -> None:

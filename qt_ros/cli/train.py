@@ -13,14 +13,20 @@ from rich.console import Console
 
 
 def command(
-    store: Annotated[list[Path], typer.Option(help="Training store to learn from; give it several times to join stores.")],
+    store: Annotated[
+        list[Path], typer.Option(help="Training store to learn from; give it several times to join stores.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint, the training state and TensorBoard logs.")],
     config: Annotated[str, typer.Option(help="Name in config/train or path of a YAML.")] = "small",
     robot: Annotated[str, typer.Option(help="Name in config/robots or path of a contract.")] = "mobile_manipulator",
     init: Annotated[Path | None, typer.Option(help="Checkpoint to start from (a warmed-up or earlier one).")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Change one setting, e.g. --set loss.alpha=20.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Change one setting, e.g. --set loss.alpha=20.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object per report instead of a table row.")] = False,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per report instead of a table row.")
+    ] = False,
 ) -> None:
     """Train a Q-Transformer from stores. The same command continues an interrupted run.
 
