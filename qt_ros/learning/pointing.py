@@ -114,7 +114,7 @@ class PointingTrainer:
         self.step = 0
         if (folder / "state.safetensors").exists():
             self.step, extra = load_state(folder, {"parts": self.parts}, self.optimiser)
-            if extra != self._identity():
+            if extra and extra != self._identity():  # empty: saved before settings were kept
                 raise TrainingError(
                     f"{folder} holds a warm-up with other settings or data; continue it with its own, or use a "
                     "new folder"
