@@ -33,6 +33,7 @@ from qt_ros.control.runner import Episode, EpisodeRunner, Step
 from qt_ros.episodes.episode import TERMINAL_REASONS, reason_name
 from qt_ros.msg import CommandStatus, EpisodeOutcome, EpisodeStatus, PolicyAction
 from qt_ros.nodes.lifecycle import EVENT, LATCHED, SENSOR, LifecycleNode, run
+from qt_ros.nodes.memory import freeze_memory, thaw_memory
 from qt_ros.nodes.parameters import AUTOSTART, ROBOT, Parameter, ParameterTable
 from qt_ros.nodes.policy_messages import (
     action_message,
@@ -83,6 +84,7 @@ class PolicyNode(LifecycleNode):
         self._checkpoint = policy.info.id
         self._make_topics()
         self.runner = EpisodeRunner(self.contract, policy, self._now, self._on_step, self._on_end)
+        freeze_memory()
         self.get_logger().info(f"checkpoint {self._checkpoint[:12]} ({policy.info.preset}) on {s.device}, warmed up")
         return super().on_configure(state)
 
@@ -142,6 +144,7 @@ class PolicyNode(LifecycleNode):
             self._stop("fault", "policy_node was cleaned up")
             self.runner.close()
             self.runner = None
+            thaw_memory()
         self._made.close()
 
     def _now(self) -> float:

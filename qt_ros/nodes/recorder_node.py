@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import deserialize_message
@@ -27,6 +28,7 @@ from qt_ros.episodes.episode import OUTCOMES, outcome_name, reason_name
 from qt_ros.episodes.recorder import Recorder, RecordingError, RecordReport
 from qt_ros.msg import EpisodeOutcome, EpisodeRecord, EpisodeStatus
 from qt_ros.nodes.lifecycle import LATCHED, run
+from qt_ros.nodes.memory import freeze_memory
 from qt_ros.nodes.parameters import ROBOT, Parameter, ParameterTable
 from qt_ros.nodes.policy_messages import reason_code
 from qt_ros.nodes.raw_topics import RawMessage, RawTopics, message_class
@@ -94,6 +96,7 @@ class RecorderNode(Node):
         self.create_service(SetOutcome, "set_outcome", self._on_set_outcome)
         self.topics = RawTopics(self, self._wanted(), self._on_topic, self._on_message)
         self.create_timer(0.05, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        freeze_memory()
         self.get_logger().info(f"bags go to {self.root}")
 
     def _wanted(self) -> dict[str, str]:
@@ -191,11 +194,10 @@ class RecorderNode(Node):
             return
         self.current = Current(status.episode_id, time.monotonic())
 
-    def _close(self, outcome: str, reason: str, labelled_by: str = "", problem: str = "") -> Future[RecordReport]:
+    def _close(self, outcome: str, reason: str, labelled_by: str = "", problem: str = "") -> None:
         self.current = None
         future = self.recorder.finish(outcome, reason, {keys.LABELLED_BY: labelled_by} if labelled_by else None)
         future.add_done_callback(lambda done: self._report(done, problem))
-        return future
 
     def _report(self, done: Future[RecordReport], problem: str) -> None:
         """Called by the recorder's thread when the bag is closed."""
@@ -242,13 +244,14 @@ class RecorderNode(Node):
         bags = sorted(self.root.glob(f"*/{keys.METADATA_FILE}"), key=lambda p: p.stat().st_mtime)
         return bags[-1].parent.name if bags else ""
 
-    def finish(self) -> None:
-        """Close whatever is open; the bag then says that the recorder was stopped."""
-        if self.current is not None:
-            stopped = not self.current.reason
-            problem = "the recorder was stopped in mid-episode" if stopped else ""
-            self._close("unknown", self.current.reason or "operator", problem=problem).result()
+    def destroy_node(self) -> None:
+        """Close whatever is open before the node goes; the bag then says that the recorder was stopped."""
+        if (current := self.current) is not None:
+            problem = "" if current.reason else "the recorder was stopped in mid-episode"
+            self._close("unknown", current.reason or "operator", problem=problem)
         self.recorder.close()
+        self._record_out.wait_for_all_acked(Duration(seconds=0.5))
+        super().destroy_node()
 
 
 def describe(contract: RobotContract, status: EpisodeStatus) -> dict[str, str]:

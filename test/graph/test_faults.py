@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,7 @@ class Graph:
     bags: Path
     policy: dict[str, object]
     count: int = 0
+    incomplete: list[str] = field(default_factory=list)
 
     def begin(self, instruction: str = INSTRUCTION, max_duration: float = 20.0) -> str:
         """Start an episode with a healthy robot and wait until the robot is really moved."""
@@ -75,11 +77,15 @@ class Graph:
         self.check_bag(episode, reason)
         return result
 
-    def check_bag(self, episode: str, reason: str) -> None:
+    def check_bag_closed(self, episode: str, reason: str) -> Path:
         bag = self.bags / episode
         assert is_complete(bag)
         custom = read_metadata(bag).custom_data
         assert (custom[REASON], custom[OUTCOME]) == (reason, "unknown")
+        return bag
+
+    def check_bag(self, episode: str, reason: str) -> None:
+        bag = self.check_bag_closed(episode, reason)
         twists = [m.twist for _, _, _, m in read_bag(bag, ["/servo_node/delta_twist_cmds"])]
         assert any(t.linear.z > 0.0 for t in twists)
         assert (twists[-1].linear.x, twists[-1].linear.z) == (0.0, 0.0)
@@ -223,7 +229,38 @@ def test_a_killed_policy_stops_the_robot_and_the_bag_is_closed(graph: Graph) -> 
     graph.end(graph.begin(max_duration=1.0), "timeout")
 
 
+def test_a_full_disk_is_told_and_other_episodes_stay_whole(graph: Graph) -> None:
+    recorder = next(n for n in graph.group.nodes if n.name == "recorder_node").process.pid
+    unlimited = resource.prlimit(recorder, resource.RLIMIT_FSIZE)
+    resource.prlimit(recorder, resource.RLIMIT_FSIZE, (6_000_000, unlimited[1]))
+    episode = graph.begin(max_duration=2.0)
+    assert graph.client.result().reason == "timeout"
+    record = graph.client.record(episode)
+    resource.prlimit(recorder, resource.RLIMIT_FSIZE, unlimited)
+    assert not record.complete
+    assert "free space" in record.error
+    assert record.dropped > 0
+    graph.robot.until("/rosout", lambda m: m.name == "recorder_node" and "free space" in m.msg, "the error in the log")
+    assert len(list(read_bag(graph.bags / episode))) == record.messages > 0
+    graph.incomplete.append(episode)
+    graph.end(graph.begin(max_duration=1.0), "timeout")
+
+
+def test_a_recorder_that_is_told_to_stop_closes_the_bag_first(graph: Graph) -> None:
+    episode = graph.begin()
+    node = next(n for n in graph.group.nodes if n.name == "recorder_node")
+    graph.group.nodes.remove(node)
+    node.process.send_signal(signal.SIGINT)
+    assert node.process.wait(30) == 0
+    record = graph.client.record(episode)
+    assert (record.complete, record.reason) == (False, EpisodeStatus.REASON_OPERATOR)
+    assert "stopped in mid-episode" in record.error
+    graph.check_bag_closed(episode, "operator")
+    graph.client.cancel()
+    assert graph.client.result().reason == "canceled"
+
+
 def test_afterwards_every_bag_is_whole(graph: Graph) -> None:
-    bags = list(graph.bags.iterdir())
-    assert len(bags) == graph.count
+    bags = [bag for bag in graph.bags.iterdir() if bag.name not in graph.incomplete]
+    assert len(bags) == graph.count - len(graph.incomplete)
     assert all(is_complete(bag) for bag in bags)
