@@ -26,6 +26,7 @@ from qt_ros.contract.codecs import (
     decode_image,
     decode_joint_positions,
 )
+from qt_ros.contract.observations import observed_joints
 from qt_ros.contract.robot import RobotContract
 from qt_ros.control.joint_history import JointHistory
 from qt_ros.control.latency import LatencyTracker
@@ -101,10 +102,9 @@ class EpisodeRunner:
         on_step: Callable[[Step], None],
         on_end: Callable[[Episode], None],
     ) -> None:
-        spec = contract.kinematics
         self.contract, self.actor = contract, actor
         self.camera, self.joint_spec = contract.observation("image"), contract.observation("joint_state")
-        self.joints = JointHistory((*spec.arm_joints, spec.gripper_joint))
+        self.joints = JointHistory(*observed_joints(contract))
         self.episode: Episode | None = None
         self._clock, self._on_step, self._on_end = clock, on_step, on_end
         self._frame: Frame | None = None
@@ -160,7 +160,7 @@ class EpisodeRunner:
         """Take a JointState message; a position that is not finite ends the episode, so does a malformed message."""
         with self._lock:
             try:
-                self.joints.add(stamp, decode_joint_positions(message, self.joints.joints))
+                self.joints.add(stamp, decode_joint_positions(message, self.joints.known))
             except NonFiniteObservation as error:
                 self.end("non_finite", f"{self.joint_spec.topic}: {error}; check the driver")
             except ValueError as error:
@@ -224,14 +224,9 @@ class EpisodeRunner:
     def _step(self, episode: Episode, frame: Frame) -> None:
         image = self._decode(frame.message)
         with self._lock:
-            positions, oldest = self.joints.as_of(frame.stamp)
-        if oldest < frame.stamp - self.joint_spec.max_age:
-            missing = [j for j in self.joints.joints if j not in positions]
-            what = (
-                f"no position of {', '.join(missing)}"
-                if missing
-                else f"{frame.stamp - oldest:.2f} s older than the image"
-            )
+            positions, missing = self.joints.as_of(frame.stamp, self.joint_spec.max_age)
+        if missing:
+            what = f"no position of {', '.join(missing)} from the last {self.joint_spec.max_age:g} s before the image"
             self.end("stale_joints", f"{self.joint_spec.topic}: {what}; is every joint published?", only=episode)
             return
         decision = self.actor.step(image, positions)

@@ -150,6 +150,19 @@ def test_joints_are_taken_as_of_the_image(started: Callable[..., Harness]) -> No
     assert actor.seen[0]["arm_joint_1"] == 0.1
 
 
+def test_a_lift_counts_where_it_is_reported_and_is_not_missed_where_it_is_not(started: Callable[..., Harness]) -> None:
+    actor = ScriptedActor()
+    h = started(actor)
+    h.frame()
+    h.until(lambda: len(h.steps) == 1)
+    h.now += 0.2
+    h.joints(lift_joint=0.31)
+    h.runner.offer_image(image(), h.now, time.monotonic())
+    h.until(lambda: len(h.steps) == 2)
+    assert ["lift_joint" in seen for seen in actor.seen] == [False, True]
+    assert actor.seen[1]["lift_joint"] == 0.31
+
+
 @pytest.mark.parametrize(
     ("message", "words"),
     [

@@ -196,6 +196,23 @@ def test_arm_and_gripper_may_come_from_two_publishers(tmp_path: Path, contract: 
     assert np.array_equal(whole.proprio, parts.proprio)
 
 
+def test_a_lift_that_is_not_reported_is_at_home(tmp_path: Path, contract: RobotContract) -> None:
+    def unplug(said: list[Said]) -> list[Said]:
+        for s in said:
+            if s.topic == "joint_states":
+                assert s.message.name[0] == "lift_joint"
+                s.message.name, s.message.position = s.message.name[1:], s.message.position[1:]
+                s.message.velocity, s.message.effort = [], []
+        return said
+
+    reported = episode_from_bag(record(tmp_path / "reported", contract), contract, (24, 32))
+    silent = episode_from_bag(record(tmp_path / "silent", contract, unplug), contract, (24, 32))
+    lift = joint_positions(contract, 2)["lift_joint"] - contract.kinematics.home["lift_joint"]
+    half = (contract.limits.workspace_high[2] - contract.limits.workspace_low[2]) / 2
+    assert reported.proprio[0, 2] - silent.proprio[0, 2] == pytest.approx(lift / half, abs=1e-4)
+    assert np.allclose(np.delete(reported.proprio, 2, axis=1), np.delete(silent.proprio, 2, axis=1), atol=1e-6)
+
+
 def test_a_nan_joint_state_is_passed_over_as_the_live_policy_does(tmp_path: Path, contract: RobotContract) -> None:
     def spoil(said: list[Said]) -> list[Said]:
         message = joint_state(contract, said[-1].ns, 0)
