@@ -121,13 +121,18 @@ class EpisodeRunner:
         return self.episode is not None and self.episode.running
 
     def start(self, episode_id: str, instruction: str, max_duration: float) -> Episode:
-        """Open an episode; only images taken from now on count. Raises RuntimeError while another one runs."""
+        """Open an episode; only images and joint states that come from now on count.
+
+        The robot may just have been set up anew, and a position from before would tell the policy of another state.
+        Raises RuntimeError while another episode runs.
+        """
         with self._lock:
             if self.busy:
                 raise RuntimeError(f"episode {self.episode.episode_id if self.episode else ''} is still running")
             now = self._clock()
             self.episode = Episode(episode_id, instruction, now, max_duration, due=now)
             self._frame = None
+            self.joints.clear()
             self._wake.notify_all()
             return self.episode
 
@@ -225,6 +230,8 @@ class EpisodeRunner:
         image = self._decode(frame.message)
         with self._lock:
             positions, missing = self.joints.as_of(frame.stamp, self.joint_spec.max_age)
+        if missing and frame.stamp - episode.start <= self.joint_spec.max_age:
+            return  # the episode has just begun: the next image will have joint states before it
         if missing:
             what = f"no position of {', '.join(missing)} from the last {self.joint_spec.max_age:g} s before the image"
             self.end("stale_joints", f"{self.joint_spec.topic}: {what}; is every joint published?", only=episode)
