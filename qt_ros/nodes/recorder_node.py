@@ -28,10 +28,10 @@ from qt_ros.episodes.episode import OUTCOMES, outcome_name, reason_name
 from qt_ros.episodes.recorder import Recorder, RecordingError, RecordReport
 from qt_ros.msg import EpisodeOutcome, EpisodeRecord, EpisodeStatus
 from qt_ros.nodes.lifecycle import LATCHED, run
-from qt_ros.nodes.memory import freeze_memory
 from qt_ros.nodes.parameters import ROBOT, Parameter, ParameterTable
 from qt_ros.nodes.policy_messages import reason_code
 from qt_ros.nodes.raw_topics import RawMessage, RawTopics, message_class
+from qt_ros.nodes.real_time import freeze_memory
 from qt_ros.srv import SetOutcome
 
 PARAMETERS = ParameterTable(
@@ -42,7 +42,7 @@ PARAMETERS = ParameterTable(
     Parameter("preroll", 1.0, "Recorded from before the episode's start.", unit="s", low=0.0, high=60.0),
     Parameter("outcome_timeout", 2.0, "How long a bag waits for its outcome.", unit="s", low=0.0, high=3600.0),
     Parameter("silence_timeout", 5.0, "No sign of the policy for so long ends a bag.", unit="s", low=0.5, high=3600.0),
-    Parameter("extra_topics", [""], "More topics to record, each as 'name:package/msg/Type'."),
+    Parameter("extra_topics", [], "More topics to record, each as 'name:package/msg/Type'."),
 )
 LATCHED_RECORDS = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 ABOUT_EPISODES = {
@@ -113,8 +113,7 @@ class RecorderNode(Node):
         wanted.update(BESIDE)
         for entry in self.settings.extra_topics:
             name, _, type_name = entry.partition(":")
-            if entry:
-                wanted[name] = type_name
+            wanted[name] = type_name
         try:
             message_class(TRANSFORMS["/tf"])
         except ImportError:

@@ -25,8 +25,8 @@ from qt_ros.contract.codecs import ns_to_seconds, stamp_to_ns
 from qt_ros.contract.robot import load_contract
 from qt_ros.msg import EpisodeOutcome, EpisodeStatus
 from qt_ros.nodes.lifecycle import COMMAND, EVENT, LATCHED
-from qt_ros.nodes.memory import freeze_memory
 from qt_ros.nodes.parameters import ROBOT, Parameter, ParameterTable
+from qt_ros.nodes.real_time import freeze_memory
 from qt_ros.nodes.sim_messages import (
     ImageMessage,
     camera_info_message,
