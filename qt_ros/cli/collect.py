@@ -21,7 +21,10 @@ def command(
     episodes: Annotated[int, typer.Option(help="How many; those already in the store are not run again.", min=1)],
     source: Annotated[str, typer.Option(help="demonstration, noise (mostly failures) or policy.")] = "demonstration",
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint that acts, with --source policy.")] = None,
-    seed: Annotated[int, typer.Option(help="Episode i uses scene seed + i. Training data: 0 to 999999.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Episode i uses scene seed + i; training range 0 to 999999.", min=0)] = 0,
+    any_seed: Annotated[
+        bool, typer.Option("--any-seed", help="Allow scenes of the tuning and test ranges; do not train on them.")
+    ] = False,
     workers: Annotated[int, typer.Option(help="Processes; 0 runs in this one.", min=0)] = 2,
     task: Annotated[list[str] | None, typer.Option(help="Only this task; may be repeated.")] = None,
     robot: Annotated[str, typer.Option(help="Name in config/robots or path of a contract.")] = "mobile_manipulator",
@@ -32,8 +35,10 @@ def command(
     Example: qt-ros collect --out data/demos --episodes 4000 --workers 2
     """
     from qt_ros.cli.train import stop_on_interrupt
-    from qt_ros.sim.collect import Plan, collect
+    from qt_ros.sim.collect import Plan, collect, require_training_seeds
 
+    if not any_seed:
+        require_training_seeds(range(seed, seed + episodes))
     plan = Plan(source, tuple(range(seed, seed + episodes)), out, checkpoint, tuple(task or ()), robot)
     begin = time.monotonic()
     with episode_progress(source, episodes) as report:

@@ -24,7 +24,7 @@ from qt_ros.episodes.episode import Episode
 from qt_ros.episodes.manifest import PARTS, Manifest
 from qt_ros.episodes.store import StoreWriter, merge_manifests
 from qt_ros.sim.demonstrator import DART, NOISE, Demonstrator, NoiseSpec
-from qt_ros.sim.rollout import MAX_STEPS, Rollout
+from qt_ros.sim.rollout import MAX_STEPS, TRAINING_SEEDS, Rollout
 from qt_ros.sim.tasks import Task, find_task, load_tasks, sample_scene
 from qt_ros.sim.world import SceneSpec, SimulationError, World
 
@@ -159,6 +159,17 @@ class EpisodeMaker:
         value = float("nan") if episode.q_values is None else float(episode.q_values[0, 0])
         return episode, EpisodeResult(
             seed, task.name, task.target, instruction, episode.outcome, episode.reason, len(episode), detail, value
+        )
+
+
+def require_training_seeds(seeds: Sequence[int]) -> None:
+    """CollectError when a scene of the tuning or test range is among ``seeds``: data for training must not hold any."""
+    outside = [s for s in seeds if s not in TRAINING_SEEDS]
+    if outside:
+        raise CollectError(
+            f"scene {outside[0]} is outside the training range {TRAINING_SEEDS.start} to {TRAINING_SEEDS.stop - 1}; "
+            f"scenes from there on are for tuning and for the numbers that are reported. Choose another seed, or say "
+            f"--any-seed for a store that is not trained on"
         )
 
 

@@ -1,7 +1,7 @@
 """One episode in one process: the same policy, shaper and servo as the nodes, around the same world, without DDS.
 
 Seeds of scenes: 0..999,999 for training data, 1,000,000..1,999,999 for tuning, 2,000,000.. for the test numbers that
-are reported. Collection and evaluation keep to this.
+are reported. `qt-ros collect` refuses seeds outside the first range, the demo draws from the last.
 """
 
 from __future__ import annotations
