@@ -44,8 +44,8 @@ def require_same(folder: Path, found: dict[str, Any], own: dict[str, Any]) -> No
         return
     if "stores" not in found:
         raise TrainingError(
-            f"the state in {folder} comes from an earlier version, which did not note what its stores held, so it cannot "
-            "be continued safely; use a new --out (--init with the checkpoint beside it keeps what was learnt)"
+            f"the state in {folder} comes from an earlier version, which did not note what its stores held, so it "
+            "cannot be continued safely; use a new --out (--init with the checkpoint beside it keeps what was learnt)"
         )
     different = ", ".join(sorted(k for k in found.keys() | own.keys() if found.get(k) != own.get(k)))
     raise TrainingError(
