@@ -21,6 +21,13 @@ def command(
     steps: Annotated[int, typer.Option(help="Gradient steps.", min=1)] = 4000,
     batch: Annotated[int, typer.Option(help="Frames per gradient step.", min=1)] = 64,
     rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
+    seed: Annotated[int, typer.Option(help="Of the fresh weights and of the order of frames.", min=0)] = 0,
+    text_encoder: Annotated[
+        str | None, typer.Option(help="Sentence-transformers name or folder; minilm if absent.")
+    ] = None,
+    vision_weights: Annotated[
+        str | None, typer.Option(help="ImageNet weights of an EfficientNet: file, folder or hub id.")
+    ] = None,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves it to torch.", min=0)] = 0,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change one model field, e.g. --set history=1.")
@@ -41,8 +48,11 @@ def command(
     console = Console(stderr=True)
     contract = load_contract(robot)
     data = load_data(store, 1.0, console)
-    model, encoder = build_model({"preset": preset, **parse_settings(set_ or [])}, contract, data, None, device)
-    settings = PointingConfig(gradient_steps=steps, batch=batch, learning_rate=rate, threads=threads)
+    fields = {"preset": preset, **parse_settings(set_ or [])}
+    model, encoder = build_model(
+        fields, contract, data, None, device, seed=seed, text_encoder=text_encoder, vision_weights=vision_weights
+    )
+    settings = PointingConfig(gradient_steps=steps, batch=batch, learning_rate=rate, seed=seed, threads=threads)
     trainer = PointingTrainer(model, data, encode_text(encoder, data.instructions), settings, out / "state", device)
     stopped = stop_on_interrupt()
     with SummaryWriter(str(out / "log"), purge_step=trainer.step) as writer:
