@@ -99,9 +99,7 @@ def episode_from_bag(
         reason = reason_name(story.reason)
     space = contract.action_space
     values = np.array([a.values for a in steps], dtype=np.float64)
-    bins = [np.asarray(a.bins, dtype=np.int64) for a in steps]
-    if any(len(b) != space.size for b in bins):
-        bins = list(space.encode(values))
+    bins = _bins(uri, steps, values, contract)
     q = np.array([a.q for a in steps], dtype=np.float32) if all(len(a.q) == space.size for a in steps) else None
     rewards = np.zeros(len(steps), np.float32)
     rewards[-1] = float(outcome == "success")
@@ -112,7 +110,7 @@ def episode_from_bag(
         images=np.stack([images[s] for s in stamps]),
         proprio=np.stack([proprio[s] for s in stamps]),
         actions=values.astype(np.float32),
-        bins=np.stack(bins).astype(np.int16),
+        bins=bins.astype(np.int16),
         rewards=rewards,
         terminated=outcome != "unknown" and is_terminal(outcome, reason),
         outcome=outcome,
@@ -209,6 +207,21 @@ def _consecutive(uri: Path, actions: list[Any], contract: RobotContract) -> list
         if tuple(action.names) != names or len(action.values) != len(names):
             raise BagError(f"{uri}: step {action.step} has actions {', '.join(action.names)}, not {', '.join(names)}")
     return actions
+
+
+def _bins(uri: Path, steps: list[Any], values: NDArray[np.float64], contract: RobotContract) -> NDArray[np.int64]:
+    """Bins (T, D) of the commanded values; where the messages name bins too, they must be the same."""
+    try:
+        bins = contract.action_space.encode(values)
+    except ValueError as error:
+        raise BagError(f"{uri}: {error}") from error
+    for action, ours in zip(steps, bins, strict=True):
+        if len(action.bins) and list(action.bins) != ours.tolist():
+            raise BagError(
+                f"{uri}: step {action.step} says bins {list(action.bins)}, but its values are in bins {ours.tolist()}; "
+                f"was it made with another action space?"
+            )
+    return bins
 
 
 def _images(
