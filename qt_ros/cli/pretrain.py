@@ -63,7 +63,7 @@ def command(
             print_report(step, steps, metrics, json_output)
 
         finished = trainer.run(report, stopped)
-    save_pointing(out / "checkpoint", model, contract, encoder, settings, data, trainer.step)
+    save_pointing(out / "checkpoint", model, contract, encoder, settings, data, trainer.step, vision_weights)
     if not finished:
         console.print(f"stopped at step {trainer.step}; the same command goes on from there")
         raise typer.Exit(130)

@@ -68,7 +68,8 @@ def command(
 
     def keep() -> None:
         nonlocal kept
-        save_run(out / "checkpoint", trainer.acting, contract, encoder, settings, data, trainer.step, init)
+        folder, step = out / "checkpoint", trainer.step
+        save_run(folder, trainer.acting, contract, encoder, settings, data, step, init, vision_weights)
         kept = trainer.step
 
     with SummaryWriter(str(out / "log"), purge_step=trainer.step) as writer:

@@ -142,11 +142,14 @@ def save_run(
     data: TrainingData,
     step: int,
     init: Path | None,
+    vision_weights: str | None = None,
 ) -> None:
-    """Checkpoint of a training run, with settings, data and code version."""
+    """Checkpoint of a training run, with settings, data, code version and what it started from."""
     provenance = {"kind": "q_transformer", "gradient_steps": step, "settings": config.to_dict(), **_common(data)}
     if init is not None:
         provenance["init"] = read_info(init).id
+    if vision_weights is not None:
+        provenance["vision_weights"] = vision_weights
     save_checkpoint(folder, model, contract=contract, text_encoder=encoder.name, provenance=provenance)
 
 
@@ -158,10 +161,13 @@ def save_pointing(
     config: PointingConfig,
     data: TrainingData,
     step: int,
+    vision_weights: str | None = None,
 ) -> None:
     """Checkpoint after the vision warm-up; not yet a policy."""
     settings = dataclasses.asdict(config)
     provenance = {"kind": "pointing", "gradient_steps": step, "settings": settings, **_common(data)}
+    if vision_weights is not None:
+        provenance["vision_weights"] = vision_weights
     save_checkpoint(folder, model, contract=contract, text_encoder=encoder.name, provenance=provenance)
 
 
