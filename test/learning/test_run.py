@@ -18,7 +18,7 @@ from qt_ros.learning.dataset import TrainingData
 from qt_ros.learning.errors import TrainingError
 from qt_ros.learning.run import build_model, require_start, save_run
 from qt_ros.model.checkpoint import load_checkpoint
-from qt_ros.model.language import bundled_minilm
+from qt_ros.model.language import TextEncoder, bundled_minilm
 from qt_ros.model.timm_weights import OWN_PARTS
 
 CONTRACT = load_contract("mobile_manipulator")
@@ -97,12 +97,13 @@ def test_freezing_vision_that_nobody_trained_is_refused() -> None:
 @pytest.fixture(scope="module")
 def other_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a sentence encoder with 16 numbers: the default's, followed by a random projection."""
-    from sentence_transformers import SentenceTransformer, models
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Dense
 
     folder = tmp_path_factory.mktemp("encoder") / "small"
     torch.manual_seed(0)
     bundled = SentenceTransformer(str(bundled_minilm()), device="cpu")
-    SentenceTransformer(modules=[bundled[0], bundled[1], models.Dense(384, 16)], device="cpu").save(str(folder))
+    SentenceTransformer(modules=[bundled[0], bundled[1], Dense(384, 16)], device="cpu").save(str(folder))
     return folder
 
 
@@ -135,5 +136,10 @@ def test_frozen_batch_statistics_need_published_weights(tmp_path: Path) -> None:
     loaded, _ = build_model(fields, CONTRACT, data(), None, "cpu", vision_weights=str(tmp_path))
     state = loaded.vision.state_dict()
     assert all(torch.equal(state[key], value) for key, value in published.items())
+    settings = load_train_config("paper")
+    save_run(tmp_path / "c", loaded, CONTRACT, TextEncoder(), settings, data(), 1, None, "published")
+    assert load_checkpoint(tmp_path / "c")[1].provenance["vision_weights"] == "published"
+    with pytest.raises(TrainingError, match="leave out one of the two"):
+        build_model(fields, CONTRACT, data(), tmp_path / "c", "cpu", vision_weights=str(tmp_path))
     with pytest.raises(TrainingError, match="is for EfficientNets"):
         build_model(FIELDS, CONTRACT, data(), None, "cpu", vision_weights=str(tmp_path))
