@@ -40,7 +40,8 @@ def command(
     Example: qt-ros collect --out data/demos --episodes 4000 --workers 2
     """
     from qt_ros.cli.train import stop_on_interrupt
-    from qt_ros.sim.collect import Plan, collect, require_training_seeds
+    from qt_ros.sim.collect import Plan, collect
+    from qt_ros.sim.store_guard import require_training_seeds
 
     if image_size is not None and checkpoint is not None:
         raise typer.BadParameter("--image-size is for scripted sources; a policy's frames have the size it sees")
