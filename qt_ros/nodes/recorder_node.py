@@ -8,6 +8,7 @@ publishes episode_record. The writing is done by qt_ros.episodes.recorder in thr
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -79,6 +80,7 @@ class RecorderNode(Node):
         self.contract = load_contract(self.settings.robot)
         self.root = Path(self.settings.root).expanduser().absolute()
         self.current: Current | None = None
+        self._telling: list[threading.Event] = []  # bags being closed whose episode_record is not out yet
         self._simulated_time = bool(self.get_parameter("use_sim_time").value)
         latched = {self.contract.observation("text").topic, "/tf_static"}
         self.recorder = Recorder(
@@ -196,23 +198,26 @@ class RecorderNode(Node):
     def _close(self, outcome: str, reason: str, labelled_by: str = "", problem: str = "") -> None:
         self.current = None
         future = self.recorder.finish(outcome, reason, {keys.LABELLED_BY: labelled_by} if labelled_by else None)
-        future.add_done_callback(lambda done: self._report(done, problem))
+        told = threading.Event()
+        self._telling = [event for event in self._telling if not event.is_set()] + [told]
+        future.add_done_callback(lambda done: self._report(done, problem, told))
 
-    def _report(self, done: Future[RecordReport], problem: str) -> None:
+    def _report(self, done: Future[RecordReport], problem: str, told: threading.Event) -> None:
         """Called by the recorder's thread when the bag is closed."""
         report = done.result()
         record = EpisodeRecord(episode_id=report.episode_id, uri=str(report.uri))
         record.outcome, record.reason = OUTCOMES.index(report.outcome), reason_code(report.reason)
         record.messages, record.dropped = report.messages, report.dropped
         record.complete, record.error = report.complete and not problem, report.error or problem
-        told = (
+        text = (
             f"{report.messages} messages, {report.dropped} dropped, {report.outcome} ({report.reason}) {record.error}"
         )
         if record.error or report.dropped:  # two calls: rclpy ties a line of code to one severity
-            self.get_logger().error(f"episode {report.episode_id}: {told}")
+            self.get_logger().error(f"episode {report.episode_id}: {text}")
         else:
-            self.get_logger().info(f"episode {report.episode_id}: {told}")
+            self.get_logger().info(f"episode {report.episode_id}: {text}")
         self._publish(record)
+        told.set()
 
     def _publish(self, record: EpisodeRecord) -> None:
         record.header.stamp = self.get_clock().now().to_msg()
@@ -249,6 +254,8 @@ class RecorderNode(Node):
             problem = "" if current.reason else "the recorder was stopped in mid-episode"
             self._close("unknown", current.reason or "operator", problem=problem)
         self.recorder.close()
+        for told in self._telling:
+            told.wait(10.0)
         self._record_out.wait_for_all_acked(Duration(seconds=0.5))
         super().destroy_node()
 
