@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,11 +16,14 @@ from pathlib import Path
 
 import pytest
 from domains import reserved_domain
-from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.msg import State, Transition
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 from scripted_robot import ScriptedRobot
 from std_srvs.srv import Trigger
 
 from qt_ros.cli.processes import NodeGroup
+from qt_ros.contract.robot import load_contract
 from qt_ros.episodes.bag import is_complete, read_bag
 from qt_ros.episodes.bag_metadata import OUTCOME, REASON, read_metadata
 from qt_ros.msg import CommandStatus, EpisodeStatus
@@ -76,6 +80,14 @@ class Graph:
         assert (record.complete, record.error, record.dropped) == (True, "", 0)
         self.check_bag(episode, reason)
         return result
+
+    def set_parameters(self, node: str, values: dict[str, str]) -> None:
+        client = self.client.node.create_client(SetParameters, f"{node}/set_parameters")
+        request = SetParameters.Request(
+            parameters=[Parameter(k, value=v).to_parameter_msg() for k, v in values.items()]
+        )
+        response = self.client.call(client, request, 30.0, "the parameters to be set")
+        assert all(result.successful for result in response.results)
 
     def check_bag_closed(self, episode: str, reason: str) -> Path:
         bag = self.bags / episode
@@ -201,6 +213,46 @@ def test_the_policy_can_be_loaded_again(graph: Graph) -> None:
         assert graph.client.change_state("policy_node", transition)
     graph.client.activate("policy_node")
     graph.end(graph.begin(max_duration=1.0), "timeout")
+
+
+def truncated(checkpoint: Path, folder: Path) -> dict[str, str]:
+    shutil.copytree(checkpoint, folder / "truncated")
+    weights = folder / "truncated" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    return {"checkpoint": str(folder / "truncated")}
+
+
+def another_action_space(checkpoint: Path, folder: Path) -> dict[str, str]:
+    text = load_contract("mobile_manipulator").text
+    (folder / "wide.yaml").write_text(text.replace("low: -0.05, high: 0.05", "low: -0.06, high: 0.06", 1))
+    return {"checkpoint": str(checkpoint), "robot": str(folder / "wide.yaml")}
+
+
+def unknown_key(checkpoint: Path, folder: Path) -> dict[str, str]:
+    text = load_contract("mobile_manipulator").text
+    (folder / "odd.yaml").write_text(text + "\nspeling: 1\n")
+    return {"checkpoint": str(checkpoint), "robot": str(folder / "odd.yaml")}
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [(truncated, "truncated"), (another_action_space, "action space"), (unknown_key, "'speling'")],
+)
+def test_what_cannot_be_loaded_is_told_and_the_node_stays_unconfigured(
+    graph: Graph,
+    checkpoint: Path,
+    tmp_path: Path,
+    make: Callable[[Path, Path], dict[str, str]],
+    words: str,
+) -> None:
+    for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP):
+        assert graph.client.change_state("policy_node", transition)
+    graph.set_parameters("policy_node", make(checkpoint, tmp_path))
+    assert not graph.client.change_state("policy_node", Transition.TRANSITION_CONFIGURE)
+    assert graph.client.state("policy_node") == State.PRIMARY_STATE_UNCONFIGURED
+    graph.robot.until("/rosout", lambda m: m.name == "policy_node" and words in m.msg, "the reason")
+    graph.set_parameters("policy_node", {"checkpoint": str(checkpoint), "robot": "mobile_manipulator"})
+    graph.client.activate("policy_node")
 
 
 def test_an_emergency_stop_ends_the_episode_and_stays_until_it_is_reset(graph: Graph) -> None:
