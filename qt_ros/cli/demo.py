@@ -116,7 +116,7 @@ def command(
         int | None, typer.Option(min=0, help="Seed of scenes and order; drawn and printed if absent.")
     ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint folder; the shipped one if absent.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for bags, logs and the page.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder for bags, logs and the page.")] = Path("outputs/demo"),
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the results there as JSON.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="Only these tasks of config/tasks.yaml (may repeat).")] = None,
     wrong_instruction: Annotated[
@@ -181,7 +181,7 @@ class Demo:
 
         Returns the exit status: 1 when something failed, 130 on Ctrl-C.
         """
-        console.print(f"seed {self.plan.seed}, checkpoint {self.checkpoint}, results in {self.folder}")
+        console.print(f"seed {self.plan.seed}, checkpoint {self.checkpoint}, results in {self.folder}", soft_wrap=True)
         set_environment()
         group = NodeGroup(self.folder / "logs", {"ROS_LOG_DIR": str(self.folder / "logs" / "ros")})
         try:
@@ -192,7 +192,7 @@ class Demo:
             console.print("interrupted: the nodes are stopped, finished episodes are kept")
             return 130
         except (NodeDied, TimeoutError, RuntimeError) as error:
-            console.print(f"[red]{type(error).__name__}[/red]: {error}", highlight=False)
+            console.print(f"[red]{type(error).__name__}[/red]: {escape(str(error))}", highlight=False, soft_wrap=True)
             return 1
         return 0
 
@@ -349,7 +349,7 @@ class Demo:
             "wrong instruction on purpose": "yes" if self.wrong_instruction else "no",
         }
         write_page(page, "qt_ros demo", facts, [view_bag(Path(row.bag), row.facts(), topic) for row in self.rows])
-        console.print(f"page: {page}")
+        console.print(f"page: {page}", soft_wrap=True)
 
 
 def set_environment() -> None:
