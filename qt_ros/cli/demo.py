@@ -16,12 +16,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from qt_ros.cli.demo_plan import Plan, make_plan
 from qt_ros.cli.processes import NodeDied, NodeGroup
 from qt_ros.contract.robot import load_contract, package_root
 
@@ -84,30 +84,6 @@ class Row:
             "bag": self.bag,
             "error": self.error,
         }
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to run: one (task, scene seed) per episode, made from one seed; ``scenes`` is their range."""
-
-    seed: int
-    episodes: tuple[tuple[str, int], ...]
-    scenes: str = "test"
-
-
-def make_plan(seed: int, episodes: int, tasks: list[str], training_scenes: bool = False) -> Plan:
-    """Go round ``tasks`` in an order drawn by ``seed``, each time in a scene drawn by it too.
-
-    Scenes are of the test range, which is never trained on, or else of the training range.
-    """
-    from qt_ros.sim.rollout import TEST_SEEDS, TRAINING_SEEDS
-
-    seeds = TRAINING_SEEDS if training_scenes else TEST_SEEDS
-    rng = np.random.default_rng(seed)
-    order = [tasks[i] for i in rng.permutation(len(tasks))]
-    scenes = rng.integers(seeds.start, seeds.stop, episodes)
-    drawn = tuple((order[i % len(order)], int(s)) for i, s in enumerate(scenes))
-    return Plan(seed, drawn, "training" if training_scenes else "test")
 
 
 def command(
