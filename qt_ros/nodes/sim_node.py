@@ -175,9 +175,10 @@ class SimNode(Node):
     # --- episodes ----------------------------------------------------------------------------------------------------
 
     def _on_reset(self, request: ResetScene.Request, response: ResetScene.Response) -> ResetScene.Response:
-        if self.running_episode:
+        if self.running_episode and self.count_publishers("episode_status"):
             response.message = f"episode {self.running_episode} is running; end it before setting up another scene"
             return response
+        self.running_episode = ""  # a policy that was killed never says that its episode is over
         try:
             scene = sample_scene(find_task(request.task) if request.task else None, request.seed)
             instruction = scene.instruction
@@ -198,8 +199,9 @@ class SimNode(Node):
     def _on_status(self, status: EpisodeStatus) -> None:
         if status.state == EpisodeStatus.STATE_RUNNING:
             self.running_episode = status.episode_id
-        elif status.state == EpisodeStatus.STATE_ENDED:
+        else:
             self.running_episode = ""
+        if status.state == EpisodeStatus.STATE_ENDED:
             of_this_scene = stamp_to_ns(status.header.stamp) >= self._reset_ns
             if self.task is not None and of_this_scene and status.episode_id != self._judged:
                 self._judge(status.episode_id, self.task)

@@ -157,6 +157,21 @@ def test_a_finished_episode_is_judged_once_and_no_scene_is_set_while_one_runs(si
     assert "lifted" in outcome.comment
 
 
+def test_a_policy_that_starts_anew_frees_the_scene_of_the_one_that_died(sim: Watcher) -> None:
+    sim.client.wait(lambda: bool(sim.heard["/clock"]), 60.0, "the clock")
+    sim.say("orphan", EpisodeStatus.STATE_RUNNING)
+
+    def accepted() -> bool:
+        try:
+            return bool(sim.client.reset_scene(2_000_016).success)
+        except RuntimeError:
+            return False
+
+    sim.client.wait(lambda: not accepted(), 60.0, "the simulator to know of the episode")
+    sim.say("", EpisodeStatus.STATE_IDLE)
+    sim.client.wait(accepted, 60.0, "the scene to be free again")
+
+
 def test_what_cannot_be_set_up_is_refused_with_advice(sim: Watcher) -> None:
     with pytest.raises(RuntimeError, match="no task 'juggle'; known: pick_red_cube"):
         sim.client.reset_scene(1, "juggle")
