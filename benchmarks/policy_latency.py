@@ -170,7 +170,8 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], list[Table]]:
     """Measure as told; the JSON document and the tables."""
     contract = load_contract(options.robot)
     torch.set_num_threads(options.threads)
-    settings = {k: v if v is None or isinstance(v, (int, list)) else str(v) for k, v in vars(options).items()}
+    plain = {k: v if v is None or isinstance(v, (int, list)) else str(v) for k, v in vars(options).items()}
+    settings = {k: v for k, v in plain.items() if k != "json"}
     result = context("policy_latency", {**settings, "torch": torch.__version__, "image": [CAMERA[1], CAMERA[0]]})
     encoder = TextEncoder()
     tables = []
