@@ -200,12 +200,12 @@ class SimNode(Node):
         return response
 
     def _on_status(self, status: EpisodeStatus) -> None:
-        if status.state == EpisodeStatus.STATE_RUNNING:
-            self.running_episode = status.episode_id
-        else:
-            self.running_episode = ""
+        # No scene is set up while an episode runs, so one that was seen running belongs to this scene, whatever its
+        # stamps: the clock of who sent them may lag behind a reset. One not seen running may be latched from before.
+        seen_running = bool(status.episode_id) and status.episode_id == self.running_episode
+        self.running_episode = status.episode_id if status.state == EpisodeStatus.STATE_RUNNING else ""
         if status.state == EpisodeStatus.STATE_ENDED:
-            of_this_scene = stamp_to_ns(status.header.stamp) >= self._reset_ns
+            of_this_scene = seen_running or stamp_to_ns(status.header.stamp) >= self._reset_ns
             if self.task is not None and of_this_scene and status.episode_id != self._judged:
                 self._judge(status.episode_id, self.task)
 

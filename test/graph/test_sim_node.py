@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builtin_interfaces.msg import Time
 from domains import reserved_domain
 from geometry_msgs.msg import TwistStamped
 from nav_msgs.msg import Odometry
@@ -56,9 +57,9 @@ class Watcher:
     def joint(self, name: str, test: Any) -> None:
         self.until("joint_states", lambda m: test(m.position[list(m.name).index(name)]), f"{name} to move")
 
-    def say(self, episode_id: str, state: int) -> None:
+    def say(self, episode_id: str, state: int, stamp: Time | None = None) -> None:
         message = EpisodeStatus(episode_id=episode_id, state=state)
-        message.header.stamp = self.heard["/clock"][-1].clock
+        message.header.stamp = stamp or self.heard["/clock"][-1].clock
         self.status.publish(message)
 
 
@@ -152,10 +153,22 @@ def test_a_finished_episode_is_judged_once_and_no_scene_is_set_while_one_runs(si
         return False
 
     sim.client.wait(refused, 60.0, "the simulator to know of the episode")
-    sim.say("judged", EpisodeStatus.STATE_ENDED)
+    # The clock of who says it lags behind the reset: it ended all the same.
+    sim.say("judged", EpisodeStatus.STATE_ENDED, stamp=Time(nanosec=1))
     outcome = sim.until("episode_outcome", lambda m: m.episode_id == "judged", "the outcome")
     assert outcome.outcome == EpisodeStatus.OUTCOME_FAILURE
     assert "lifted" in outcome.comment
+
+
+def test_an_end_said_before_this_scene_was_set_up_is_not_judged_again(sim: Watcher) -> None:
+    sim.client.reset_scene(2_000_017)
+    sim.client.wait(lambda: bool(sim.heard["/clock"]), 60.0, "the clock")
+    now = sim.heard["/clock"][-1].clock
+    sim.heard["episode_outcome"].clear()
+    sim.say("of another scene", EpisodeStatus.STATE_ENDED, stamp=Time(nanosec=1))
+    sim.say("of this scene", EpisodeStatus.STATE_ENDED, stamp=Time(sec=now.sec + 1000))
+    sim.client.wait(lambda: bool(sim.heard["episode_outcome"]), 60.0, "an outcome")
+    assert [m.episode_id for m in sim.heard["episode_outcome"]] == ["of this scene"]
 
 
 def test_a_policy_that_starts_anew_frees_the_scene_of_the_one_that_died(sim: Watcher) -> None:
