@@ -19,6 +19,7 @@ from qt_ros.contract.robot import RobotContract
 from qt_ros.control.servo import Servo
 from qt_ros.control.shaper import CommandShaper
 from qt_ros.episodes.episode import Episode, is_terminal
+from qt_ros.sim.privileged import privileged_state
 from qt_ros.sim.tasks import Scorer, Task
 from qt_ros.sim.world import SceneSpec, World
 
@@ -44,6 +45,7 @@ class _Steps:
     q: list[NDArray[Any] | None] = field(default_factory=list)
     stamps: list[float] = field(default_factory=list)
     keypoints: list[list[tuple[float, float, bool]]] = field(default_factory=list)
+    privileged: list[NDArray[np.float32]] = field(default_factory=list)
 
 
 class Rollout:
@@ -52,12 +54,19 @@ class Rollout:
     ``image_size`` is (height, width) of what the actor sees and the episode keeps. The picture is rendered
     ``oversample`` times as large and averaged down: at 2 it differs from the camera's 640x480 averaged down by 0.4 grey
     levels in the mean (at 1 by 0.9, with visible steps at edges), in less than half the time.
+    ``render=False``: black pictures, for an actor that does not look at them; such episodes are not for keeping.
     """
 
     def __init__(
-        self, world: World, contract: RobotContract, image_size: tuple[int, int] = (96, 128), oversample: int = 5
+        self,
+        world: World,
+        contract: RobotContract,
+        image_size: tuple[int, int] = (96, 128),
+        oversample: int = 5,
+        render: bool = True,
     ) -> None:
         self.world, self.contract, self.image_size, self.oversample = world, contract, image_size, oversample
+        self.render = render
         self.space: ActionSpace = contract.action_space
         self.shaper, self.servo = CommandShaper(contract), Servo(contract)
         self.proprioception = Proprioception(contract)
@@ -72,6 +81,8 @@ class Rollout:
     def observe(self) -> NDArray[np.uint8]:
         """The head camera's picture now, (H, W, 3) uint8 at policy size."""
         height, width = self.image_size
+        if not self.render:
+            return np.zeros((height, width, 3), np.uint8)
         picture = self.world.render(width * self.oversample, height * self.oversample)
         return resize_rgb(picture, height, width)
 
@@ -134,6 +145,7 @@ class Rollout:
         steps.stamps.append(world.time)
         points = (world.object_pose(target)[:3], world.tool_pose("world")[:3])
         steps.keypoints.append([world.project(point) for point in points])
+        steps.privileged.append(privileged_state(world, target))
         return values
 
     def _execute(self, values: NDArray[np.float64], delay: float) -> str:
@@ -189,6 +201,7 @@ class Rollout:
             checkpoint=checkpoint,
             q_values=q,
             keypoints=np.array(steps.keypoints, dtype=np.float32),
+            privileged=np.array(steps.privileged, dtype=np.float32),
         )
         episode.validate()
         return episode
