@@ -23,7 +23,7 @@ from qt_ros.model.q_transformer import QTransformer
 Network = QTransformer | ContinuousCritic
 
 VALUE_HEADS: dict[str, tuple[str, ...]] = {
-    "q_transformer": ("sigmoid", "hl_gauss", "linear"),
+    "q_transformer": ("sigmoid", "hl_gauss"),
     "cql": ("linear", "sigmoid"),
     "rt1_bc": ("softmax",),
     "decision_transformer": ("softmax",),

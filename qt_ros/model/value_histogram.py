@@ -64,40 +64,50 @@ class ValueHistogram(nn.Module):
                 out[piece] = torch.softmax(self.logits(flat[piece]), -1) @ self.centres
         return out.reshape(z.shape[:-1])
 
-    def log_normaliser(self, z: Tensor) -> Tensor:
-        """z (..., rank) -> log sum_k exp(logits) (...), float32, differentiable at the memory of z."""
-        result: Tensor = _LogNormaliser.apply(z.float(), self.basis, self.base)
-        return result
+    def summary(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """z (..., rank) -> log sum_k exp(logits) and `mean`, both (...) float32, in one go and at the memory of z.
 
-    def cross_entropy(self, z: Tensor, target: Tensor) -> Tensor:
-        """-sum_k target_k log p_k: z (..., rank), target (..., atoms) or (atoms,), each summing to 1 -> (...)."""
+        The first is differentiable, the second is not.
+        """
+        total, mean = _LogNormaliser.apply(z.float(), self.basis, self.base, self.centres)
+        return total, mean
+
+    def expected_logit(self, z: Tensor, target: Tensor) -> Tensor:
+        """sum_k target_k logit_k: z (..., rank), target (..., atoms) or (atoms,) -> (...).
+
+        The cross-entropy of a target that sums to 1 is the log-normaliser of `summary` minus this.
+        """
         with torch.autocast(z.device.type, enabled=False):
-            expected = (z.float() * (target @ self.basis.T)).sum(-1) + target @ self.base
-        return self.log_normaliser(z) - expected
+            return (z.float() * (target @ self.basis.T)).sum(-1) + target @ self.base
 
 
 class _LogNormaliser(torch.autograd.Function):
-    """log sum exp of z @ basis + base, with the mean of the basis kept for the gradient in place of the histogram."""
+    """log sum exp of z @ basis + base, and the histogram's mean; the mean of the basis is kept as the gradient."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, basis: Tensor, base: Tensor) -> Tensor:
+    def forward(ctx: Any, z: Tensor, basis: Tensor, base: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
         flat = z.reshape(-1, z.shape[-1])
-        total, mean = torch.empty(len(flat), device=z.device), torch.empty_like(flat)
+        total, value = torch.empty(len(flat), device=z.device), torch.empty(len(flat), device=z.device)
+        slope = torch.empty_like(flat)
+        moments = torch.cat((basis, centres[None], torch.ones_like(centres)[None])).T
         with torch.autocast(z.device.type, enabled=False):
             for piece in _pieces(flat):
                 logits = torch.addmm(base, flat[piece], basis)
                 highest = logits.amax(-1, keepdim=True)
-                weight = logits.sub_(highest).exp_()
-                mass = weight.sum(-1, keepdim=True)
+                found = logits.sub_(highest).exp_() @ moments
+                mass = found[:, -1:]
                 total[piece] = (mass.log() + highest).squeeze(-1)
-                mean[piece] = (weight @ basis.T) / mass
-        ctx.save_for_backward(mean.reshape(z.shape))
-        return total.reshape(z.shape[:-1])
+                slope[piece] = found[:, :-2] / mass
+                value[piece] = found[:, -2] / mass[:, 0]
+        ctx.save_for_backward(slope.reshape(z.shape))
+        value = value.reshape(z.shape[:-1])
+        ctx.mark_non_differentiable(value)
+        return total.reshape(z.shape[:-1]), value
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (mean,) = ctx.saved_tensors
-        return gradients[0].unsqueeze(-1) * mean, None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (slope,) = ctx.saved_tensors
+        return gradients[0].unsqueeze(-1) * slope, None, None, None
 
 
 def _pieces(flat: Tensor) -> list[slice]:
