@@ -21,9 +21,9 @@ def requirements(name: str) -> list[str]:
 
 
 def share_files() -> list[tuple[str, list[str]]]:
-    """config/, description/ and launch/ go to share/qt_ros of the Python prefix, as on a ROS installation."""
+    """checkpoints/, config/, description/ and launch/ go to share/qt_ros of the Python prefix, as on a ROS installation."""
     folders: dict[str, list[str]] = {}
-    for top in ("config", "description", "launch"):
+    for top in ("checkpoints", "config", "description", "launch"):
         for path in sorted((ROOT / top).rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
                 inside = path.relative_to(ROOT)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,3 +120,16 @@ def test_the_lock_agrees_with_the_requirements_it_was_made_from() -> None:
         locked = pins(lock)
         wrong = {name: (version, locked.get(name)) for name, version in stated.items() if locked.get(name) != version}
         assert wrong == {}, f"{lock.name} is out of date: run `make lock`"
+
+
+def test_pip_installs_the_same_folders_as_a_ros_installation(monkeypatch: pytest.MonkeyPatch) -> None:
+    setuptools = pytest.importorskip("setuptools")
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(setuptools, "setup", lambda **arguments: given.update(arguments))
+    monkeypatch.chdir(ROOT)
+    runpy.run_path(str(ROOT / "setup.py"))
+    installed = {folder.split("/")[2] for folder, _ in given["data_files"]}
+    wanted = re.search(r"foreach\(folder ([\w ]+)\)", (ROOT / "CMakeLists.txt").read_text(encoding="utf-8"))
+    assert wanted is not None
+    present = {name for name in wanted[1].split() if any(p.is_file() for p in (ROOT / name).rglob("*"))}
+    assert installed == present | {"config", "description"}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Regenerates checkpoints/default from nothing: demonstrations, noisy failures, vision warm-up, training, evaluation.
-# About 50,000 simulated steps and 20 minutes of training on one CPU core. Every part resumes: run it again after a stop.
+# About 50,000 simulated steps and 20 minutes of training on one CPU core. After a stop run it again: all but the evaluation resumes.
 # Usage: tools/make_checkpoint.sh [WORK_FOLDER]     (default: outputs/picking)
 set -eu
 cd "$(dirname "$0")/.."

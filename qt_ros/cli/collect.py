@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,9 +23,15 @@ def command(
     episodes: Annotated[int, typer.Option(help="How many; those already in the store are not run again.", min=1)],
     source: Annotated[str, typer.Option(help="demonstration, noise (mostly failures) or policy.")] = "demonstration",
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint that acts, with --source policy.")] = None,
-    seed: Annotated[int, typer.Option(help="Episode i uses scene seed + i. Training data: 0 to 999999.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Episode i uses scene seed + i; training range 0 to 999999.", min=0)] = 0,
+    any_seed: Annotated[
+        bool, typer.Option("--any-seed", help="Allow scenes of the tuning and test ranges; do not train on them.")
+    ] = False,
     workers: Annotated[int, typer.Option(help="Processes; 0 runs in this one.", min=0)] = 2,
     task: Annotated[list[str] | None, typer.Option(help="Only this task; may be repeated.")] = None,
+    image_size: Annotated[
+        str | None, typer.Option(help="HEIGHTxWIDTH of the frames kept, 96x128 if absent; a policy brings its own.")
+    ] = None,
     robot: Annotated[str, typer.Option(help="Name in config/robots or path of a contract.")] = "mobile_manipulator",
     json_output: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
@@ -33,8 +41,16 @@ def command(
     """
     from qt_ros.cli.train import stop_on_interrupt
     from qt_ros.sim.collect import Plan, collect
+    from qt_ros.sim.store_guard import require_training_seeds
 
+    if image_size is not None and checkpoint is not None:
+        raise typer.BadParameter("--image-size is for scripted sources; a policy's frames have the size it sees")
+    size = parse_size(image_size) if image_size is not None else None
+    if not any_seed:
+        require_training_seeds(range(seed, seed + episodes))
     plan = Plan(source, tuple(range(seed, seed + episodes)), out, checkpoint, tuple(task or ()), robot)
+    if size is not None:
+        plan = replace(plan, image_size=size)
     begin = time.monotonic()
     with episode_progress(source, episodes) as report:
         summary = collect(plan, workers, report, stop_on_interrupt())
@@ -42,6 +58,14 @@ def command(
     print_summary(plan.source, summary, seconds, out, json_output)
     if summary.stopped and summary.skipped + len(summary.results) < episodes:
         raise typer.Exit(130)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``"300x400"`` -> (height 300, width 400). typer.BadParameter for anything else."""
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if match is None:
+        raise typer.BadParameter(f"--image-size needs HEIGHTxWIDTH such as 300x300, found {text!r}")
+    return int(match[1]), int(match[2])
 
 
 @contextmanager

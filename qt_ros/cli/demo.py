@@ -44,7 +44,6 @@ LINKS = (
     ("command_node", "cmd_vel", "sim_node"),
     ("servo_node", "arm_controller/joint_trajectory", "sim_node"),
 )
-FIRST_TEST_SEED = 2_000_000  # scenes below are for training and tuning (see qt_ros.sim.demonstrator)
 console = Console()
 
 
@@ -89,18 +88,26 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run: one (task, scene seed) per episode, made from one seed."""
+    """What to run: one (task, scene seed) per episode, made from one seed; ``scenes`` is their range."""
 
     seed: int
     episodes: tuple[tuple[str, int], ...]
+    scenes: str = "test"
 
 
-def make_plan(seed: int, episodes: int, tasks: list[str]) -> Plan:
-    """Go round ``tasks`` in an order drawn by ``seed``, each time in a scene of the test range drawn by it too."""
+def make_plan(seed: int, episodes: int, tasks: list[str], training_scenes: bool = False) -> Plan:
+    """Go round ``tasks`` in an order drawn by ``seed``, each time in a scene drawn by it too.
+
+    Scenes are of the test range, which is never trained on, or else of the training range.
+    """
+    from qt_ros.sim.rollout import TEST_SEEDS, TRAINING_SEEDS
+
+    seeds = TRAINING_SEEDS if training_scenes else TEST_SEEDS
     rng = np.random.default_rng(seed)
     order = [tasks[i] for i in rng.permutation(len(tasks))]
-    scenes = FIRST_TEST_SEED + rng.integers(0, 2**31 - FIRST_TEST_SEED, episodes)
-    return Plan(seed, tuple((order[i % len(order)], int(s)) for i, s in enumerate(scenes)))
+    scenes = rng.integers(seeds.start, seeds.stop, episodes)
+    drawn = tuple((order[i % len(order)], int(s)) for i, s in enumerate(scenes))
+    return Plan(seed, drawn, "training" if training_scenes else "test")
 
 
 def command(
@@ -119,8 +126,14 @@ def command(
     real_time_factor: Annotated[
         float, typer.Option(min=0.0, help="Speed of the simulation; 0: as fast as it goes.")
     ] = 1.0,
+    training_scenes: Annotated[
+        bool, typer.Option("--training-scenes", help="Scenes of the training range, for bags that are trained on.")
+    ] = False,
 ) -> None:
-    """Run the closed loop in simulation: instructions in, actions out, one bag per episode."""
+    """Run the closed loop in simulation: instructions in, actions out, one bag per episode.
+
+    Example: qt-ros demo --episodes 50 --seed 7 --json out.json
+    """
     from qt_ros.sim.tasks import find_task, load_tasks
 
     checkpoint = (checkpoint or package_root() / "checkpoints" / "default").absolute()
@@ -132,7 +145,12 @@ def command(
     tasks = [find_task(name).name for name in task] if task else list(load_tasks())
     run_folder = out.absolute() / time.strftime("%Y%m%d-%H%M%S")
     demo = Demo(
-        make_plan(seed, episodes, tasks), checkpoint, run_folder, wrong_instruction, max_duration, real_time_factor
+        make_plan(seed, episodes, tasks, training_scenes),
+        checkpoint,
+        run_folder,
+        wrong_instruction,
+        max_duration,
+        real_time_factor,
     )
     status = demo.run()
     demo.show()
@@ -270,6 +288,7 @@ class Demo:
             "success_rate": self.success_rate,
             "episodes": [asdict(row) for row in self.rows],
             "seed": self.plan.seed,
+            "scenes": self.plan.scenes,
             "checkpoint": json.loads((self.checkpoint / "checkpoint.json").read_text())["id"],
             "wrong_instruction": self.wrong_instruction,
         }
@@ -297,7 +316,8 @@ class Demo:
         done, planned = len(self.rows), len(self.plan.episodes)
         successes = sum(row.success for row in self.rows)
         console.print(f"{successes} of {done} succeeded ({100 * self.success_rate:.0f}%), {planned} planned; ", end="")
-        console.print(f"the same again: --seed {self.plan.seed}", highlight=False)
+        option = " --training-scenes" if self.plan.scenes == "training" else ""
+        console.print(f"the same again: --seed {self.plan.seed}{option}", highlight=False)
 
     def _problems(self, row: Row) -> list[str]:
         """What the audit finds wrong with the bag."""
@@ -324,6 +344,7 @@ class Demo:
         facts = {
             "succeeded": f"{100 * self.success_rate:.0f}% of {len(self.rows)} episodes",
             "seed": self.plan.seed,
+            "scenes": f"{self.plan.scenes} range",
             "checkpoint": summary["checkpoint"],
             "wrong instruction on purpose": "yes" if self.wrong_instruction else "no",
         }

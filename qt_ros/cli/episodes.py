@@ -210,6 +210,7 @@ def label(
     outcome: Annotated[str, typer.Argument(help="success, failure or unknown.")],
     by: Annotated[str, typer.Option(help="Who says so; kept in the bag.")] = "operator",
     force: Annotated[bool, typer.Option(help="Overrule an earlier label.")] = False,
+    json_output: Json = False,
 ) -> None:
     """Say how an episode went, in the bag's metadata.yaml.
 
@@ -221,11 +222,16 @@ def label(
     if outcome not in OUTCOMES:
         raise typer.BadParameter(f"{outcome!r} is none of {', '.join(OUTCOMES)}")
     relabel(bag, outcome, by, force=force)
-    say(f"{escape(str(bag))}: {coloured(outcome)}")
+    if json_output:
+        show_json({"bag": str(bag), "outcome": outcome, "by": by})
+    else:
+        say(f"{escape(str(bag))}: {coloured(outcome)}")
 
 
 @app.command()
-def merge(store: Annotated[Path, typer.Argument(help="Folder of the training store.")]) -> None:
+def merge(
+    store: Annotated[Path, typer.Argument(help="Folder of the training store.")], json_output: Json = False
+) -> None:
     """Write the manifest of a store whose writers were interrupted before they could.
 
     Example: qt-ros episodes merge data/demos
@@ -233,7 +239,10 @@ def merge(store: Annotated[Path, typer.Argument(help="Folder of the training sto
     from qt_ros.episodes.store import merge_manifests
 
     merged = merge_manifests(store)
-    say(f"{escape(str(store))}: {len(merged.episodes)} episodes in {len(merged.shards)} shards")
+    if json_output:
+        show_json({"store": str(store), "episodes": len(merged.episodes), "shards": len(merged.shards)})
+    else:
+        say(f"{escape(str(store))}: {len(merged.episodes)} episodes in {len(merged.shards)} shards")
 
 
 def summary(uri: Path) -> dict[str, Any]:

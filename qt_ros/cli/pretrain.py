@@ -12,15 +12,26 @@ from qt_ros.cli.train import encode_text, load_data, parse_settings, print_repor
 
 
 def command(
-    store: Annotated[list[Path], typer.Option(help="Store collected in the simulator (it has key points); may be repeated.")],
+    store: Annotated[
+        list[Path], typer.Option(help="Store collected in the simulator (it has key points); may be repeated.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint, the training state and TensorBoard logs.")],
     robot: Annotated[str, typer.Option(help="Name in config/robots or path of a contract.")] = "mobile_manipulator",
     preset: Annotated[str, typer.Option(help="Model preset: small or paper.")] = "small",
     steps: Annotated[int, typer.Option(help="Gradient steps.", min=1)] = 4000,
     batch: Annotated[int, typer.Option(help="Frames per gradient step.", min=1)] = 64,
     rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
+    seed: Annotated[int, typer.Option(help="Of the fresh weights and of the order of frames.", min=0)] = 0,
+    text_encoder: Annotated[
+        str | None, typer.Option(help="Sentence-transformers name or folder; minilm if absent.")
+    ] = None,
+    vision_weights: Annotated[
+        str | None, typer.Option(help="ImageNet weights of an EfficientNet: file, folder or hub id.")
+    ] = None,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves it to torch.", min=0)] = 0,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Change one model field, e.g. --set history=1.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Change one model field, e.g. --set history=1.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object per report.")] = False,
 ) -> None:
@@ -37,8 +48,11 @@ def command(
     console = Console(stderr=True)
     contract = load_contract(robot)
     data = load_data(store, 1.0, console)
-    model, encoder = build_model({"preset": preset, **parse_settings(set_ or [])}, contract, data, None, device)
-    settings = PointingConfig(gradient_steps=steps, batch=batch, learning_rate=rate, threads=threads)
+    fields = {"preset": preset, **parse_settings(set_ or [])}
+    model, encoder = build_model(
+        fields, contract, data, None, device, seed=seed, text_encoder=text_encoder, vision_weights=vision_weights
+    )
+    settings = PointingConfig(gradient_steps=steps, batch=batch, learning_rate=rate, seed=seed, threads=threads)
     trainer = PointingTrainer(model, data, encode_text(encoder, data.instructions), settings, out / "state", device)
     stopped = stop_on_interrupt()
     with SummaryWriter(str(out / "log"), purge_step=trainer.step) as writer:
@@ -49,7 +63,7 @@ def command(
             print_report(step, steps, metrics, json_output)
 
         finished = trainer.run(report, stopped)
-    save_pointing(out / "checkpoint", model, contract, encoder, settings, data, trainer.step)
+    save_pointing(out / "checkpoint", model, contract, encoder, settings, data, trainer.step, vision_weights)
     if not finished:
         console.print(f"stopped at step {trainer.step}; the same command goes on from there")
         raise typer.Exit(130)

@@ -13,35 +13,65 @@ from rich.console import Console
 
 
 def command(
-    store: Annotated[list[Path], typer.Option(help="Training store to learn from; give it several times to join stores.")],
+    store: Annotated[
+        list[Path], typer.Option(help="Training store to learn from; give it several times to join stores.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint, the training state and TensorBoard logs.")],
     config: Annotated[str, typer.Option(help="Name in config/train or path of a YAML.")] = "small",
     robot: Annotated[str, typer.Option(help="Name in config/robots or path of a contract.")] = "mobile_manipulator",
     init: Annotated[Path | None, typer.Option(help="Checkpoint to start from (a warmed-up or earlier one).")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Change one setting, e.g. --set loss.alpha=20.")] = None,
+    text_encoder: Annotated[
+        str | None, typer.Option(help="Sentence-transformers name or folder for a fresh model; minilm if absent.")
+    ] = None,
+    vision_weights: Annotated[
+        str | None, typer.Option(help="ImageNet weights of a fresh EfficientNet: file, folder or hub id.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Change one setting, e.g. --set loss.alpha=20.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object per report instead of a table row.")] = False,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per report instead of a table row.")
+    ] = False,
 ) -> None:
     """Train a Q-Transformer from stores. The same command continues an interrupted run.
 
-    Example: qt-ros train --store data/demos --store data/noise --init runs/warm --out runs/picking
+    Example: qt-ros train --store data/demos --store data/noise --init runs/warm/checkpoint --out runs/picking
     """
     from torch.utils.tensorboard import SummaryWriter
 
     from qt_ros.contract.robot import load_contract
     from qt_ros.learning.config import load_train_config
-    from qt_ros.learning.run import build_model, save_run
+    from qt_ros.learning.run import build_model, require_start, save_run
     from qt_ros.learning.trainer import StepReport, Trainer
 
     console = Console(stderr=True)
     overrides = parse_settings(set_ or [])
     settings = load_train_config(config, overrides)
+    require_start(settings, init)
     contract = load_contract(robot)
     data = load_data(store, settings.backup.gamma, console)
-    model, encoder = build_model(settings.model, contract, data, init, device)
+    model, encoder = build_model(
+        settings.model,
+        contract,
+        data,
+        init,
+        device,
+        seed=settings.seed,
+        text_encoder=text_encoder,
+        vision_weights=vision_weights,
+    )
     text = encode_text(encoder, data.instructions)
     trainer = Trainer(model, data, text, settings, out / "state", device)
     stopped = stop_on_interrupt()
+    kept = -1  # step of the checkpoint on disk
+
+    def keep() -> None:
+        nonlocal kept
+        folder, step = out / "checkpoint", trainer.step
+        save_run(folder, trainer.acting, contract, encoder, settings, data, step, init, vision_weights)
+        kept = trainer.step
+
     with SummaryWriter(str(out / "log"), purge_step=trainer.step) as writer:
         if settings.freeze_vision:
             with console.status("encoding every frame once"):
@@ -50,12 +80,11 @@ def command(
         def report(entry: StepReport) -> None:
             for key, value in entry.metrics.items():
                 writer.add_scalar(key, value, entry.step)
-            if entry.step % settings.save_every == 0:
-                save_run(out / "checkpoint", trainer.acting, contract, encoder, settings, data, entry.step, init)
             print_report(entry.step, settings.gradient_steps, entry.metrics, json_output)
 
-        finished = trainer.run(report, stopped)
-    save_run(out / "checkpoint", trainer.acting, contract, encoder, settings, data, trainer.step, init)
+        finished = trainer.run(report, stopped, keep)
+    if kept != trainer.step:  # a finished run that lost its checkpoint
+        keep()
     if not finished:
         console.print(f"stopped at step {trainer.step}; the same command goes on from there")
         raise typer.Exit(130)

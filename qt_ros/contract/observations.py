@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -29,12 +29,42 @@ def resize_rgb(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
+def newest_positions(
+    newest_first: Iterable[tuple[float, Mapping[str, float]]], joints: Sequence[str], not_before: float
+) -> dict[str, float]:
+    """The alignment ``as_of``, live and offline: of every joint the newest position that is not too old.
+
+    ``newest_first``: (stamp, positions) from the asked time backwards, each with any subset of the joints (arm and
+    gripper may have drivers of their own). Joints with nothing at or after ``not_before`` are left out.
+    """
+    found: dict[str, float] = {}
+    for stamp, positions in newest_first:
+        if stamp < not_before:
+            break
+        for joint in joints:
+            if joint in positions:
+                found.setdefault(joint, positions[joint])
+        if len(found) == len(joints):
+            break
+    return found
+
+
+def observed_joints(contract: RobotContract) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The joints that a policy's state is made of: those that must be known, and those that are at home if unknown."""
+    spec = contract.kinematics
+    needed = (*spec.arm_joints, spec.gripper_joint)
+    return needed, tuple(j for j in spec.home if j not in needed)
+
+
 class Proprioception:
     """Joint positions -> the state vector that goes with every frame.
 
     P = 10: tool position in the base frame scaled so that the workspace box of the contract is [-1, 1], the first two
     columns of the tool's rotation (the continuous 6D representation, Zhou et al. 2019), and the gripper's closedness (0
     open, 1 closed; negative or above 1 possible where the hardware overshoots).
+
+    ``joints`` must be given to it. ``optional_joints``, the others of the contract's home (a lift, say), enter where
+    they are reported and are taken to be at home where not.
     """
 
     names = PROPRIOCEPTION_NAMES
@@ -43,8 +73,8 @@ class Proprioception:
     def __init__(self, contract: RobotContract) -> None:
         spec = contract.kinematics
         self._spec = spec
-        self._held = [j for j in spec.home if j not in spec.arm_joints and j != spec.gripper_joint]
-        joints = (*spec.arm_joints, *self._held)
+        self.joints, self.optional_joints = observed_joints(contract)
+        joints = (*spec.arm_joints, *self.optional_joints)
         self.kinematics = Kinematics(contract.urdf, spec.base_frame, spec.tool_frame, joints, fixed=spec.home)
         low, high = np.array(contract.limits.workspace_low), np.array(contract.limits.workspace_high)
         self._centre, self._half = (low + high) / 2, (high - low) / 2
@@ -52,19 +82,24 @@ class Proprioception:
     def encode(self, joint_positions: Mapping[str, float]) -> NDArray[np.float32]:
         """{joint: rad or m} -> (P,) float32.
 
-        Other joints of the contract's home (a lift, say) enter where they are reported and are taken to be at home
-        where not. Raises ValueError naming a joint that is missing or not finite.
+        Raises ValueError naming a joint that is missing or not finite.
         """
-        needed = (*self._spec.arm_joints, self._spec.gripper_joint)
-        missing = [j for j in needed if j not in joint_positions]
+        missing = [j for j in self.joints if j not in joint_positions]
         if missing:
             raise ValueError(f"joint state lacks {', '.join(missing)}; check the joint names in the contract")
-        held = [joint_positions.get(j, self._spec.home[j]) for j in self._held]
-        bad = [j for j in needed if not math.isfinite(joint_positions[j])]
-        bad += [j for j, position in zip(self._held, held, strict=True) if not math.isfinite(position)]
+        position, rotation = self.tool(joint_positions)
+        gripper = joint_positions[self._spec.gripper_joint]
+        if not math.isfinite(gripper):
+            raise ValueError(f"joint position is not finite for {self._spec.gripper_joint}")
+        scaled = (position - self._centre) / self._half
+        closedness = self._spec.closedness(gripper)
+        return np.concatenate([scaled, rotation[:, 0], rotation[:, 1], [closedness]]).astype(np.float32)
+
+    def tool(self, joint_positions: Mapping[str, float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """{joint: rad or m} -> tool position (3,) m and rotation (3, 3) in the base frame; errors as in `encode`."""
+        held = {j: joint_positions.get(j, self._spec.home[j]) for j in self.optional_joints}
+        moved = {j: joint_positions[j] for j in self._spec.arm_joints}
+        bad = [j for j, position in (*moved.items(), *held.items()) if not math.isfinite(position)]
         if bad:
             raise ValueError(f"joint position is not finite for {', '.join(bad)}")
-        position, rotation = self.kinematics.fk([*(joint_positions[j] for j in self._spec.arm_joints), *held])
-        closedness = self._spec.closedness(joint_positions[self._spec.gripper_joint])
-        scaled = (position - self._centre) / self._half
-        return np.concatenate([scaled, rotation[:, 0], rotation[:, 1], [closedness]]).astype(np.float32)
+        return self.kinematics.fk([*moved.values(), *held.values()])

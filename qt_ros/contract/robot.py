@@ -16,10 +16,25 @@ from typing import Any
 from qt_ros.contract.actions import ActionSpace
 from qt_ros.contract.strict import ConfigError, build, load_yaml, parse_yaml
 
-OBSERVATION_KINDS = ("image", "joint_state", "text")
-ALIGNMENTS = ("exact", "as_of", "latched")
-STOP_BEHAVIOURS = ("zero", "hold")
+# What the nodes and the decoding of bags do. A contract that asks for anything else is refused, never half obeyed.
+OBSERVATION_TYPES = {
+    "image": ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"),
+    "joint_state": ("sensor_msgs/msg/JointState",),
+    "text": ("std_msgs/msg/String",),
+}
+ALIGNMENTS = {"image": "exact", "joint_state": "as_of", "text": "latched"}
 STALE_BEHAVIOURS = ("stop", "ignore")
+COMMANDS = {  # name: message type, what a stop does
+    "arm": ("geometry_msgs/msg/TwistStamped", "zero"),
+    "gripper": ("trajectory_msgs/msg/JointTrajectory", "hold"),
+    "base": ("geometry_msgs/msg/TwistStamped", "zero"),
+}
+DIMENSIONS = {  # target: the dimensions that are executed there
+    "episode": ("terminate",),
+    "gripper": ("gripper",),
+    "arm": ("dx", "dy", "dz", "droll", "dpitch", "dyaw"),
+    "base": ("base_forward", "base_turn"),
+}
 
 
 def package_root() -> Path:
@@ -48,8 +63,8 @@ class ObservationSpec:
     """One observed topic.
 
     ``rate`` in Hz, ``max_age`` in seconds (older than that at use: ``on_stale``), ``frame`` is the expected frame_id,
-    ``align``: ``exact`` (stamp equal to the policy's observation stamp), ``as_of`` (newest at or before it),
-    ``latched``. ``height`` and ``width`` in pixels for images (0 for the other kinds).
+    ``align``: ``exact`` (images: stamp equal to the policy's observation stamp), ``as_of`` (joint states: newest at or
+    before it), ``latched`` (text). ``height`` and ``width`` in pixels for images (0 for the other kinds).
     """
 
     name: str
@@ -65,9 +80,14 @@ class ObservationSpec:
     width: int = 0
 
     def __post_init__(self) -> None:
-        _one_of(self.kind, OBSERVATION_KINDS, f"observation {self.name}: kind")
-        _one_of(self.align, ALIGNMENTS, f"observation {self.name}: align")
+        _one_of(self.kind, tuple(OBSERVATION_TYPES), f"observation {self.name}: kind")
+        _one_of(self.type, OBSERVATION_TYPES[self.kind], f"observation {self.name}: type of kind {self.kind}")
+        _one_of(self.align, (ALIGNMENTS[self.kind],), f"observation {self.name}: align of kind {self.kind}")
         _one_of(self.on_stale, STALE_BEHAVIOURS, f"observation {self.name}: on_stale")
+        if self.kind != "image" and (self.frame or self.height or self.width):
+            raise ConfigError(f"observation {self.name}: frame, height and width are for images; leave them out")
+        if self.kind == "text" and (self.on_stale == "stop" or self.max_age):
+            raise ConfigError(f"observation {self.name}: text does not age; set max_age 0.0 and on_stale ignore")
         if self.kind == "image" and (self.height <= 0 or self.width <= 0):
             raise ConfigError(f"observation {self.name}: an image needs height and width in pixels")
         if self.rate < 0 or self.max_age < 0:
@@ -76,7 +96,10 @@ class ObservationSpec:
 
 @dataclass(frozen=True)
 class CommandSpec:
-    """One commanded topic: where a group of action dimensions is sent and what a stop does there (zero or hold)."""
+    """One commanded topic: where a group of action dimensions is sent and what a stop does there.
+
+    ``on_stop``: ``zero`` velocity for arm and base, ``hold`` (send nothing) for the gripper. ``joints`` of the gripper.
+    """
 
     name: str
     topic: str
@@ -86,7 +109,14 @@ class CommandSpec:
     joints: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _one_of(self.on_stop, STOP_BEHAVIOURS, f"command {self.name}: on_stop")
+        _one_of(self.name, tuple(COMMANDS), "command name")
+        kind, on_stop = COMMANDS[self.name]
+        _one_of(self.type, (kind,), f"command {self.name}: type")
+        _one_of(self.on_stop, (on_stop,), f"command {self.name}: on_stop")
+        if self.joints and self.name != "gripper":
+            raise ConfigError(f"command {self.name}: joints are for the gripper; the arm's are in kinematics")
+        if self.frame and self.name == "gripper":
+            raise ConfigError("command gripper: joint trajectories have no frame; leave it out")
 
 
 @dataclass(frozen=True)
@@ -225,7 +255,22 @@ def parse_contract(text: str, where: str = "contract") -> RobotContract:
         action_space=space,
         text=text,
     )
+    for kind in OBSERVATION_TYPES:
+        same = [o.name for o in observations if o.kind == kind]
+        if len(same) > 1:
+            what = {"image": "camera", "joint_state": "joint state", "text": "text"}[kind]
+            raise ConfigError(f"{where}: one {what} is supported by now, found {', '.join(same)}; keep one of them")
+    base_frame = contract.kinematics.base_frame
+    for command in commands:
+        if command.frame not in ("", base_frame):
+            raise ConfigError(f"{where}: command {command.name}: frame must be the base frame {base_frame!r}")
     for dimension in space.dimensions:
+        known = DIMENSIONS.get(dimension.target, ())
+        if known and dimension.name not in known:
+            raise ConfigError(
+                f"{where}: action_space: nothing executes {dimension.name!r} with target {dimension.target!r}; "
+                f"known there: {', '.join(known)}"
+            )
         if dimension.target != "episode" and dimension.target not in contract.commands:
             raise ConfigError(
                 f"{where}: {dimension.name} is sent to {dimension.target!r}, which is not among the commands"
@@ -255,4 +300,6 @@ def _by_name(specs: list[Any], where: str) -> dict[str, Any]:
 
 def _one_of(value: str, allowed: tuple[str, ...], where: str) -> None:
     if value not in allowed:
-        raise ConfigError(f"{where} must be one of {', '.join(allowed)}, found {value!r}")
+        raise ConfigError(
+            f"{where} must be {'one of ' if len(allowed) > 1 else ''}{', '.join(allowed)}, found {value!r}"
+        )

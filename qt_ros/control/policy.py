@@ -19,12 +19,17 @@ from qt_ros.contract.observations import Proprioception, resize_rgb
 from qt_ros.contract.robot import RobotContract
 from qt_ros.control.limits import NonFiniteError
 from qt_ros.model.acting import Network, act
-from qt_ros.model.checkpoint import CheckpointInfo, load_checkpoint
+from qt_ros.model.checkpoint import CheckpointInfo, load_checkpoint, read_info
 from qt_ros.model.language import TextEncoder
+from qt_ros.model.tensor_files import CheckpointError
 
 TERMINATE_THRESHOLD = 0.5
 WARM_UP_STEPS = 3
 WARM_UP_INSTRUCTION = "pick up the object"
+
+
+class NotAPolicyError(CheckpointError):
+    """The checkpoint is sound, but its Q-function was never trained."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,8 @@ class Policy:
     ) -> Policy:
         """Load a checkpoint folder strictly and warm up, so that the first real step is as fast as any other.
 
-        CheckpointError when the folder is damaged or was trained for another action space than ``contract`` has;
+        CheckpointError when the folder is damaged or was trained for another action space than ``contract`` has, and
+        NotAPolicyError, one of its kind, when it comes from `qt-ros pretrain`, which trains the vision side only;
         ValueError when ``device`` ('cpu', 'cuda', 'cuda:1') is not there. ``threads``: CPU threads of torch in this
         whole process (None: leave as it is). ``privileged``: the caller can give the simulator's privileged state to
         `step`; without it a checkpoint that acts on that state is refused with ValueError, as it can drive no robot.
@@ -103,6 +109,11 @@ class Policy:
             torch.set_num_threads(threads)
         if torch.device(device).type == "cuda" and not torch.cuda.is_available():
             raise ValueError(f"device {device!r}: torch {torch.__version__} sees no CUDA GPU; use 'cpu'")
+        if read_info(checkpoint).provenance.get("kind") == "pointing":
+            raise NotAPolicyError(
+                f"{checkpoint}: only its vision was warmed up, it is no policy yet; train it with "
+                f"`qt-ros train --init {checkpoint}` and use the checkpoint which that makes"
+            )
         model, info = load_checkpoint(checkpoint, contract=contract, device=device)
         if info.config.vision == "state" and not privileged:
             raise ValueError(

@@ -26,6 +26,7 @@ from qt_ros.contract.codecs import (
     decode_image,
     decode_joint_positions,
 )
+from qt_ros.contract.observations import observed_joints
 from qt_ros.contract.robot import RobotContract
 from qt_ros.control.joint_history import JointHistory
 from qt_ros.control.latency import LatencyTracker
@@ -101,10 +102,9 @@ class EpisodeRunner:
         on_step: Callable[[Step], None],
         on_end: Callable[[Episode], None],
     ) -> None:
-        spec = contract.kinematics
         self.contract, self.actor = contract, actor
         self.camera, self.joint_spec = contract.observation("image"), contract.observation("joint_state")
-        self.joints = JointHistory((*spec.arm_joints, spec.gripper_joint))
+        self.joints = JointHistory(*observed_joints(contract))
         self.episode: Episode | None = None
         self._clock, self._on_step, self._on_end = clock, on_step, on_end
         self._frame: Frame | None = None
@@ -121,13 +121,18 @@ class EpisodeRunner:
         return self.episode is not None and self.episode.running
 
     def start(self, episode_id: str, instruction: str, max_duration: float) -> Episode:
-        """Open an episode; only images taken from now on count. Raises RuntimeError while another one runs."""
+        """Open an episode; only images and joint states that come from now on count.
+
+        The robot may just have been set up anew, and a position from before would tell the policy of another state.
+        Raises RuntimeError while another episode runs.
+        """
         with self._lock:
             if self.busy:
                 raise RuntimeError(f"episode {self.episode.episode_id if self.episode else ''} is still running")
             now = self._clock()
             self.episode = Episode(episode_id, instruction, now, max_duration, due=now)
             self._frame = None
+            self.joints.clear()
             self._wake.notify_all()
             return self.episode
 
@@ -160,7 +165,7 @@ class EpisodeRunner:
         """Take a JointState message; a position that is not finite ends the episode, so does a malformed message."""
         with self._lock:
             try:
-                self.joints.add(stamp, decode_joint_positions(message, self.joints.joints))
+                self.joints.add(stamp, decode_joint_positions(message, self.joints.known))
             except NonFiniteObservation as error:
                 self.end("non_finite", f"{self.joint_spec.topic}: {error}; check the driver")
             except ValueError as error:
@@ -224,14 +229,11 @@ class EpisodeRunner:
     def _step(self, episode: Episode, frame: Frame) -> None:
         image = self._decode(frame.message)
         with self._lock:
-            positions, oldest = self.joints.as_of(frame.stamp)
-        if oldest < frame.stamp - self.joint_spec.max_age:
-            missing = [j for j in self.joints.joints if j not in positions]
-            what = (
-                f"no position of {', '.join(missing)}"
-                if missing
-                else f"{frame.stamp - oldest:.2f} s older than the image"
-            )
+            positions, missing = self.joints.as_of(frame.stamp, self.joint_spec.max_age)
+        if missing and frame.stamp - episode.start <= self.joint_spec.max_age:
+            return  # the episode has just begun: the next image will have joint states before it
+        if missing:
+            what = f"no position of {', '.join(missing)} from the last {self.joint_spec.max_age:g} s before the image"
             self.end("stale_joints", f"{self.joint_spec.topic}: {what}; is every joint published?", only=episode)
             return
         decision = self.actor.step(image, positions)

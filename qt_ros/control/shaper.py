@@ -13,13 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qt_ros.contract.robot import RobotContract
+from qt_ros.contract.robot import DIMENSIONS, RobotContract
 from qt_ros.control import limits
 
 LOST_POLICY = "lost_policy"
 FAULT = "fault"
-ARM_AXES = ("dx", "dy", "dz", "droll", "dpitch", "dyaw")
-BASE_AXES = ("base_forward", "base_turn")
+ARM_AXES, BASE_AXES = DIMENSIONS["arm"], DIMENSIONS["base"]
 _HOLD_SLACK = 1e-6  # s: a tick exactly one period after receipt belongs to the next action
 _WALL_HORIZON = 0.04  # s: the tool slows so that it would take this long to reach the workspace wall
 

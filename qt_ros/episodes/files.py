@@ -49,10 +49,13 @@ def sha256_file(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive advisory lock on ``path`` (created when missing) between processes."""
+def locked(path: Path, wait: bool = True) -> Iterator[None]:
+    """Hold an exclusive advisory lock on ``path`` (created when missing) between processes.
+
+    Without ``wait``, BlockingIOError when it is held already. The lock of a process that is killed is free.
+    """
     with open(path, "a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             yield
         finally:

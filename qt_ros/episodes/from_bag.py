@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qt_ros.contract import codecs
-from qt_ros.contract.observations import Proprioception, resize_rgb
+from qt_ros.contract.observations import Proprioception, newest_positions, observed_joints, resize_rgb
 from qt_ros.contract.robot import ObservationSpec, RobotContract, parse_contract
 from qt_ros.episodes import bag_metadata as keys
 from qt_ros.episodes.bag import read_metadata, read_raw
@@ -99,9 +99,7 @@ def episode_from_bag(
         reason = reason_name(story.reason)
     space = contract.action_space
     values = np.array([a.values for a in steps], dtype=np.float64)
-    bins = [np.asarray(a.bins, dtype=np.int64) for a in steps]
-    if any(len(b) != space.size for b in bins):
-        bins = list(space.encode(values))
+    bins = _bins(uri, steps, values, contract)
     q = np.array([a.q for a in steps], dtype=np.float32) if all(len(a.q) == space.size for a in steps) else None
     rewards = np.zeros(len(steps), np.float32)
     rewards[-1] = float(outcome == "success")
@@ -112,7 +110,7 @@ def episode_from_bag(
         images=np.stack([images[s] for s in stamps]),
         proprio=np.stack([proprio[s] for s in stamps]),
         actions=values.astype(np.float32),
-        bins=np.stack(bins).astype(np.int16),
+        bins=bins.astype(np.int16),
         rewards=rewards,
         terminated=outcome != "unknown" and is_terminal(outcome, reason),
         outcome=outcome,
@@ -160,7 +158,8 @@ def _first_pass(
         raise BagError(f"{uri}: no message on {joint_spec.topic}")
     status_topic = resolve_topic(EPISODE_STATUS, present, namespace)
     outcome_topic = resolve_topic(EPISODE_OUTCOME, present, namespace)
-    needed = (*contract.kinematics.arm_joints, contract.kinematics.gripper_joint)
+    needed, optional = observed_joints(contract)
+    known = (*needed, *optional)
     wanted = [t for t in (action_topic, joint_topic, status_topic, outcome_topic) if t is not None]
     stories: dict[str, _Story] = {}
     joints: list[_Joints] = []
@@ -168,7 +167,7 @@ def _first_pass(
         message = raw.decode()
         if raw.topic == joint_topic:
             try:
-                positions = codecs.decode_joint_positions(message, needed)
+                positions = codecs.decode_joint_positions(message, known)
             except codecs.NonFiniteObservation as error:
                 # The live policy refuses it just the same, and stops if no better one comes in time.
                 log.warning("%s: a joint state is ignored: %s", uri, error)
@@ -210,6 +209,21 @@ def _consecutive(uri: Path, actions: list[Any], contract: RobotContract) -> list
     return actions
 
 
+def _bins(uri: Path, steps: list[Any], values: NDArray[np.float64], contract: RobotContract) -> NDArray[np.int64]:
+    """Bins (T, D) of the commanded values; where the messages name bins too, they must be the same."""
+    try:
+        bins = contract.action_space.encode(values)
+    except ValueError as error:
+        raise BagError(f"{uri}: {error}") from error
+    for action, ours in zip(steps, bins, strict=True):
+        if len(action.bins) and list(action.bins) != ours.tolist():
+            raise BagError(
+                f"{uri}: step {action.step} says bins {list(action.bins)}, but its values are in bins {ours.tolist()}; "
+                f"was it made with another action space?"
+            )
+    return bins
+
+
 def _images(
     uri: Path,
     spec: ObservationSpec,
@@ -240,29 +254,15 @@ def _proprio(
 ) -> dict[int, NDArray[np.float32]]:
     """Proprioception as of every stamp for which a joint state young enough was recorded."""
     max_age = round(contract.observation("joint_state").max_age * 1e9)
-    needed = (*contract.kinematics.arm_joints, contract.kinematics.gripper_joint)
+    known = (*proprioception.joints, *proprioception.optional_joints)
     times = [t for t, _ in joints]
     result: dict[int, NDArray[np.float32]] = {}
     for stamp in stamps:
-        positions = _as_of(joints, bisect_right(times, stamp), needed, stamp - max_age)
-        if positions is not None:
+        past = (joints[i] for i in range(bisect_right(times, stamp) - 1, -1, -1))
+        positions = newest_positions(past, known, stamp - max_age)
+        if all(j in positions for j in proprioception.joints):
             result[stamp] = proprioception.encode(positions)
     return result
-
-
-def _as_of(history: list[_Joints], end: int, needed: tuple[str, ...], oldest: int) -> dict[str, float] | None:
-    """Newest position of every needed joint in ``history[:end]`` not older than ``oldest``.
-
-    Usually one message has them all; arm and gripper may also come from two publishers.
-    """
-    positions: dict[str, float] = {}
-    while end > 0 and len(positions) < len(needed):
-        end -= 1
-        time, found = history[end]
-        if time < oldest:
-            return None
-        positions = {**found, **positions}
-    return positions if len(positions) == len(needed) else None
 
 
 def _first_complete(uri: Path, stamps: list[int], images: Mapping[int, Any], proprio: Mapping[int, Any]) -> int:

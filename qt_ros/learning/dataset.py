@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,11 @@ class TrainingData:
     def starts(self) -> NDArray[np.int64]:
         """(E,) index of the first step of each episode."""
         return np.cumsum(self.lengths) - self.lengths
+
+    @property
+    def hashes(self) -> list[object]:
+        """SHA-256 of each store's manifest, in order: equal for equal content (a manifest has its shards' hashes)."""
+        return [store["manifest_sha256"] for store in self.provenance]
 
 
 def load_training_data(
@@ -96,6 +102,7 @@ def load_training_data(
                 "episodes": len(s),
                 "skipped_shards": len(s.skipped),
                 "contract_sha256": s.manifest.contract_sha256,
+                "manifest_sha256": hashlib.sha256(s.manifest.to_json()).hexdigest(),
             }
             for s in opened
         ],

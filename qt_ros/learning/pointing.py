@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from qt_ros.learning.dataset import TrainingData
 from qt_ros.learning.errors import TrainingError
-from qt_ros.learning.state import load_state, save_state
+from qt_ros.learning.state import load_state, require_same, save_state
 from qt_ros.model.q_transformer import QTransformer
 
 
@@ -114,11 +114,9 @@ class PointingTrainer:
         self.step = 0
         if (folder / "state.safetensors").exists():
             self.step, extra = load_state(folder, {"parts": self.parts}, self.optimiser)
-            if extra != self._identity():
-                raise TrainingError(
-                    f"{folder} holds a warm-up with other settings or data; continue it with its own, or use a "
-                    "new folder"
-                )
+            if extra:  # empty: saved before settings were kept
+                own = self._identity()
+                require_same(folder, {"stores": own["stores"], **extra}, own)  # stores were noted later than the rest
 
     def _identity(self) -> dict[str, Any]:
         settings = dataclasses.asdict(self.config)
@@ -129,7 +127,7 @@ class PointingTrainer:
             "episodes": len(self.data.lengths),
             "tested": len(self.test_pool),
         }
-        return {"config": settings, **counts}
+        return {"config": settings, **counts, "stores": self.data.hashes}
 
     def _batch(self, index: NDArray[np.int64]) -> dict[str, Tensor]:
         images = torch.from_numpy(self.data.images[index]).to(self.device).permute(0, 3, 1, 2)

@@ -18,17 +18,31 @@ from qt_ros.learning.errors import TrainingError
 from qt_ros.learning.pointing import PointingConfig
 from qt_ros.model.checkpoint import load_checkpoint, read_info, save_checkpoint
 from qt_ros.model.config import ModelConfig
-from qt_ros.model.language import TextEncoder
+from qt_ros.model.efficientnet import FilmEfficientNet
+from qt_ros.model.language import DEFAULT, TextEncoder
 from qt_ros.model.q_transformer import QTransformer
+from qt_ros.model.timm_weights import load_timm_weights
 
 
 def build_model(
-    fields: Mapping[str, Any], contract: RobotContract, data: TrainingData, init: Path | None, device: str
+    fields: Mapping[str, Any],
+    contract: RobotContract,
+    data: TrainingData,
+    init: Path | None,
+    device: str,
+    *,
+    seed: int = 0,
+    text_encoder: str | None = None,
+    vision_weights: str | None = None,
 ) -> tuple[QTransformer, TextEncoder]:
     """A model for the contract's action space and the data's image size, from ``init`` when given, else freshly drawn.
 
-    ``fields``: ``preset`` and changed fields of ModelConfig. Raises TrainingError for a wrong field, when the data was
-    recorded in another action space (its bins would mean other motions), and when ``init`` has another shape.
+    ``fields``: ``preset`` and changed fields of ModelConfig. ``seed``: of the fresh weights. ``text_encoder``: see
+    `TextEncoder`; None is its default, or that of ``init``. ``vision_weights``: published weights for a fresh
+    EfficientNet, see `load_timm_weights`. Raises TrainingError for a wrong field, when the data was recorded in another
+    action space (its bins would mean other motions) or at another image size than the preset's and the fields do not
+    say that this is meant, when ``init`` has another shape or text encoder, and when a vision network that keeps its
+    batch statistics would start from random weights.
     """
     space = contract.action_space
     if data.action_space_sha256 and data.action_space_sha256 != space.sha256:
@@ -36,31 +50,87 @@ def build_model(
             f"the stores were recorded in action space {data.action_space_sha256[:12]}, robot {contract.robot} has "
             f"{space.sha256[:12]}; give the contract they were recorded under, or rebuild them from their bags"
         )
+    encoder = TextEncoder(_encoder_name(init, text_encoder))
     changes = dict(fields)
     preset = changes.pop("preset", "small")
-    height, width = data.images.shape[1:3]
-    given = {
-        "action_dims": space.size,
-        "bins": space.bins,
-        "image_height": height,
-        "image_width": width,
-        "proprio_size": data.proprio.shape[1],
-    }
+    given = {"action_dims": space.size, "bins": space.bins, "proprio_size": data.proprio.shape[1]}
+    if init is not None:
+        given["text_size"] = read_info(init).config.text_size
+    elif encoder.name != DEFAULT:  # the presets have the size of the default, which need not be loaded for that
+        given["text_size"] = encoder.size
     try:
         config = ModelConfig.from_preset(preset, **{**given, **changes})
     except ValueError as error:
         raise TrainingError(str(error)) from error
+    _check_image_size(config, data, changes)
     if init is None:
-        torch.manual_seed(0)
-        return QTransformer(config), TextEncoder()
-    model, info = load_checkpoint(init, contract=contract, device=device)
+        torch.manual_seed(seed)
+        model = QTransformer(config)
+        _start_vision(model, vision_weights)
+        return model, encoder
+    if vision_weights is not None:
+        raise TrainingError(f"--vision-weights is for a fresh model; {init} brings its own: leave out one of the two")
+    model, _ = load_checkpoint(init, contract=contract, device=device)
     if model.config != config:
         different = [k for k, v in config.to_dict().items() if model.config.to_dict()[k] != v]
         raise TrainingError(
             f"{init} was made with other model settings ({', '.join(different)}); "
             "change the settings or leave out --init"
         )
-    return model, TextEncoder(info.text_encoder)
+    return model, encoder
+
+
+def require_start(config: TrainConfig, init: Path | None) -> None:
+    """TrainingError when a vision side that nobody trained would be frozen: the policy would be as good as blind."""
+    if config.freeze_vision and init is None:
+        raise TrainingError(
+            "freeze_vision keeps the vision side as it is, and without --init it is random; run `qt-ros pretrain` and "
+            "give its checkpoint (--init runs/warm/checkpoint), or train vision too (--set freeze_vision=false)"
+        )
+
+
+def _encoder_name(init: Path | None, wanted: str | None) -> str:
+    # A folder is kept as a full path, because the checkpoint will be used from other working folders.
+    if wanted is not None and wanted != DEFAULT and Path(wanted).expanduser().is_dir():
+        wanted = str(Path(wanted).expanduser().resolve())
+    if init is None:
+        return wanted or DEFAULT
+    own = read_info(init).text_encoder
+    if wanted is not None and wanted != own:
+        raise TrainingError(
+            f"{init} was trained with text encoder {own!r}, --text-encoder asks for {wanted!r}, whose vectors it "
+            "cannot read; leave out --text-encoder, or start afresh without --init"
+        )
+    return own
+
+
+def _check_image_size(config: ModelConfig, data: TrainingData, changes: Mapping[str, Any]) -> None:
+    height, width = data.images.shape[1:3]
+    if (config.image_height, config.image_width) == (height, width):
+        return
+    meant = {"image_height", "image_width"} <= changes.keys()
+    what = "the settings ask for" if meant else f"preset {config.preset!r} sees"
+    raise TrainingError(
+        f"{what} {config.image_height} x {config.image_width} pixels, the stores hold {height} x {width}; make stores "
+        f"with `qt-ros collect --image-size {config.image_height}x{config.image_width}`, or set the model's "
+        f"image_height to {height} and its image_width to {width} (--set)"
+    )
+
+
+def _start_vision(model: QTransformer, weights: str | None) -> None:
+    """Published weights into a fresh vision network. TrainingError where they are needed or cannot be used."""
+    config = model.config
+    if isinstance(model.vision, FilmEfficientNet):
+        if weights is not None:
+            load_timm_weights(model.vision, weights)
+        elif config.batch_norm == "frozen":
+            raise TrainingError(
+                f"{config.vision} with batch_norm 'frozen' keeps statistics that random weights do not have; give "
+                "ImageNet weights (--vision-weights timm/efficientnet_b3.ra2_in1k for the B3), or set the model's "
+                "batch_norm to batch (--set) to train it from scratch"
+            )
+    elif weights is not None:
+        raise TrainingError(f"--vision-weights is for EfficientNets, the model's vision is {config.vision!r}")
 
 
 def save_run(
@@ -72,11 +142,14 @@ def save_run(
     data: TrainingData,
     step: int,
     init: Path | None,
+    vision_weights: str | None = None,
 ) -> None:
-    """Checkpoint of a training run, with settings, data and code version."""
+    """Checkpoint of a training run, with settings, data, code version and what it started from."""
     provenance = {"kind": "q_transformer", "gradient_steps": step, "settings": config.to_dict(), **_common(data)}
     if init is not None:
         provenance["init"] = read_info(init).id
+    if vision_weights is not None:
+        provenance["vision_weights"] = vision_weights
     save_checkpoint(folder, model, contract=contract, text_encoder=encoder.name, provenance=provenance)
 
 
@@ -88,10 +161,13 @@ def save_pointing(
     config: PointingConfig,
     data: TrainingData,
     step: int,
+    vision_weights: str | None = None,
 ) -> None:
     """Checkpoint after the vision warm-up; not yet a policy."""
     settings = dataclasses.asdict(config)
     provenance = {"kind": "pointing", "gradient_steps": step, "settings": settings, **_common(data)}
+    if vision_weights is not None:
+        provenance["vision_weights"] = vision_weights
     save_checkpoint(folder, model, contract=contract, text_encoder=encoder.name, provenance=provenance)
 
 

@@ -12,6 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from qt_ros.learning.errors import TrainingError
+
 
 class StateError(RuntimeError):
     """A training state cannot be used; the message says why and what to do."""
@@ -34,6 +36,21 @@ def save_state(
     with temporary.open("rb+") as file:
         os.fsync(file.fileno())
     temporary.replace(folder / "state.safetensors")
+
+
+def require_same(folder: Path, found: dict[str, Any], own: dict[str, Any]) -> None:
+    """TrainingError unless the settings and data noted in a state, ``found``, are those of the run that would go on."""
+    if found == own:
+        return
+    if "stores" not in found:
+        raise TrainingError(
+            f"the state in {folder} comes from an earlier version, which did not note what its stores held, so it "
+            "cannot be continued safely; use a new --out (--init with the checkpoint beside it keeps what was learnt)"
+        )
+    different = ", ".join(sorted(k for k in found.keys() | own.keys() if found.get(k) != own.get(k)))
+    raise TrainingError(
+        f"{folder} holds a run with other settings or data ({different}); continue it with its own, or use a new folder"
+    )
 
 
 def load_state(

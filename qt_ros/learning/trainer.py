@@ -23,11 +23,11 @@ from qt_ros.learning.dataset import TrainingData
 from qt_ros.learning.errors import Diverged, TrainingError
 from qt_ros.learning.losses import q_losses
 from qt_ros.learning.sampling import SegmentBatch, SegmentSampler
-from qt_ros.learning.state import load_state, save_state
+from qt_ros.learning.state import load_state, require_same, save_state
 from qt_ros.learning.targets import td_targets
 from qt_ros.model.q_transformer import QTransformer
 
-SPREAD_EPISODES = 256
+SPREAD_EPISODES = SPREAD_STEPS = 256
 
 
 @dataclass(frozen=True)
@@ -90,16 +90,14 @@ class Trainer:
         self._tokens: Tensor | None = None
         if (folder / "state.safetensors").exists():
             self.step, extra = load_state(folder, {"online": self.model, "target": self.target}, self.optimiser)
-            if extra != self._identity():
-                raise TrainingError(
-                    f"{folder} holds a run with other settings or data; continue it with its own, or use a new folder"
-                )
+            require_same(folder, extra, self._identity())
 
     def _identity(self) -> dict[str, Any]:
         settings = self.config.to_dict()
         for key in ("log_every", "save_every", "threads"):
             settings.pop(key)
-        return {"config": settings, "steps_in_data": len(self.data.rewards), "episodes": len(self.data.lengths)}
+        counts = {"steps_in_data": len(self.data.rewards), "episodes": len(self.data.lengths)}
+        return {"config": settings, **counts, "stores": self.data.hashes}
 
     # ---- frames
 
@@ -249,19 +247,32 @@ class Trainer:
         """Mean and standard deviation over episodes of the best first-dimension value at the first step.
 
         A spread near zero means that the network does not tell scenes apart, the most common way to fail.
+        ``value_spread_steps`` is the standard deviation over steps drawn from anywhere in the data.
         """
+        starts, count = self.data.starts, len(self.data.rewards)
+        spaced = np.linspace(0, len(starts) - 1, min(SPREAD_EPISODES, len(starts))).astype(np.int64)
+        first = self._best_values(starts[spaced])
+        rng = np.random.default_rng(self.config.seed)  # the same steps in every report
+        anywhere = self._best_values(rng.choice(count, min(SPREAD_STEPS, count), replace=False))
+        return {
+            "value_mean": float(first.mean()),
+            "value_spread": float(first.std(correction=0)),
+            "value_spread_steps": float(anywhere.std(correction=0)),
+        }
+
+    def _best_values(self, steps: np.ndarray) -> Tensor:
+        """Best first-dimension value at data steps (n,), each with the history its episode had by then; (n,)."""
         self.model.eval()
-        starts = self.data.starts
-        starts = starts[np.linspace(0, len(starts) - 1, min(SPREAD_EPISODES, len(starts))).astype(np.int64)]
-        history = self.model.config.history
-        frames = np.repeat(starts[:, None], history, axis=1)
-        mask = torch.zeros(frames.shape, dtype=torch.bool, device=self.device)
-        mask[:, -1] = True
-        tokens = torch.cat([self._plain_tokens(part) for part in np.array_split(frames, max(1, len(frames) // 64))])
-        proprio = self._proprio(frames)
+        frames = steps[:, None] + np.arange(1 - self.model.config.history, 1)
+        starts = self.data.starts[np.searchsorted(self.data.starts, steps, side="right") - 1, None]
+        mask = torch.from_numpy(frames >= starts).to(self.device)
+        frames = np.maximum(frames, starts)
+        distinct, where = np.unique(frames, return_inverse=True)
+        parts = np.array_split(distinct[:, None], max(1, len(distinct) // 128))
+        tokens = torch.cat([self._plain_tokens(part) for part in parts])[:, 0]
+        tokens = tokens[torch.from_numpy(where.reshape(frames.shape)).to(self.device)]
         bins = torch.zeros(len(frames), self.dims, dtype=torch.long, device=self.device)
-        values = self.model.value(self.model.q_logits(tokens, bins, proprio, mask, dimensions=1)).amax(-1)
-        return {"value_mean": float(values.mean()), "value_spread": float(values.std(correction=0))}
+        return self.model.value(self.model.q_logits(tokens, bins, self._proprio(frames), mask, dimensions=1)).amax(-1)
 
     def _plain_tokens(self, frames: np.ndarray) -> Tensor:
         if self._tokens is not None:
@@ -270,8 +281,16 @@ class Trainer:
         text = self.text[torch.from_numpy(self.data.text[flat]).to(self.device)]
         return self.model.encode_frames(self._images(self.data.images[flat]), text).unflatten(0, frames.shape)
 
-    def run(self, report: Callable[[StepReport], None], stop: Callable[[], bool] = lambda: False) -> bool:
-        """Train to the end, reporting and saving on the way. False when ``stop()`` ended it early (state saved)."""
+    def run(
+        self,
+        report: Callable[[StepReport], None],
+        stop: Callable[[], bool] = lambda: False,
+        saved: Callable[[], None] = lambda: None,
+    ) -> bool:
+        """Train to the end, reporting and saving on the way; ``saved()`` is called whenever the state was saved.
+
+        False when ``stop()`` ended it early (state saved).
+        """
         if self.config.freeze_vision and self._tokens is None:
             self.cache_tokens()
         sums: dict[str, Tensor] = {}
@@ -295,6 +314,7 @@ class Trainer:
                     self.optimiser,
                     self._identity(),
                 )
+                saved()
             if leave:
                 return False
         return True

@@ -154,7 +154,11 @@ def save_checkpoint(
                 f"{target}: provenance is no plain JSON ({error}); give strings, numbers, lists"
             ) from error
         (staging / RECORD).write_text(text, encoding="utf-8")
-        staging.chmod(0o755)  # mkdtemp makes it private
+        # mkdtemp and safetensors make things private; the record has the mode that the umask asks for.
+        mode = (staging / RECORD).stat().st_mode & 0o777
+        for path in staging.iterdir():
+            path.chmod(mode)
+        staging.chmod(mode | (mode & 0o444) >> 2)  # who may read may also enter
         for path in (*staging.iterdir(), staging):
             flush(path)
         put_in_place(staging, target)

@@ -30,8 +30,9 @@ class SmallEncoder(nn.Module):
 
     The stride is in the first layer because full-resolution layers dominate the cost of a small net. ReLU and no
     batch statistics: cheap, and the function does not depend on the batch. Position features are appended to the map so
-    that TokenLearner's tokens say where as well as what. The channels are normalised at each cell before that: TokenLearner
-    itself does not feel their scale, and unchecked it grew until the positions were a five-hundredth of a token.
+    that TokenLearner's tokens say where as well as what. The channels are normalised at each cell before that:
+    TokenLearner itself does not feel their scale, and unchecked it grew until positions were a five-hundredth of a
+    token.
     """
 
     position: Tensor

@@ -76,6 +76,19 @@ def goal_problem(goal: ExecuteInstruction.Goal, active: bool, busy_with: str) ->
     return ""
 
 
+def result_message(episode: Episode, outcome: int) -> ExecuteInstruction.Result:
+    """How ``episode`` ended; ``outcome`` is one of EpisodeStatus.OUTCOME_*."""
+    return ExecuteInstruction.Result(
+        outcome=outcome,
+        reason=reason_code(episode.reason),
+        steps=episode.steps,
+        episode_id=episode.episode_id,
+        message=episode.message,
+        latency_ms_p50=known(episode.latency.p50),
+        latency_ms_p95=known(episode.latency.p95),
+    )
+
+
 def known(value: float) -> float:
     """NaN (no sample yet) -> 0: numbers in messages are finite."""
     return 0.0 if math.isnan(value) else value

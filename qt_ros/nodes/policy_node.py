@@ -38,11 +38,11 @@ from qt_ros.nodes.policy_messages import (
     action_message,
     diagnostics_message,
     goal_problem,
-    known,
-    reason_code,
+    result_message,
     status_message,
     stop_message,
 )
+from qt_ros.nodes.real_time import freeze_memory, take_short_turns, thaw_memory
 
 PARAMETERS = ParameterTable(
     ROBOT,
@@ -83,7 +83,8 @@ class PolicyNode(LifecycleNode):
         self._checkpoint = policy.info.id
         self._make_topics()
         self.runner = EpisodeRunner(self.contract, policy, self._now, self._on_step, self._on_end)
-        self.get_logger().info(f"checkpoint {self._checkpoint[:12]} ({policy.info.preset}) on {s.device}, warmed up")
+        freeze_memory()
+        self.get_logger().info(f"checkpoint {self._checkpoint[:12]} ({policy.info.preset}) on {s.device}")
         return super().on_configure(state)
 
     def _make_topics(self) -> None:
@@ -92,8 +93,8 @@ class PolicyNode(LifecycleNode):
         self._action_out = self.create_publisher(PolicyAction, "policy_action", EVENT)
         self._status_out = self.create_publisher(EpisodeStatus, "episode_status", LATCHED)
         self._diagnostics_out = self.create_publisher(DiagnosticArray, "/diagnostics", EVENT)
-        for publisher in (self._action_out, self._status_out, self._diagnostics_out):
-            self._made.callback(self.destroy_publisher, publisher)
+        for out in (self._action_out, self._status_out, self._diagnostics_out):
+            self._made.callback(self.destroy_publisher, out)
         inputs: list[tuple[Any, str, Any, Any]] = [
             (kind, camera.topic, self._on_image, SENSOR),
             (JointState, joints.topic, self._on_joints, SENSOR),
@@ -142,6 +143,7 @@ class PolicyNode(LifecycleNode):
             self._stop("fault", "policy_node was cleaned up")
             self.runner.close()
             self.runner = None
+            thaw_memory()
         self._made.close()
 
     def _now(self) -> float:
@@ -229,8 +231,13 @@ class PolicyNode(LifecycleNode):
         if not instruction:
             self._stop("operator", "empty instruction on the instruction topic")
             return
-        self._stop("preempted", f"new instruction {instruction!r}")
+        self._preempt(f"new instruction {instruction!r}")
         self._begin(instruction, "", 0.0)
+
+    def _preempt(self, message: str) -> None:
+        """Make way: end the running episode, and let its goal have its result."""
+        self._stop("preempted", message)
+        self._finish(EpisodeStatus.OUTCOME_UNKNOWN)
 
     def _on_goal(self, goal: Any) -> GoalResponse:
         runner = self.runner
@@ -245,8 +252,7 @@ class PolicyNode(LifecycleNode):
         return GoalResponse.ACCEPT
 
     def _on_accepted(self, handle: Any) -> None:
-        self._stop("preempted", "a newer goal took its place")
-        self._finish(EpisodeStatus.OUTCOME_UNKNOWN)
+        self._preempt("a newer goal took its place")
         self._goal, self._finished = handle, Future(executor=self.executor)
         request = handle.request
         episode = self._begin(request.instruction.strip(), request.episode_id, request.max_duration)
@@ -265,15 +271,7 @@ class PolicyNode(LifecycleNode):
             handle.succeed()
         else:
             handle.abort()
-        return ExecuteInstruction.Result(
-            outcome=outcome,
-            reason=reason_code(episode.reason),
-            steps=episode.steps,
-            episode_id=episode.episode_id,
-            message=episode.message,
-            latency_ms_p50=known(episode.latency.p50),
-            latency_ms_p95=known(episode.latency.p95),
-        )
+        return result_message(episode, outcome)
 
     def _stamp(self) -> Any:
         return self.get_clock().now().to_msg()
@@ -289,6 +287,7 @@ class PolicyNode(LifecycleNode):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the node until it is told to stop."""
+    take_short_turns()
     return run(PolicyNode, arguments)
 
 

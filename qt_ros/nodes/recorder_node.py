@@ -8,6 +8,7 @@ publishes episode_record. The writing is done by qt_ros.episodes.recorder in thr
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import deserialize_message
@@ -30,6 +32,7 @@ from qt_ros.nodes.lifecycle import LATCHED, run
 from qt_ros.nodes.parameters import ROBOT, Parameter, ParameterTable
 from qt_ros.nodes.policy_messages import reason_code
 from qt_ros.nodes.raw_topics import RawMessage, RawTopics, message_class
+from qt_ros.nodes.real_time import freeze_memory
 from qt_ros.srv import SetOutcome
 
 PARAMETERS = ParameterTable(
@@ -40,7 +43,7 @@ PARAMETERS = ParameterTable(
     Parameter("preroll", 1.0, "Recorded from before the episode's start.", unit="s", low=0.0, high=60.0),
     Parameter("outcome_timeout", 2.0, "How long a bag waits for its outcome.", unit="s", low=0.0, high=3600.0),
     Parameter("silence_timeout", 5.0, "No sign of the policy for so long ends a bag.", unit="s", low=0.5, high=3600.0),
-    Parameter("extra_topics", [""], "More topics to record, each as 'name:package/msg/Type'."),
+    Parameter("extra_topics", [], "More topics to record, each as 'name:package/msg/Type'."),
 )
 LATCHED_RECORDS = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 ABOUT_EPISODES = {
@@ -77,6 +80,7 @@ class RecorderNode(Node):
         self.contract = load_contract(self.settings.robot)
         self.root = Path(self.settings.root).expanduser().absolute()
         self.current: Current | None = None
+        self._telling: list[threading.Event] = []  # bags being closed whose episode_record is not out yet
         self._simulated_time = bool(self.get_parameter("use_sim_time").value)
         latched = {self.contract.observation("text").topic, "/tf_static"}
         self.recorder = Recorder(
@@ -94,6 +98,7 @@ class RecorderNode(Node):
         self.create_service(SetOutcome, "set_outcome", self._on_set_outcome)
         self.topics = RawTopics(self, self._wanted(), self._on_topic, self._on_message)
         self.create_timer(0.05, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        freeze_memory()
         self.get_logger().info(f"bags go to {self.root}")
 
     def _wanted(self) -> dict[str, str]:
@@ -110,8 +115,7 @@ class RecorderNode(Node):
         wanted.update(BESIDE)
         for entry in self.settings.extra_topics:
             name, _, type_name = entry.partition(":")
-            if entry:
-                wanted[name] = type_name
+            wanted[name] = type_name
         try:
             message_class(TRANSFORMS["/tf"])
         except ImportError:
@@ -191,27 +195,29 @@ class RecorderNode(Node):
             return
         self.current = Current(status.episode_id, time.monotonic())
 
-    def _close(self, outcome: str, reason: str, labelled_by: str = "", problem: str = "") -> Future[RecordReport]:
+    def _close(self, outcome: str, reason: str, labelled_by: str = "", problem: str = "") -> None:
         self.current = None
         future = self.recorder.finish(outcome, reason, {keys.LABELLED_BY: labelled_by} if labelled_by else None)
-        future.add_done_callback(lambda done: self._report(done, problem))
-        return future
+        told = threading.Event()
+        self._telling = [event for event in self._telling if not event.is_set()] + [told]
+        future.add_done_callback(lambda done: self._report(done, problem, told))
 
-    def _report(self, done: Future[RecordReport], problem: str) -> None:
+    def _report(self, done: Future[RecordReport], problem: str, told: threading.Event) -> None:
         """Called by the recorder's thread when the bag is closed."""
         report = done.result()
         record = EpisodeRecord(episode_id=report.episode_id, uri=str(report.uri))
         record.outcome, record.reason = OUTCOMES.index(report.outcome), reason_code(report.reason)
         record.messages, record.dropped = report.messages, report.dropped
         record.complete, record.error = report.complete and not problem, report.error or problem
-        told = (
+        text = (
             f"{report.messages} messages, {report.dropped} dropped, {report.outcome} ({report.reason}) {record.error}"
         )
         if record.error or report.dropped:  # two calls: rclpy ties a line of code to one severity
-            self.get_logger().error(f"episode {report.episode_id}: {told}")
+            self.get_logger().error(f"episode {report.episode_id}: {text}")
         else:
-            self.get_logger().info(f"episode {report.episode_id}: {told}")
+            self.get_logger().info(f"episode {report.episode_id}: {text}")
         self._publish(record)
+        told.set()
 
     def _publish(self, record: EpisodeRecord) -> None:
         record.header.stamp = self.get_clock().now().to_msg()
@@ -242,13 +248,16 @@ class RecorderNode(Node):
         bags = sorted(self.root.glob(f"*/{keys.METADATA_FILE}"), key=lambda p: p.stat().st_mtime)
         return bags[-1].parent.name if bags else ""
 
-    def finish(self) -> None:
-        """Close whatever is open; the bag then says that the recorder was stopped."""
-        if self.current is not None:
-            stopped = not self.current.reason
-            problem = "the recorder was stopped in mid-episode" if stopped else ""
-            self._close("unknown", self.current.reason or "operator", problem=problem).result()
+    def destroy_node(self) -> None:
+        """Close whatever is open before the node goes; the bag then says that the recorder was stopped."""
+        if (current := self.current) is not None:
+            problem = "" if current.reason else "the recorder was stopped in mid-episode"
+            self._close("unknown", current.reason or "operator", problem=problem)
         self.recorder.close()
+        for told in self._telling:
+            told.wait(10.0)
+        self._record_out.wait_for_all_acked(Duration(seconds=0.5))
+        super().destroy_node()
 
 
 def describe(contract: RobotContract, status: EpisodeStatus) -> dict[str, str]:

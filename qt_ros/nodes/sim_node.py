@@ -26,6 +26,7 @@ from qt_ros.contract.robot import load_contract
 from qt_ros.msg import EpisodeOutcome, EpisodeStatus
 from qt_ros.nodes.lifecycle import COMMAND, EVENT, LATCHED
 from qt_ros.nodes.parameters import ROBOT, Parameter, ParameterTable
+from qt_ros.nodes.real_time import freeze_memory
 from qt_ros.nodes.sim_messages import (
     ImageMessage,
     camera_info_message,
@@ -75,6 +76,7 @@ class SimNode(Node):
         self._info = camera_info_message(self.robot.world.camera_info(self.camera.width, self.camera.height))
         self._publishers_and_subscriptions()
         self.robot.world.render(self.camera.width, self.camera.height)  # the first picture is the slow one
+        freeze_memory()
 
     def _publishers_and_subscriptions(self) -> None:
         topic, joints = self.camera.topic, self.contract.observation("joint_state").topic

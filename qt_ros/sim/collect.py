@@ -11,8 +11,8 @@ import os
 import signal
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -26,15 +26,12 @@ from qt_ros.episodes.store import StoreWriter, merge_manifests
 from qt_ros.sim.demonstrator import DART, NOISE, Demonstrator, NoiseSpec
 from qt_ros.sim.privileged import PRIVILEGED_NAMES, privileged_state
 from qt_ros.sim.rollout import MAX_STEPS, Rollout
+from qt_ros.sim.store_guard import CollectError, alone, require_settings
 from qt_ros.sim.tasks import Task, find_task, load_tasks, sample_scene
 from qt_ros.sim.world import SceneSpec, SimulationError, World
 
 SOURCES = ("demonstration", "noise", "policy")
 _SHARD_EPISODES = 32
-
-
-class CollectError(RuntimeError):
-    """A worker failed; the message holds its traceback. Episodes that were finished are in the store."""
 
 
 @dataclass(frozen=True)
@@ -203,36 +200,52 @@ def collect(
 
     Episodes that are in the store already are skipped. ``on_result`` is called for each episode; when ``stopped()``
     turns true the workers finish the episode at hand, put everything on disk and end. Raises CollectError when a worker
-    failed.
+    failed, when another process collects into the store, or when the store was collected with other settings.
     """
-    summary = Summary()
-    seeds = plan.seeds
-    if plan.out is not None:
-        done = _ids_on_disk(plan.out)
-        prefix = plan.source if plan.checkpoint is None else f"policy-{_checkpoint_id(plan)[:8]}"
-        seeds = tuple(s for s in plan.seeds if f"{prefix}-{s:07d}" not in done)
-        summary.skipped = len(plan.seeds) - len(seeds)
+    summary, seeds = Summary(), plan.seeds
 
     def take(result: EpisodeResult) -> None:
         summary.results.append(result)
         if on_result is not None:
             on_result(result, summary)
 
-    if seeds and workers == 0:
-        _run(replace(plan, seeds=seeds), 0, take, stopped)
-    elif seeds:
-        _run_parallel(plan, seeds, workers, take, stopped)
-    summary.stopped = stopped()
-    if plan.out is not None and any((plan.out / PARTS).glob("*.json")):
-        merge_manifests(plan.out)
+    with ExitStack() as stack:
+        if plan.out is not None:
+            settings = _settings(plan)
+            plan.out.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(alone(plan.out / ".collect.lock"))
+            require_settings(plan.out, settings)
+            done = _ids_on_disk(plan.out)
+            prefix = plan.source if plan.checkpoint is None else f"policy-{settings['checkpoint'][:8]}"
+            seeds = tuple(s for s in plan.seeds if f"{prefix}-{s:07d}" not in done)
+            summary.skipped = len(plan.seeds) - len(seeds)
+        if seeds and workers == 0:
+            _run(replace(plan, seeds=seeds), 0, take, stopped)
+        elif seeds:
+            _run_parallel(plan, seeds, workers, take, stopped)
+        summary.stopped = stopped()
+        if plan.out is not None and any((plan.out / PARTS).glob("*.json")):
+            merge_manifests(plan.out)
     return summary
 
 
-def _checkpoint_id(plan: Plan) -> str:
+def _settings(plan: Plan) -> dict[str, Any]:
+    """What must be the same for all episodes of a store, resolved, for JSON; seeds may differ."""
+    noise = plan.noise or (DART if plan.source == "demonstration" else NOISE)
+    return {
+        "source": plan.source,
+        "tasks": list(plan.tasks) or list(load_tasks()),
+        "noise": None if plan.source == "policy" else asdict(noise),
+        "held_out": plan.held_out,
+        "max_steps": plan.max_steps,
+        "checkpoint": "" if plan.checkpoint is None else _checkpoint_id(plan.checkpoint),
+    }
+
+
+def _checkpoint_id(checkpoint: Path) -> str:
     from qt_ros.model.checkpoint import load_checkpoint
 
-    assert plan.checkpoint is not None
-    return load_checkpoint(plan.checkpoint)[1].id
+    return load_checkpoint(checkpoint)[1].id
 
 
 def _ids_on_disk(root: Path) -> set[str]:
@@ -250,8 +263,11 @@ def _privileged_names(root: Path) -> tuple[str, ...]:
 def _run(plan: Plan, worker: int, take: Callable[[EpisodeResult], None], stopped: Callable[[], bool]) -> None:
     maker = EpisodeMaker(plan)
     writer = None
+    stack = ExitStack()
     if plan.out is not None:
         prefix = f"{plan.source}-{worker}"
+        # A worker may outlive a parent that was killed; nobody else may write its part until it has ended.
+        stack.enter_context(alone(plan.out / f".{prefix}.lock"))
         writer = StoreWriter(
             plan.out, maker.contract, maker.image_size, shard_episodes=_SHARD_EPISODES, prefix=prefix, merge=False,
             privileged_names=_privileged_names(plan.out),
@@ -272,6 +288,7 @@ def _run(plan: Plan, worker: int, take: Callable[[EpisodeResult], None], stopped
     finally:
         if writer is not None:
             writer.close()
+        stack.close()
         maker.world.close()
 
 

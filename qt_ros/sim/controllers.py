@@ -20,7 +20,7 @@ class CommandRejected(ValueError):
 
 @dataclass(frozen=True)
 class Waypoint:
-    """One point of a trajectory: ``time`` in s after its start, ``positions`` and ``velocities`` (or none) per joint."""
+    """One point of a trajectory: ``time`` in s after its start, ``positions``, ``velocities`` (or none) per joint."""
 
     time: float
     positions: Sequence[float]

@@ -1,7 +1,7 @@
 """One episode in one process: the same policy, shaper and servo as the nodes, around the same world, without DDS.
 
 Seeds of scenes: 0..999,999 for training data, 1,000,000..1,999,999 for tuning, 2,000,000.. for the test numbers that
-are reported. Collection and evaluation keep to this.
+are reported. `qt-ros collect` refuses seeds outside the first range, the demo draws from the last.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ TEST_SEEDS = range(2_000_000, 1_000_000_000)
 
 MAX_STEPS = 60  # policy steps: 12 s
 LATENCY = (0.03, 0.10)  # s from image to action, as measured in the node graph
+_EPSILON = 1e-6  # s: less than any physics step
 SERVO_HORIZON = 2.0  # command periods: the arm controller heads for each setpoint that long, as servo_node asks it to
 
 Actor = Callable[[NDArray[np.uint8], Mapping[str, float]], Any]
@@ -51,26 +52,23 @@ class _Steps:
 class Rollout:
     """Runs episodes in one ``world``; keeps the parts that are slow to build. One thread only.
 
-    ``image_size`` is (height, width) of what the actor sees and the episode keeps. The picture is rendered
-    ``oversample`` times as large and averaged down: at 2 it differs from the camera's 640x480 averaged down by 0.4 grey
-    levels in the mean (at 1 by 0.9, with visible steps at edges), in less than half the time.
-    ``render=False``: black pictures, for an actor that does not look at them; such episodes are not for keeping.
+    ``image_size`` is (height, width) of what the actor sees and the episode keeps: the contract's camera picture, at
+    its full size and then resized, as the policy node does it. ``render=False``: black pictures, for an actor that does
+    not look at them; such episodes are not for keeping.
     """
 
     def __init__(
-        self,
-        world: World,
-        contract: RobotContract,
-        image_size: tuple[int, int] = (96, 128),
-        oversample: int = 5,
-        render: bool = True,
+        self, world: World, contract: RobotContract, image_size: tuple[int, int] = (96, 128), render: bool = True
     ) -> None:
-        self.world, self.contract, self.image_size, self.oversample = world, contract, image_size, oversample
-        self.render = render
+        self.world, self.contract, self.image_size, self.render = world, contract, image_size, render
+        self.camera = contract.observation("image")
         self.space: ActionSpace = contract.action_space
         self.shaper, self.servo = CommandShaper(contract), Servo(contract)
         self.proprioception = Proprioception(contract)
+        self._reported = (*self.proprioception.joints, *self.proprioception.optional_joints)
         self._desired: NDArray[np.float64] = np.zeros(0)  # what the arm controller aims at now, (n,) rad
+        self._joints: dict[str, float] = {}  # joint state that goes with the next picture
+        self._joint_lag = 0.0  # s it is older than the picture
         self._terminate = self.space.names.index("terminate") if "terminate" in self.space.names else -1
         self._tick = 1.0 / contract.command_rate
         self._ticks = round(contract.command_rate / contract.policy_rate)
@@ -80,11 +78,9 @@ class Rollout:
 
     def observe(self) -> NDArray[np.uint8]:
         """The head camera's picture now, (H, W, 3) uint8 at policy size."""
-        height, width = self.image_size
         if not self.render:
-            return np.zeros((height, width, 3), np.uint8)
-        picture = self.world.render(width * self.oversample, height * self.oversample)
-        return resize_rgb(picture, height, width)
+            return np.zeros((*self.image_size, 3), np.uint8)
+        return resize_rgb(self.world.render(self.camera.width, self.camera.height), *self.image_size)
 
     def run(
         self,
@@ -104,10 +100,12 @@ class Rollout:
         """One episode of ``task`` in ``scene``, scored at its end by ground truth.
 
         The actor is asked every policy period; its action takes effect after a delay drawn uniformly from ``latency`` s
-        by ``rng`` (default: the scene's seed). ``terminate`` >= 0.5 ends the episode when that action arrives, before
-        the rest of it is executed; after ``max_steps`` steps it is a time-out. A stop of the shaper ends it with its
-        reason. ``reset=False``: the caller has reset the world to ``scene``. ``instruction`` (default the scene's) is
-        only recorded: the caller tells the actor. Raises ValueError when the actor returns something that is no action.
+        by ``rng`` (default: the scene's seed). A picture goes with the newest joint state of a stream at the contract's
+        rate, as live: less than one of its periods older, by a lag drawn once per episode. ``terminate`` >= 0.5 ends
+        the episode when that action arrives, before the rest of it is executed; after ``max_steps`` steps it is a
+        time-out. A stop of the shaper ends it with its reason. ``reset=False``: the caller has reset the world to
+        ``scene``. ``instruction`` (default the scene's) is only recorded: the caller tells the actor. Raises ValueError
+        when the actor returns something that is no action.
         """
         if max_steps < 1 or not 0.0 <= latency[0] <= latency[1] < self.contract.policy_period:
             raise ValueError(f"need max_steps >= 1 and 0 <= latency low <= high < {self.contract.policy_period} s")
@@ -119,6 +117,8 @@ class Rollout:
         self.servo.reset(self.world.joint_positions())
         self._desired = self.servo.positions
         steps, reason = _Steps(), "timeout"
+        self._joint_lag = self._draw_joint_lag(rng)
+        self._joints = self._joint_state()
         for _ in range(max_steps):
             values = self._decide(actor, steps, scene.target)
             ended = self._execute(values, float(rng.uniform(*latency)))
@@ -133,7 +133,7 @@ class Rollout:
     def _decide(self, actor: Actor, steps: _Steps, target: str) -> NDArray[np.float64]:
         """Ask the actor once and record the step; returns the action (D,) that is executed, on bin centres."""
         world = self.world
-        joints = world.joint_positions()
+        joints = self._joints
         image = self.observe()
         decision = actor(image, joints)
         asked: Any = getattr(decision, "values", decision)
@@ -159,7 +159,7 @@ class Rollout:
                 self.shaper.submit(values, now, start)
                 arrived = True
             measured = world.joint_positions()
-            command = self.shaper.tick(now)
+            command = self.shaper.tick(now, self.proprioception.tool(measured)[0])
             if command.reason is not None:
                 return command.reason
             setpoint = self.servo.tick(command.arm_twist, self._tick, measured)
@@ -169,8 +169,31 @@ class Rollout:
             if command.gripper is not None:
                 world.set_gripper(command.gripper)
             world.set_base(*command.base)
-            world.step(self._tick)
+            self._step_world(self._ticks - tick)
         return ""
+
+    def _draw_joint_lag(self, rng: np.random.Generator) -> float:
+        """How much older than the picture its joint state is, s: a whole number of physics steps."""
+        physics = float(self.world.model.opt.timestep)
+        rate = self.contract.observation("joint_state").rate
+        period = min(1.0 / rate, self.contract.policy_period) if rate else physics
+        return physics * int(rng.integers(0, max(1, round(period / physics))))
+
+    def _step_world(self, left: int) -> None:
+        """One tick of the ``left`` ones before the next picture; takes the joint state for it when its time comes."""
+        before = left * self._tick - self._joint_lag  # s until that time
+        if not _EPSILON < before <= self._tick + _EPSILON:
+            self.world.step(self._tick)
+            return
+        self.world.step(before)
+        self._joints = self._joint_state()
+        if self._tick - before > _EPSILON:
+            self.world.step(self._tick - before)
+
+    def _joint_state(self) -> dict[str, float]:
+        """What a joint state message would hold for the policy now."""
+        positions = self.world.joint_positions()
+        return {joint: positions[joint] for joint in self._reported}
 
     def _episode(
         self, steps: _Steps, task: Task, scene: SceneSpec, success: bool, reason: str, episode_id: str, source: str,

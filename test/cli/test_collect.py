@@ -20,7 +20,30 @@ def test_collect_fills_a_store_and_prints_one_json_document(tmp_path: Path, caps
     assert json.loads(capsys.readouterr().out)["skipped"] == 2
 
 
+def test_scenes_outside_the_training_range_need_leave(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed, told in (("999999", "scene 1000000"), ("2000000", "scene 2000000")):
+        command = ["collect", "--out", str(tmp_path / "s"), "--episodes", "2", "--workers", "0", "--seed", seed]
+        assert main(command) != 0
+        assert told in capsys.readouterr().err
+        assert not (tmp_path / "s").exists()
+    assert main([*command, "--any-seed"]) == 0
+    assert [m.seed for m in EpisodeStore(tmp_path / "s").meta] == [2_000_000, 2_000_001]
+
+
 def test_an_unknown_source_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["collect", "--out", str(tmp_path / "s"), "--episodes", "1", "--source", "dreams"]) == 1
     captured = capsys.readouterr()
     assert "dreams" in captured.err and "demonstration" in captured.err
+
+
+def test_frames_of_another_size_are_collected_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["collect", "--out", str(tmp_path / "s"), "--episodes", "1", "--workers", "0", "--image-size", "60x70"]
+    assert main(command) == 0
+    assert EpisodeStore(tmp_path / "s").episode(0).images.shape[1:] == (60, 70, 3)
+    assert "1 episodes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("more", [["300"], ["0x9"], ["9x9", "--source", "policy", "--checkpoint", "c"]])
+def test_an_image_size_that_cannot_be_meant_is_wrong_usage(tmp_path: Path, more: list[str]) -> None:
+    assert main(["collect", "--out", str(tmp_path / "s"), "--episodes", "1", "--image-size", *more]) == 2
+    assert not (tmp_path / "s").exists()

@@ -36,6 +36,13 @@ def test_proprioception_scales_the_workspace_to_one_and_reports_the_gripper() ->
     assert encoder.encode(home)[-1] == 1
 
 
+def test_it_says_which_joints_it_needs_and_which_it_can_do_without() -> None:
+    contract = load_contract("mobile_manipulator")
+    encoder = Proprioception(contract)
+    assert encoder.joints == (*contract.kinematics.arm_joints, contract.kinematics.gripper_joint)
+    assert encoder.optional_joints == ("lift_joint",)
+
+
 def test_a_missing_or_non_finite_joint_is_named() -> None:
     contract = load_contract("mobile_manipulator")
     encoder = Proprioception(contract)

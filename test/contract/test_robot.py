@@ -45,12 +45,36 @@ def test_any_change_of_the_text_changes_the_hash(text: str) -> None:
         ("lift_joint: 0.2", "lift_joint: up", "lift_joint: expected a number"),
         ("arm_joint_7]", "7]", r"arm_joints\[6\]: expected text"),
         ("joint_speed: 2.0", "joint_speed: 2e0", "1.0e-4"),
+        # What no code would execute or honour is refused, not ignored.
+        ("{name: dx,", "{name: delta_x,", "nothing executes 'delta_x' with target 'arm'; known there: dx, dy"),
+        ("{name: base_turn,", "{name: base_sideways,", "base_sideways.*known there: base_forward"),
+        ("{name: gripper, unit", "{name: grip, unit", "nothing executes 'grip'"),
+        ("{name: terminate,", "{name: end,", "nothing executes 'end'"),
+        ("neutral: 0.0, target: arm}", "neutral: 0.0, target: base}", "nothing executes 'dx' with target 'base'"),
+        ("align: exact", "align: as_of", "head_camera: align of kind image must be exact"),
+        ("align: as_of", "align: exact", "joints: align of kind joint_state must be as_of"),
+        ("align: latched", "align: as_of", "instruction: align of kind text must be latched"),
+        ("max_age: 0.0, on_stale: ignore", "max_age: 1.0, on_stale: stop", "text does not age"),
+        ("JointState, rate", "JointState, frame: base_link, rate", "joints: frame, height and width are for images"),
+        ("type: std_msgs/msg/String", "type: std_msgs/msg/Int8", "instruction: type"),
+        ("frame: base_link, on_stop: zero", "frame: base_link, on_stop: hold", "arm: on_stop must be zero"),
+        ("on_stop: hold", "on_stop: zero", "gripper: on_stop must be hold"),
+        ("frame: base_link, on_stop", "frame: tool0, on_stop", "arm: frame must be the base frame 'base_link'"),
+        ("cmd_vel, type: geometry_msgs/msg/TwistStamped", "cmd_vel, type: geometry_msgs/msg/Twist", "base: type"),
+        ("name: base, topic", "name: wheels, topic", "command name must be one of arm, gripper, base"),
     ],
 )
 def test_a_wrong_key_or_value_raises_and_is_named(text: str, old: str, new: str, message: str) -> None:
     assert old in text
     with pytest.raises(ConfigError, match=message):
         parse_contract(text.replace(old, new, 1))
+
+
+def test_a_second_camera_is_refused_by_name(text: str) -> None:
+    camera = next(line for line in text.splitlines() if "name: head_camera" in line)
+    second = camera.replace("name: head_camera", "name: wrist_camera")
+    with pytest.raises(ConfigError, match="one camera is supported by now, found head_camera, wrist_camera"):
+        parse_contract(text.replace(camera, f"{camera}\n{second}"))
 
 
 def test_an_unknown_robot_lists_the_known_ones() -> None:

@@ -11,7 +11,7 @@ from qt_ros.contract.actions import ActionSpace
 from qt_ros.contract.observations import Proprioception, resize_rgb
 from qt_ros.contract.robot import RobotContract, load_contract
 from qt_ros.control.limits import NonFiniteError
-from qt_ros.control.policy import Policy
+from qt_ros.control.policy import NotAPolicyError, Policy
 from qt_ros.model.acting import VALUE_HEADS, Acting, Network
 from qt_ros.model.cem import CemSettings
 from qt_ros.model.checkpoint import CheckpointError, save_checkpoint
@@ -187,6 +187,13 @@ def test_a_checkpoint_of_another_action_space_is_refused(checkpoint: Path) -> No
     )
     with pytest.raises(CheckpointError, match="another action space"):
         Policy.load(checkpoint, other, text_encoder=TEXT)
+
+
+def test_a_checkpoint_of_the_vision_warm_up_is_refused(tmp_path: Path) -> None:
+    provenance = {"kind": "pointing"}
+    save_checkpoint(tmp_path / "warm", tiny(), contract=CONTRACT, text_encoder="minilm", provenance=provenance)
+    with pytest.raises(NotAPolicyError, match="qt-ros train --init"):
+        Policy.load(tmp_path / "warm", CONTRACT, text_encoder=TEXT)
 
 
 def test_a_device_that_is_not_there_is_named(checkpoint: Path) -> None:

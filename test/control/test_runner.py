@@ -140,6 +140,23 @@ def test_images_from_before_the_episode_are_not_used(started: Callable[..., Harn
     assert h.steps[0].frame.stamp == 100.0
 
 
+def test_joint_states_from_before_the_episode_are_not_used(started: Callable[..., Harness]) -> None:
+    actor = ScriptedActor()
+    h = started(actor)
+    h.runner.end("operator")
+    h.joints(arm_joint_1=1.0)  # then the robot is set up anew
+    h.runner.start("e2", "pick the red cube", 60.0)
+    h.now += 0.01
+    h.runner.offer_image(image(), h.now, time.monotonic())  # no joint state of this episode before it: waits
+    h.now += 0.01
+    h.joints(arm_joint_1=0.5)
+    h.now += 0.05
+    h.runner.offer_image(image(), h.now, time.monotonic())
+    h.until(lambda: bool(h.steps))
+    assert [positions["arm_joint_1"] for positions in actor.seen] == [0.5]
+    assert not [e for e in h.ends if e.episode_id == "e2"]
+
+
 def test_joints_are_taken_as_of_the_image(started: Callable[..., Harness]) -> None:
     actor = ScriptedActor()
     h = started(actor)
@@ -148,6 +165,19 @@ def test_joints_are_taken_as_of_the_image(started: Callable[..., Harness]) -> No
     h.runner.offer_image(image(), 100.01, time.monotonic())
     h.until(lambda: len(h.steps) == 1)
     assert actor.seen[0]["arm_joint_1"] == 0.1
+
+
+def test_a_lift_counts_where_it_is_reported_and_is_not_missed_where_it_is_not(started: Callable[..., Harness]) -> None:
+    actor = ScriptedActor()
+    h = started(actor)
+    h.frame()
+    h.until(lambda: len(h.steps) == 1)
+    h.now += 0.2
+    h.joints(lift_joint=0.31)
+    h.runner.offer_image(image(), h.now, time.monotonic())
+    h.until(lambda: len(h.steps) == 2)
+    assert ["lift_joint" in seen for seen in actor.seen] == [False, True]
+    assert actor.seen[1]["lift_joint"] == 0.31
 
 
 @pytest.mark.parametrize(
@@ -205,6 +235,7 @@ def test_silent_joints_end_with_stale_joints(started: Callable[..., Harness]) ->
 
 def test_a_joint_that_is_never_published_is_named(started: Callable[..., Harness]) -> None:
     h = started()
+    h.now += 1.5 * h.runner.joint_spec.max_age  # past the first moments, in which joint states are waited for
     h.runner.offer_joints(joint_state(arm_joint_1=0.0), h.now)
     h.runner.offer_image(image(), h.now, time.monotonic())
     h.until(lambda: bool(h.ends))

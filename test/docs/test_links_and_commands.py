@@ -76,6 +76,15 @@ def test_every_command_and_each_of_its_options_is_known(
     assert unknown == [], f"`{line}`: unknown options"
 
 
+def test_the_readme_shows_the_recipe_of_the_shipped_checkpoint() -> None:
+    script = (ROOT / "tools" / "make_checkpoint.sh").read_text(encoding="utf-8").splitlines()
+    recipe = [line.replace('"', "").replace("$work", "outputs/picking") for line in script if line.startswith("qt-ros")]
+    shown = [line for line in lines_of_code(ROOT / "README.md") if line.startswith("qt-ros")]
+    assert len(recipe) == 5
+    start = shown.index(recipe[0])
+    assert shown[start : start + 5] == recipe
+
+
 def test_every_make_target_and_script_that_is_named_exists() -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     missing = []

@@ -52,15 +52,20 @@ def test_a_table_cell_cannot_break_its_row(make_reference: ModuleType) -> None:
 
 
 def topics_in(source: str) -> set[str]:
-    """Names given as text to what creates publishers, subscriptions, services and actions."""
+    """Names given as text to what creates publishers, subscriptions, services and actions, or listed for it.
+
+    A list entry is (type, topic, callback, QUALITY).
+    """
     makers = re.compile(r"_?(create|publish|subscribe|command_publisher)(_|$)|ActionServer$")
     found = set()
     for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, ast.Call):
-            continue
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-        if makers.match(name):
-            found |= {a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)}
+        entries: list[ast.expr] = []
+        if isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            entries = node.args if makers.match(name) else []
+        elif isinstance(node, ast.Tuple) and len(node.elts) == 4 and getattr(node.elts[3], "id", "").isupper():
+            entries = node.elts
+        found |= {a.value for a in entries if isinstance(a, ast.Constant) and isinstance(a.value, str)}
     return found
 
 
@@ -72,8 +77,10 @@ def test_every_topic_service_and_action_of_a_node_is_on_the_page_of_topics(node:
 
 
 def test_topics_are_found_in_calls() -> None:
-    source = 'self.create_publisher(A, "a", 1); self._subscribe(B, "b", f, Q); ActionServer(self, C, "c", f); log("d")'
-    assert topics_in(source) == {"a", "b", "c"}
+    source = (
+        'self.create_publisher(A, "a", 1); ActionServer(self, B, "b", f); log("c"); x = [(D, "d", self.f, QUALITY)]'
+    )
+    assert topics_in(source) == {"a", "b", "d"}
 
 
 def test_every_stop_reason_has_its_row() -> None:

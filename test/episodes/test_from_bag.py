@@ -30,10 +30,12 @@ from std_msgs.msg import Header  # noqa: E402
 from qt_ros.contract.codecs import decode_image  # noqa: E402
 from qt_ros.contract.observations import Proprioception, resize_rgb  # noqa: E402
 from qt_ros.contract.robot import RobotContract, parse_contract  # noqa: E402
+from qt_ros.control.runner import Episode as LiveEpisode  # noqa: E402
 from qt_ros.episodes import bag_metadata as keys  # noqa: E402
 from qt_ros.episodes.bag_metadata import BagError  # noqa: E402
 from qt_ros.episodes.from_bag import episode_from_bag, resolve_topic  # noqa: E402
 from qt_ros.msg import EpisodeOutcome, EpisodeStatus, PolicyAction  # noqa: E402
+from qt_ros.nodes.policy_messages import stop_message  # noqa: E402
 
 Change = Callable[[list[Said]], list[Said]]
 STEP_NS = 3 * FRAME_NS
@@ -196,6 +198,23 @@ def test_arm_and_gripper_may_come_from_two_publishers(tmp_path: Path, contract: 
     assert np.array_equal(whole.proprio, parts.proprio)
 
 
+def test_a_lift_that_is_not_reported_is_at_home(tmp_path: Path, contract: RobotContract) -> None:
+    def unplug(said: list[Said]) -> list[Said]:
+        for s in said:
+            if s.topic == "joint_states":
+                assert s.message.name[0] == "lift_joint"
+                s.message.name, s.message.position = s.message.name[1:], s.message.position[1:]
+                s.message.velocity, s.message.effort = [], []
+        return said
+
+    reported = episode_from_bag(record(tmp_path / "reported", contract), contract, (24, 32))
+    silent = episode_from_bag(record(tmp_path / "silent", contract, unplug), contract, (24, 32))
+    lift = joint_positions(contract, 2)["lift_joint"] - contract.kinematics.home["lift_joint"]
+    half = (contract.limits.workspace_high[2] - contract.limits.workspace_low[2]) / 2
+    assert reported.proprio[0, 2] - silent.proprio[0, 2] == pytest.approx(lift / half, abs=1e-4)
+    assert np.allclose(np.delete(reported.proprio, 2, axis=1), np.delete(silent.proprio, 2, axis=1), atol=1e-6)
+
+
 def test_a_nan_joint_state_is_passed_over_as_the_live_policy_does(tmp_path: Path, contract: RobotContract) -> None:
     def spoil(said: list[Said]) -> list[Said]:
         message = joint_state(contract, said[-1].ns, 0)
@@ -267,6 +286,47 @@ def test_a_teleoperated_action_without_bins_is_encoded_and_has_no_q(tmp_path: Pa
     result = episode_from_bag(record(tmp_path, contract, strip), contract, (24, 32))
     assert result.q_values is None
     assert np.array_equal(result.bins, contract.action_space.encode(result.actions))
+
+
+def test_bins_that_are_not_those_of_the_values_are_refused(tmp_path: Path, contract: RobotContract) -> None:
+    def shift(said: list[Said]) -> list[Said]:
+        actions = [s.message for s in said if isinstance(s.message, PolicyAction)]
+        actions[2].bins[3] ^= 1
+        return said
+
+    def shorten(said: list[Said]) -> list[Said]:
+        for s in said:
+            if isinstance(s.message, PolicyAction):
+                s.message.bins = s.message.bins[:-1]
+        return said
+
+    with pytest.raises(BagError, match="step 2 says bins"):
+        episode_from_bag(record(tmp_path / "a", contract, shift), contract, (24, 32))
+    with pytest.raises(BagError, match="step 0 says bins"):
+        episode_from_bag(record(tmp_path / "b", contract, shorten), contract, (24, 32))
+
+
+def test_a_value_that_is_not_finite_is_refused(tmp_path: Path, contract: RobotContract) -> None:
+    def spoil(said: list[Said]) -> list[Said]:
+        next(s.message for s in said if isinstance(s.message, PolicyAction)).values[2] = math.nan
+        return said
+
+    with pytest.raises(BagError, match="dx"):
+        episode_from_bag(record(tmp_path, contract, spoil), contract, (24, 32))
+
+
+def test_the_neutral_stop_at_the_end_is_no_step(tmp_path: Path, contract: RobotContract) -> None:
+    def stop(said: list[Said]) -> list[Said]:
+        ended = LiveEpisode("episode-1", "pick up the red cube", 0.0, 12.0, steps=4)
+        neutral = stop_message(ended, contract.action_space, "base_link", "c0ffee", time_of(said[-1].ns))
+        return [*said, Said(said[-1].ns + 1, "policy_action", neutral)]
+
+    with_stop = episode_from_bag(record(tmp_path / "a", contract, stop), contract, (24, 32))
+    without_stop = episode_from_bag(record(tmp_path / "b", contract), contract, (24, 32))
+    assert len(with_stop) == len(without_stop) == 4
+    assert np.array_equal(with_stop.actions, without_stop.actions)
+    assert np.array_equal(with_stop.rewards, without_stop.rewards) and with_stop.rewards[-1] == 1
+    assert with_stop.q_values is not None and with_stop.q_values.shape == (4, contract.action_space.size)
 
 
 def test_a_seed_that_is_no_number_is_named(tmp_path: Path, contract: RobotContract) -> None:

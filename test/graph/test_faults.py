@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
+import shutil
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from domains import reserved_domain
-from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.msg import State, Transition
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 from scripted_robot import ScriptedRobot
 from std_srvs.srv import Trigger
 
 from qt_ros.cli.processes import NodeGroup
+from qt_ros.contract.robot import load_contract
 from qt_ros.episodes.bag import is_complete, read_bag
 from qt_ros.episodes.bag_metadata import OUTCOME, REASON, read_metadata
 from qt_ros.msg import CommandStatus, EpisodeStatus
@@ -46,6 +51,7 @@ class Graph:
     bags: Path
     policy: dict[str, object]
     count: int = 0
+    incomplete: list[str] = field(default_factory=list)
 
     def begin(self, instruction: str = INSTRUCTION, max_duration: float = 20.0) -> str:
         """Start an episode with a healthy robot and wait until the robot is really moved."""
@@ -75,11 +81,23 @@ class Graph:
         self.check_bag(episode, reason)
         return result
 
-    def check_bag(self, episode: str, reason: str) -> None:
+    def set_parameters(self, node: str, values: dict[str, str]) -> None:
+        client = self.client.node.create_client(SetParameters, f"{node}/set_parameters")
+        request = SetParameters.Request(
+            parameters=[Parameter(k, value=v).to_parameter_msg() for k, v in values.items()]
+        )
+        response = self.client.call(client, request, 30.0, "the parameters to be set")
+        assert all(result.successful for result in response.results)
+
+    def check_bag_closed(self, episode: str, reason: str) -> Path:
         bag = self.bags / episode
         assert is_complete(bag)
         custom = read_metadata(bag).custom_data
         assert (custom[REASON], custom[OUTCOME]) == (reason, "unknown")
+        return bag
+
+    def check_bag(self, episode: str, reason: str) -> None:
+        bag = self.check_bag_closed(episode, reason)
         twists = [m.twist for _, _, _, m in read_bag(bag, ["/servo_node/delta_twist_cmds"])]
         assert any(t.linear.z > 0.0 for t in twists)
         assert (twists[-1].linear.x, twists[-1].linear.z) == (0.0, 0.0)
@@ -197,6 +215,46 @@ def test_the_policy_can_be_loaded_again(graph: Graph) -> None:
     graph.end(graph.begin(max_duration=1.0), "timeout")
 
 
+def truncated(checkpoint: Path, folder: Path) -> dict[str, str]:
+    shutil.copytree(checkpoint, folder / "truncated")
+    weights = folder / "truncated" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    return {"checkpoint": str(folder / "truncated")}
+
+
+def another_action_space(checkpoint: Path, folder: Path) -> dict[str, str]:
+    text = load_contract("mobile_manipulator").text
+    (folder / "wide.yaml").write_text(text.replace("low: -0.05, high: 0.05", "low: -0.06, high: 0.06", 1))
+    return {"checkpoint": str(checkpoint), "robot": str(folder / "wide.yaml")}
+
+
+def unknown_key(checkpoint: Path, folder: Path) -> dict[str, str]:
+    text = load_contract("mobile_manipulator").text
+    (folder / "odd.yaml").write_text(text + "\nspeling: 1\n")
+    return {"checkpoint": str(checkpoint), "robot": str(folder / "odd.yaml")}
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [(truncated, "truncated"), (another_action_space, "action space"), (unknown_key, "'speling'")],
+)
+def test_what_cannot_be_loaded_is_told_and_the_node_stays_unconfigured(
+    graph: Graph,
+    checkpoint: Path,
+    tmp_path: Path,
+    make: Callable[[Path, Path], dict[str, str]],
+    words: str,
+) -> None:
+    for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP):
+        assert graph.client.change_state("policy_node", transition)
+    graph.set_parameters("policy_node", make(checkpoint, tmp_path))
+    assert not graph.client.change_state("policy_node", Transition.TRANSITION_CONFIGURE)
+    assert graph.client.state("policy_node") == State.PRIMARY_STATE_UNCONFIGURED
+    graph.robot.until("/rosout", lambda m: m.name == "policy_node" and words in m.msg, "the reason")
+    graph.set_parameters("policy_node", {"checkpoint": str(checkpoint), "robot": "mobile_manipulator"})
+    graph.client.activate("policy_node")
+
+
 def test_an_emergency_stop_ends_the_episode_and_stays_until_it_is_reset(graph: Graph) -> None:
     episode = graph.begin()
     graph.robot.estop(True)
@@ -223,7 +281,38 @@ def test_a_killed_policy_stops_the_robot_and_the_bag_is_closed(graph: Graph) -> 
     graph.end(graph.begin(max_duration=1.0), "timeout")
 
 
+def test_a_full_disk_is_told_and_other_episodes_stay_whole(graph: Graph) -> None:
+    recorder = next(n for n in graph.group.nodes if n.name == "recorder_node").process.pid
+    unlimited = resource.prlimit(recorder, resource.RLIMIT_FSIZE)
+    resource.prlimit(recorder, resource.RLIMIT_FSIZE, (6_000_000, unlimited[1]))
+    episode = graph.begin(max_duration=2.0)
+    assert graph.client.result().reason == "timeout"
+    record = graph.client.record(episode)
+    resource.prlimit(recorder, resource.RLIMIT_FSIZE, unlimited)
+    assert not record.complete
+    assert "free space" in record.error
+    assert record.dropped > 0
+    graph.robot.until("/rosout", lambda m: m.name == "recorder_node" and "free space" in m.msg, "the error in the log")
+    assert len(list(read_bag(graph.bags / episode))) == record.messages > 0
+    graph.incomplete.append(episode)
+    graph.end(graph.begin(max_duration=1.0), "timeout")
+
+
+def test_a_recorder_that_is_told_to_stop_closes_the_bag_first(graph: Graph) -> None:
+    episode = graph.begin()
+    node = next(n for n in graph.group.nodes if n.name == "recorder_node")
+    graph.group.nodes.remove(node)
+    node.process.send_signal(signal.SIGINT)
+    assert node.process.wait(30) == 0
+    record = graph.client.record(episode)
+    assert (record.complete, record.reason) == (False, EpisodeStatus.REASON_OPERATOR)
+    assert "stopped in mid-episode" in record.error
+    graph.check_bag_closed(episode, "operator")
+    graph.client.cancel()
+    assert graph.client.result().reason == "canceled"
+
+
 def test_afterwards_every_bag_is_whole(graph: Graph) -> None:
-    bags = list(graph.bags.iterdir())
-    assert len(bags) == graph.count
+    bags = [bag for bag in graph.bags.iterdir() if bag.name not in graph.incomplete]
+    assert len(bags) == graph.count - len(graph.incomplete)
     assert all(is_complete(bag) for bag in bags)

@@ -1,6 +1,4 @@
-"""sim_node is a robot to everybody else: sensors at their rates, controllers that obey, scenes that come back by seed..
-
-"""
+"""sim_node is a robot to everybody else: sensors keep their rates, controllers obey, scenes come back by seed."""
 
 from __future__ import annotations
 

@@ -9,19 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from tiny import tiny_data
 
 from qt_ros.contract.robot import load_contract
 from qt_ros.learning.config import load_train_config
 from qt_ros.learning.dataset import TrainingData
 from qt_ros.learning.errors import TrainingError
-from qt_ros.learning.run import build_model, save_run
+from qt_ros.learning.run import build_model, require_start, save_run
 from qt_ros.model.checkpoint import load_checkpoint
+from qt_ros.model.language import TextEncoder, bundled_minilm
+from qt_ros.model.timm_weights import OWN_PARTS
 
 CONTRACT = load_contract("mobile_manipulator")
 FIELDS = {
     "preset": "small", "vision_channels": 8, "vision_blocks": 1, "tokens_per_frame": 2, "token_learner_hidden": 8,
-    "layers": 1, "width": 32, "heads": 2, "head_dim": 16,
+    "layers": 1, "width": 32, "heads": 2, "head_dim": 16, "image_height": 16, "image_width": 16,
 }  # fmt: skip
 
 
@@ -66,3 +69,77 @@ def test_a_checkpoint_says_what_it_was_made_of_and_can_be_started_from(tmp_path:
     assert load_checkpoint(tmp_path / "second")[1].provenance["init"] == first.id
     with pytest.raises(TrainingError, match="layers"):
         build_model({**FIELDS, "layers": 2}, CONTRACT, data(), tmp_path / "first", "cpu")
+
+
+def test_another_image_size_than_the_stores_is_refused() -> None:
+    fields = {key: value for key, value in FIELDS.items() if not key.startswith("image")}
+    with pytest.raises(TrainingError, match="preset 'small' sees 96 x 128 pixels, the stores hold 16 x 16"):
+        build_model(fields, CONTRACT, data(), None, "cpu")
+    with pytest.raises(TrainingError, match="the settings ask for 32 x 16 pixels"):
+        build_model({**FIELDS, "image_height": 32}, CONTRACT, data(), None, "cpu")
+
+
+def test_fresh_weights_follow_the_seed() -> None:
+    first, second, other = (build_model(FIELDS, CONTRACT, data(), None, "cpu", seed=s)[0] for s in (3, 3, 4))
+    assert torch.equal(first.head_weight, second.head_weight)
+    assert not torch.equal(first.head_weight, other.head_weight)
+
+
+def test_freezing_vision_that_nobody_trained_is_refused() -> None:
+    settings = load_train_config("small")
+    assert settings.freeze_vision
+    with pytest.raises(TrainingError, match="without --init it is random"):
+        require_start(settings, None)
+    require_start(settings, Path("runs/warm/checkpoint"))
+    require_start(dataclasses.replace(settings, freeze_vision=False), None)
+
+
+@pytest.fixture(scope="module")
+def other_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a sentence encoder with 16 numbers: the default's, followed by a random projection."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Dense
+
+    folder = tmp_path_factory.mktemp("encoder") / "small"
+    torch.manual_seed(0)
+    bundled = SentenceTransformer(str(bundled_minilm()), device="cpu")
+    SentenceTransformer(modules=[bundled[0], bundled[1], Dense(384, 16)], device="cpu").save(str(folder))
+    return folder
+
+
+def test_the_model_follows_the_text_encoder_and_keeps_to_it(
+    other_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(other_encoder.parent)
+    model, encoder = build_model(FIELDS, CONTRACT, data(), None, "cpu", text_encoder="small")
+    assert model.config.text_size == encoder.size == 16
+    assert encoder.name == str(other_encoder)  # found again from any working folder
+    save_run(tmp_path / "c", model, CONTRACT, encoder, load_train_config("small"), data(), 1, None)
+    for wanted in (None, str(other_encoder)):
+        again, encoder = build_model(FIELDS, CONTRACT, data(), tmp_path / "c", "cpu", text_encoder=wanted)
+        assert again.config.text_size == 16 and encoder.name == str(other_encoder)
+    with pytest.raises(TrainingError, match="--text-encoder asks for 'minilm'"):
+        build_model(FIELDS, CONTRACT, data(), tmp_path / "c", "cpu", text_encoder="minilm")
+
+
+def test_frozen_batch_statistics_need_published_weights(tmp_path: Path) -> None:
+    fields = {**FIELDS, "vision": "efficientnet_b0", "vision_channels": 16}
+    with pytest.raises(TrainingError, match="batch_norm to batch"):
+        build_model(fields, CONTRACT, data(), None, "cpu")
+    scratch, _ = build_model({**fields, "batch_norm": "batch"}, CONTRACT, data(), None, "cpu")
+    published = {
+        key: value + 0.25 if value.is_floating_point() else value
+        for key, value in scratch.vision.state_dict().items()
+        if not key.startswith(OWN_PARTS)
+    }
+    save_file(published, tmp_path / "model.safetensors")
+    loaded, _ = build_model(fields, CONTRACT, data(), None, "cpu", vision_weights=str(tmp_path))
+    state = loaded.vision.state_dict()
+    assert all(torch.equal(state[key], value) for key, value in published.items())
+    settings = load_train_config("paper")
+    save_run(tmp_path / "c", loaded, CONTRACT, TextEncoder(), settings, data(), 1, None, "published")
+    assert load_checkpoint(tmp_path / "c")[1].provenance["vision_weights"] == "published"
+    with pytest.raises(TrainingError, match="leave out one of the two"):
+        build_model(fields, CONTRACT, data(), tmp_path / "c", "cpu", vision_weights=str(tmp_path))
+    with pytest.raises(TrainingError, match="is for EfficientNets"):
+        build_model(FIELDS, CONTRACT, data(), None, "cpu", vision_weights=str(tmp_path))

@@ -9,7 +9,10 @@ import torch
 from tiny import tiny_data, tiny_model, tiny_text
 
 from qt_ros.learning.config import TrainConfig
+from qt_ros.learning.dataset import TrainingData
+from qt_ros.learning.errors import TrainingError
 from qt_ros.learning.losses import LossConfig
+from qt_ros.learning.state import save_state
 from qt_ros.learning.targets import Backup
 from qt_ros.learning.trainer import StepReport, Trainer
 
@@ -143,3 +146,42 @@ def test_the_value_spread_is_zero_when_all_scenes_look_alike(tmp_path: Path) -> 
     assert t.value_spread()["value_spread"] >= 0
     t.data.images[:], t.data.proprio[:], t.data.text[:] = 0, 0, 0
     assert t.value_spread()["value_spread"] == pytest.approx(0, abs=1e-6)
+
+
+def with_stores(*hashes: str) -> TrainingData:
+    data = tiny_data()
+    data.provenance = [{"manifest_sha256": value} for value in hashes]
+    return data
+
+
+def test_a_store_of_equal_size_and_other_content_is_refused(tmp_path: Path) -> None:
+    first = Trainer(tiny_model(), with_stores("aa", "bb"), tiny_text(), config(), tmp_path)
+    assert not first.run(lambda _: None, stop=lambda: first.step == 2)
+    assert Trainer(tiny_model(), with_stores("aa", "bb"), tiny_text(), config(), tmp_path).step == 2
+    with pytest.raises(TrainingError, match=r"other settings or data \(stores\)"):
+        Trainer(tiny_model(), with_stores("aa", "cc"), tiny_text(), config(), tmp_path)
+
+
+def test_a_state_that_does_not_know_its_stores_is_told_apart(tmp_path: Path) -> None:
+    t = trainer(tmp_path)
+    earlier = {key: value for key, value in t._identity().items() if key != "stores"}
+    save_state(tmp_path, 3, {"online": t.model, "target": t.target}, t.optimiser, earlier)
+    with pytest.raises(TrainingError, match="earlier version, which did not note what its stores held"):
+        trainer(tmp_path)
+
+
+def test_every_saved_state_is_announced_whatever_is_logged(tmp_path: Path) -> None:
+    t = trainer(tmp_path, save_every=4, log_every=5)
+    steps: list[int] = []
+    t.run(lambda _: None, saved=lambda: steps.append(t.step))
+    assert steps == [4, 8, 10]
+
+
+def test_spread_over_steps_sees_what_first_steps_cannot_show(tmp_path: Path) -> None:
+    t = trainer(tmp_path)
+    t.data.proprio[:] = 0.0
+    t.data.images[t.data.starts], t.data.text[t.data.starts] = 100, 0  # every episode begins alike
+    spread = t.value_spread()
+    assert spread["value_spread"] == pytest.approx(0.0, abs=1e-7)
+    assert spread["value_spread_steps"] > 1e-6
+    assert spread == t.value_spread()

@@ -399,3 +399,18 @@ def test_other_limits_with_the_same_action_space_are_allowed(contract: RobotCont
     other = dataclasses.replace(contract, text=contract.text + "\n# slower today\n")
     _, info = load_checkpoint(saved, contract=other)
     assert info.contract_sha256 == contract.sha256 != other.sha256
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+def test_files_are_readable_as_the_umask_says(contract: RobotContract, tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        extra = {"x": torch.zeros(2)}
+        save_checkpoint(
+            tmp_path / "c", make(contract), contract=contract, text_encoder="minilm", provenance={}, extra_tensors=extra
+        )
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "c").iterdir()}
+    assert len(modes) == 3 and set(modes.values()) == {0o666 & ~umask}, modes
+    assert (tmp_path / "c").stat().st_mode & 0o777 == 0o777 & ~umask

@@ -52,7 +52,7 @@ def start(
     def go(name: str, **parameters: Any) -> tuple[Any, Harness]:
         common = SIMULATED if name == "command_node" else {"use_sim_time": True}
         process = group.start(name, {**common, **parameters})
-        made.append(Harness(contract, ros_domain_id, lambda: None))
+        made.append(Harness(contract, ros_domain_id, group.check))
         return process, made[-1]
 
     with group.running():

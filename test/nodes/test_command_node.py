@@ -219,6 +219,7 @@ def test_a_signal_in_mid_motion_stops_the_robot_first(start: Callable[..., Any],
     robot.tick_commands()
     robot.begin("e")
     robot.move("e")
+    robot.expect_end()
     process.process.send_signal(number)
     robot.until(robot.standing, "zero twist and zero cmd_vel")
     assert process.process.wait(timeout=120) == 0, process.tail()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from qt_ros.contract.robot import load_contract
+from qt_ros.episodes.files import locked
 from qt_ros.episodes.store import EpisodeStore, StoreWriter, merge_manifests
 from qt_ros.sim.collect import CollectError, EpisodeResult, Plan, Summary, collect, draw_task, instruction_for
 from qt_ros.sim.demonstrator import CLEAN
@@ -75,6 +76,41 @@ def test_stopping_keeps_what_is_finished(tmp_path: Path) -> None:
     assert summary.stopped and len(summary.results) == 2
     assert len(EpisodeStore(tmp_path / "s")) == 2
     assert collect(plan(tmp_path / "s", 3), workers=0).skipped == 2
+
+
+def test_a_second_collect_into_the_same_store_is_refused_while_the_first_runs(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def another(result: EpisodeResult, summary: Summary) -> None:
+        with pytest.raises(CollectError, match="another process collects into this store") as refused:
+            collect(plan(tmp_path / "s", 3), workers=0)
+        told.append(str(refused.value))
+
+    collect(plan(tmp_path / "s", 1), workers=0, on_result=another)
+    assert len(told) == 1
+    assert len(collect(plan(tmp_path / "s", 2), workers=0).results) == 1  # free again
+
+
+def test_a_part_that_an_orphaned_worker_still_writes_is_left_alone(three: Path) -> None:
+    with locked(three / ".demonstration-0.lock"), pytest.raises(CollectError, match="another process"):
+        collect(plan(three, 9), workers=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"source": "noise"}, "source is 'demonstration' there, not 'noise'"),
+        ({"tasks": ("pick_red_cube",)}, "tasks is"),
+        ({"noise": None}, "noise is"),
+        ({"held_out": True}, "held_out is False there, not True"),
+        ({"max_steps": 30}, "max_steps is 60 there, not 30"),
+    ],
+)
+def test_one_store_holds_episodes_of_one_kind(three: Path, changes: dict[str, object], told: str) -> None:
+    before = len(EpisodeStore(three))
+    with pytest.raises(CollectError, match=f"other settings: .*{told}"):
+        collect(plan(three, 9, **changes), workers=0)
+    assert len(EpisodeStore(three)) == before
 
 
 def test_a_worker_that_is_killed_is_told_and_the_others_keep_theirs(tmp_path: Path) -> None:

@@ -4,11 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
 
+from qt_ros.contract.codecs import decode_image
 from qt_ros.contract.observations import Proprioception, resize_rgb
 from qt_ros.contract.robot import load_contract
+from qt_ros.control.shaper import Command, CommandShaper
 from qt_ros.sim.demonstrator import Demonstrator
 from qt_ros.sim.privileged import privileged_state
+from qt_ros.sim.robot import SimulatedRobot
 from qt_ros.sim.rollout import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS, Rollout, run_episode
 from qt_ros.sim.tasks import find_task, sample_scene
 from qt_ros.sim.world import World
@@ -43,13 +47,21 @@ def test_seed_ranges_do_not_overlap() -> None:
     assert TRAINING_SEEDS.stop == TUNING_SEEDS.start and TUNING_SEEDS.stop == TEST_SEEDS.start
 
 
-def test_pictures_look_like_the_cameras_averaged_down(world: World, rollout: Rollout) -> None:
-    for seed in range(5):
-        world.reset(sample_scene(None, seed))
-        camera = resize_rgb(world.render(640, 480), 96, 128).astype(int)
-        difference = np.abs(rollout.observe().astype(int) - camera)
-        assert difference.mean() < 1.0
-        assert np.percentile(difference, 99) < 25
+@pytest.mark.parametrize("size", [(96, 128), (60, 80), (128, 128), (240, 320)])
+def test_pictures_are_those_of_the_simulated_cameras_messages(rollout: Rollout, size: tuple[int, int]) -> None:
+    pytest.importorskip("sensor_msgs", reason="no ROS here")
+    from qt_ros.nodes.sim_messages import ImageMessage, time_message
+
+    robot, camera = SimulatedRobot(CONTRACT), CONTRACT.observation("image")
+    message = ImageMessage(camera.height, camera.width, camera.frame)
+    with robot.world.camera:
+        ours = Rollout(rollout.world, CONTRACT, size)
+        for seed in range(2):
+            scene = sample_scene(None, seed)
+            robot.reset(scene)
+            ours.world.reset(scene)
+            sent = message.fill(robot.world.render(camera.width, camera.height), time_message(1))
+            assert np.array_equal(ours.observe(), resize_rgb(decode_image(sent), *size))
 
 
 def test_the_actor_is_asked_every_policy_period_with_a_policy_sized_picture(rollout: Rollout) -> None:
@@ -61,7 +73,42 @@ def test_the_actor_is_asked_every_policy_period_with_a_policy_sized_picture(roll
 
     episode = rollout.run(TASK, sample_scene(TASK, 1), actor, max_steps=4)
     assert episode.stamps == pytest.approx([0.0, 0.2, 0.4, 0.6])
-    assert all(shape == (96, 128, 3) and set(CONTRACT.kinematics.arm_joints) <= joints for shape, joints in seen)
+    encoder = Proprioception(CONTRACT)
+    assert all(s == (96, 128, 3) and j == {*encoder.joints, *encoder.optional_joints} for s, j in seen)
+
+
+def test_joint_states_are_as_old_as_those_of_a_50_hz_stream(world: World, rollout: Rollout) -> None:
+    lags = set()
+    for seed in range(12):
+        seen: list[tuple[float, float]] = []  # position of one joint: now, and as reported
+
+        def actor(image: np.ndarray, joints: dict[str, float], seen: list[tuple[float, float]] = seen) -> np.ndarray:
+            seen.append((world.joint_positions()["arm_joint_1"], joints["arm_joint_1"]))
+            return action(dy=0.03)
+
+        rollout.run(TASK, sample_scene(TASK, seed), actor, max_steps=4)
+        late = [abs(now - reported) for now, reported in seen]
+        assert late[0] == 0.0, "the robot stands still before the first picture"
+        speed = abs(seen[3][0] - seen[2][0]) / 0.2
+        assert late[3] < 0.02 * speed * 1.3
+        lags.add(round(late[3] / speed, 3))
+    assert len(lags) > 3 and max(lags) > 0.008
+
+
+def test_the_workspace_wall_slows_the_commands_as_it_does_in_the_command_node(world: World) -> None:
+    class Listening(CommandShaper):
+        def tick(self, now: float, tool_position: ArrayLike | None = None) -> Command:
+            commands.append(super().tick(now, tool_position))
+            return commands[-1]
+
+    commands: list[Command] = []
+    rollout = Rollout(world, CONTRACT)
+    rollout.shaper = Listening(CONTRACT)
+    rollout.run(TASK, sample_scene(TASK, 3), always(dz=0.05), max_steps=12)
+    asked = 0.05 / CONTRACT.policy_period
+    assert max(c.arm_twist[2] for c in commands) > 0.9 * asked
+    assert abs(commands[-1].arm_twist[2]) < 0.1 * asked
+    assert world.tool_pose()[2] < CONTRACT.limits.workspace_high[2] + 0.005
 
 
 def test_what_is_recorded_belongs_to_the_same_moment(world: World, rollout: Rollout) -> None:

@@ -50,7 +50,7 @@ def camera_frame(contract: RobotContract, ns: int, number: int) -> Image:
 
 
 def joint_positions(contract: RobotContract, number: int) -> dict[str, float]:
-    names = (*contract.kinematics.arm_joints, contract.kinematics.gripper_joint)
+    names = ("lift_joint", *contract.kinematics.arm_joints, contract.kinematics.gripper_joint)
     values = np.random.default_rng(1000 + number).uniform(-0.3, 0.3, len(names))
     return dict(zip(names, map(float, values)))
 

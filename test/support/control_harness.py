@@ -70,6 +70,7 @@ class Harness:
         self.gripper: list[JointTrajectory] = []
         self.trajectories: list[JointTrajectory] = []
         self.statuses: list[CommandStatus] = []
+        self.boxes = {"twists": self.twists, "trajectories": self.trajectories, "statuses": self.statuses}
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         make = self.node.create_publisher
         self.out = {
@@ -103,11 +104,16 @@ class Harness:
             self.check()
             now = time.monotonic()
             if now > began + LIMIT:
-                raise TimeoutError(f"waited {LIMIT:g} s for {what}")
+                heard = {name: len(box) for name, box in self.boxes.items()}
+                raise TimeoutError(f"waited {LIMIT:g} s for {what}; heard {heard}, time {self.now}")
             if again is not None and now > said + 1.0:
                 said = now
                 again()
             self._executor.spin_once(timeout_sec=0.05)
+
+    def expect_end(self) -> None:
+        """From here on the node under test may end."""
+        self.check = lambda: None
 
     def drain(self) -> None:
         """Take what has already arrived."""
