@@ -59,7 +59,7 @@ class Acting:
     @property
     def network_class(self) -> type[QTransformer] | type[ContinuousCritic]:
         """The kind of network that acts."""
-        return ContinuousCritic if self.name == "qt_opt" else QTransformer
+        return network_class(self.name)
 
     def make_network(self, config: ModelConfig) -> Network:
         """A network of that kind with random weights; ValueError when a network of that shape cannot act so."""
@@ -82,6 +82,11 @@ class Acting:
                 raise ValueError(f"cem: {wrong[0]} must be a whole number, found {cem[wrong[0]]!r}")
             cem = CemSettings(**cem)
         return cls(data["name"], cem)
+
+
+def network_class(method: str) -> type[QTransformer] | type[ContinuousCritic]:
+    """The kind of network that acts by that method."""
+    return ContinuousCritic if method == "qt_opt" else QTransformer
 
 
 def _strict(data: Any, record: type) -> dict[str, Any]:

@@ -18,6 +18,13 @@ ADDED_IN_FORMAT_2: dict[str, Any] = {"value_atoms": 51, "value_rank": 8, "return
 """Fields that checkpoints of format 1 do not have, with the values that mean what those checkpoints are."""
 
 
+VISION_FIELDS = (
+    "vision", "vision_channels", "vision_blocks", "vision_padding", "batch_norm", "image_height", "image_width",
+    "tokens_per_frame", "token_learner_hidden", "width", "text_size",
+)  # fmt: skip
+"""Fields that shape everything between an image and its tokens."""
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """Shape of a `QTransformer`. All fields are checked on construction; a wrong one raises ValueError naming it.
