@@ -9,8 +9,8 @@ it:
     conservative = mean over the bins b not taken of - sum_k h_k(0) log p_k(s, b)
 
 The conservative term is the same measure with the histogram of value 0, the lowest return there is, as the other losses
-use theirs. Near 0 and 1 the renormalised Gaussian is cut off, so h(0) has the mean 0.8 sigma rather than 0: values of
-bins that were never taken settle there (0.012 for 51 cells). Each pass of a value through the chain of backups adds a
+use theirs. Near 0 and 1 the renormalised Gaussian is cut off, so h(0) has the mean 0.9 sigma rather than 0: values of
+bins that were never taken settle there (0.0135 for 51 cells). Each pass of a value through the chain of backups adds a
 little of that (nothing at 3 sigma and more), which is why more than a few dozen cells are needed.
 
 Cost: see `qt_ros.model.value_histogram`, which keeps nothing of size bins x cells.
