@@ -21,7 +21,7 @@ def requirements(name: str) -> list[str]:
 
 
 def share_files() -> list[tuple[str, list[str]]]:
-    """checkpoints/, config/, description/ and launch/ go to share/qt_ros of the Python prefix, as on a ROS installation."""
+    """checkpoints/, config/, description/ and launch/ go to share/qt_ros of the prefix, as on a ROS installation."""
     folders: dict[str, list[str]] = {}
     for top in ("checkpoints", "config", "description", "launch"):
         for path in sorted((ROOT / top).rglob("*")):

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from benchmarks.report import add_json_option, context, emit, spread
+from benchmarks.report import Idle, add_json_option, context, emit, spread
 from qt_ros.contract.robot import RobotContract, load_contract
 from qt_ros.control.policy import Policy
 from qt_ros.model.checkpoint import save_checkpoint
@@ -129,7 +129,7 @@ def measure(
 def table(reports: Sequence[dict[str, Any]], growth: dict[str, float], title: str) -> Table:
     """One row per history length."""
     ratios = ", ".join(f"{part} x{ratio:.2f}" for part, ratio in growth.items())
-    result = Table(title=title, caption=f"last over first history: {ratios}. Times in ms; p50 unless named.")
+    result = Table(title=title, caption=f"Times in ms; p50 unless named. Last over first history: {ratios}")
     columns = ("history", "frames\nencoded\nper step", "step", "step\np95", "encode", "decode", "decode\nno cache")
     for column in (*columns, "no cache /\ncache", "window /\none frame"):
         result.add_column(column, justify="right")
@@ -170,7 +170,8 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], list[Table]]:
     """Measure as told; the JSON document and the tables."""
     contract = load_contract(options.robot)
     torch.set_num_threads(options.threads)
-    settings = {k: v if v is None or isinstance(v, (int, list)) else str(v) for k, v in vars(options).items()}
+    plain = {k: v if v is None or isinstance(v, (int, list)) else str(v) for k, v in vars(options).items()}
+    settings = {k: v for k, v in plain.items() if k != "json"}
     result = context("policy_latency", {**settings, "torch": torch.__version__, "image": [CAMERA[1], CAMERA[0]]})
     encoder = TextEncoder()
     tables = []
@@ -179,7 +180,9 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], list[Table]]:
         for history in options.history:
             checkpoint = untrained_checkpoint(Path(folder) / f"history_{history}", contract, options.preset, history)
             policies.append(Policy.load(checkpoint, contract, options.device, text_encoder=encoder))
+        idle = Idle()
         result["policy_step"], result["growth"] = measure(policies, contract, options.steps)
+        result["machine_idle_cores"] = idle.cores()
         title = f"one policy step, preset {options.preset}, {options.device}, {options.threads} thread(s)"
         tables.append(table(result["policy_step"], result["growth"], title))
         if options.ros:

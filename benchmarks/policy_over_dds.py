@@ -18,7 +18,7 @@ from typing import Any
 from rich.table import Table
 
 from benchmarks.graph import SensorProcess, sensors, set_environment
-from benchmarks.report import spread
+from benchmarks.report import Idle, spread
 from qt_ros.cli.processes import NodeGroup
 from qt_ros.contract.codecs import stamp_to_ns
 from qt_ros.contract.robot import RobotContract
@@ -58,11 +58,13 @@ def measure_ros(checkpoint: Path, contract: RobotContract, options: argparse.Nam
                 client.wait(lambda: all(p.ready for p in processes), 60.0, "policy_node to subscribe")
                 for process in processes:
                     process.go()
+                idle = Idle()
                 reasons = _episodes(client, received, steps, 60.0 + 4 * steps / contract.policy_rate)
+                busy = {"cut_short": reasons, "machine_idle_cores": idle.cores()}
                 client.close()
         network = {(s["episode"], s["step"]): s for s in map(json.loads, probe.read_text("utf-8").splitlines())}
     actions = [(message, now) for message, now in received if len(message.q)]  # the others are neutral stops
-    return {**_report(actions[:steps], network, camera), "cut_short": reasons}
+    return {**_report(actions[:steps], network, camera), **busy}
 
 
 def _episodes(client: Any, received: list[tuple[Any, int]], steps: int, limit: float) -> list[str]:
@@ -123,8 +125,9 @@ def table_ros(report: dict[str, Any]) -> Table:
     """One row per part of the way."""
     width, height = report["image"]
     table = Table(title=f"image stamp to published PolicyAction, {width}x{height}, {report['steps']} steps over DDS")
+    table.caption = f"idle meanwhile: {report['machine_idle_cores']} cores"
     if report["cut_short"]:
-        table.caption = f"{len(report['cut_short'])} episode(s) ended early: {', '.join(report['cut_short'])}"
+        table.caption += f"; {len(report['cut_short'])} episode(s) ended early: {', '.join(report['cut_short'])}"
     for column in ("part", "p50 ms", "p95 ms", "max ms"):
         table.add_column(column, justify="left" if column == "part" else "right")
     names = {

@@ -9,11 +9,13 @@ import platform
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -31,11 +33,20 @@ def context(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Head of a result: which benchmark, how it was called, commit, machine; ``settings`` as given."""
     return {
         "benchmark": name,
-        "command": shlex.join(["python", *(os.path.relpath(sys.argv[0], ROOT), *sys.argv[1:])]),
+        "command": command(sys.argv),
         "commit": commit(),
         "machine": machine(),
         "settings": dict(settings),
     }
+
+
+def command(words: Sequence[str]) -> str:
+    """The command line as typed in the repository's root, without where its JSON goes."""
+    kept = list(words[1:])
+    if "--json" in kept:
+        at = kept.index("--json")
+        del kept[at : at + (2 if at + 1 < len(kept) and not kept[at + 1].startswith("-") else 1)]
+    return shlex.join(["python", os.path.relpath(words[0], ROOT), *kept])
 
 
 def commit() -> str:
@@ -72,6 +83,17 @@ def _processor() -> str:
         return platform.processor() or "unknown"
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or "unknown"
+
+
+class Idle:
+    """How many cores had nothing to do since this was made: a busy machine explains slow numbers."""
+
+    def __init__(self) -> None:
+        self._start, self._idle = time.monotonic(), psutil.cpu_times().idle
+
+    def cores(self) -> float:
+        """Mean number of idle cores."""
+        return round((psutil.cpu_times().idle - self._idle) / max(time.monotonic() - self._start, 1e-3), 2)
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

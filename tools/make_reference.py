@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the generated tables of docs/reference/ from the code's own declarations; `--check` only says which are old.
+"""Writes the generated tables of docs/ from the code's own declarations; `--check` only says which are old.
 
     . ./env.sh
     python tools/make_reference.py
@@ -10,7 +10,8 @@ A page is written by hand but for its blocks, which this tool fills:
     ...
     <!-- end of generated -->
 
-Needs the built workspace (ROS), because node parameters are declared in the nodes.
+Needs the built workspace (ROS), because node parameters are declared in the nodes. Tables of measurements come from the
+JSON files in docs/results/ that the benchmarks wrote.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ import re
 import sys
 import typing
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-REFERENCE = ROOT / "docs" / "reference"
+DOCS = ROOT / "docs"
 ROBOT = "mobile_manipulator"
 BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w ]+) -->\n).*?(<!-- end of generated -->)", re.DOTALL)
 
@@ -264,6 +266,17 @@ def _default(value: Any) -> str:
     return code(value) if value is not False else "-"
 
 
+# --- measurements -----------------------------------------------------------------------------------------------------
+
+
+def measured(which: str) -> str:
+    """A table of a benchmark's result, with how it was made."""
+    from benchmarks import tables
+
+    text, header, rows = getattr(tables, which)(DOCS / "results")
+    return f"{text}\n\n{table(header, rows)}"
+
+
 # --- pages ------------------------------------------------------------------------------------------------------------
 
 BLOCKS: dict[str, Callable[[], str]] = {
@@ -277,6 +290,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "interfaces": interfaces,
     "reasons": reasons,
     "cli": cli,
+    "policy step": partial(measured, "policy_step"),
+    "policy over dds": partial(measured, "policy_over_dds"),
+    "recorder": partial(measured, "recorder"),
 }
 
 
@@ -286,8 +302,8 @@ def fill(text: str) -> str:
 
 
 def outdated() -> dict[Path, str]:
-    """Pages of docs/reference whose blocks differ from the code, with their new text."""
-    pages = {path: path.read_text(encoding="utf-8") for path in sorted(REFERENCE.glob("*.md"))}
+    """Pages of docs/ whose blocks differ from the code, with their new text."""
+    pages = {path: path.read_text(encoding="utf-8") for path in sorted(DOCS.rglob("*.md"))}
     return {path: new for path, old in pages.items() if (new := fill(old)) != old}
 
 

@@ -16,12 +16,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from qt_ros.cli.demo_plan import Plan, make_plan
 from qt_ros.cli.processes import NodeDied, NodeGroup
 from qt_ros.contract.robot import load_contract, package_root
 
@@ -86,37 +86,13 @@ class Row:
         }
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What to run: one (task, scene seed) per episode, made from one seed; ``scenes`` is their range."""
-
-    seed: int
-    episodes: tuple[tuple[str, int], ...]
-    scenes: str = "test"
-
-
-def make_plan(seed: int, episodes: int, tasks: list[str], training_scenes: bool = False) -> Plan:
-    """Go round ``tasks`` in an order drawn by ``seed``, each time in a scene drawn by it too.
-
-    Scenes are of the test range, which is never trained on, or else of the training range.
-    """
-    from qt_ros.sim.rollout import TEST_SEEDS, TRAINING_SEEDS
-
-    seeds = TRAINING_SEEDS if training_scenes else TEST_SEEDS
-    rng = np.random.default_rng(seed)
-    order = [tasks[i] for i in rng.permutation(len(tasks))]
-    scenes = rng.integers(seeds.start, seeds.stop, episodes)
-    drawn = tuple((order[i % len(order)], int(s)) for i, s in enumerate(scenes))
-    return Plan(seed, drawn, "training" if training_scenes else "test")
-
-
 def command(
     episodes: Annotated[int, typer.Option(min=1, help="Number of episodes.")] = 10,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of scenes and order; drawn and printed if absent.")
     ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint folder; the shipped one if absent.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for bags, logs and the page.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder for bags, logs and the page.")] = Path("outputs/demo"),
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the results there as JSON.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="Only these tasks of config/tasks.yaml (may repeat).")] = None,
     wrong_instruction: Annotated[
@@ -181,7 +157,7 @@ class Demo:
 
         Returns the exit status: 1 when something failed, 130 on Ctrl-C.
         """
-        console.print(f"seed {self.plan.seed}, checkpoint {self.checkpoint}, results in {self.folder}")
+        console.print(f"seed {self.plan.seed}, checkpoint {self.checkpoint}, results in {self.folder}", soft_wrap=True)
         set_environment()
         group = NodeGroup(self.folder / "logs", {"ROS_LOG_DIR": str(self.folder / "logs" / "ros")})
         try:
@@ -192,7 +168,7 @@ class Demo:
             console.print("interrupted: the nodes are stopped, finished episodes are kept")
             return 130
         except (NodeDied, TimeoutError, RuntimeError) as error:
-            console.print(f"[red]{type(error).__name__}[/red]: {error}", highlight=False)
+            console.print(f"[red]{type(error).__name__}[/red]: {escape(str(error))}", highlight=False, soft_wrap=True)
             return 1
         return 0
 
@@ -349,7 +325,7 @@ class Demo:
             "wrong instruction on purpose": "yes" if self.wrong_instruction else "no",
         }
         write_page(page, "qt_ros demo", facts, [view_bag(Path(row.bag), row.facts(), topic) for row in self.rows])
-        console.print(f"page: {page}")
+        console.print(f"page: {page}", soft_wrap=True)
 
 
 def set_environment() -> None:

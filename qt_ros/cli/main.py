@@ -99,9 +99,14 @@ def build_app(chosen: str | None = None) -> typer.Typer:
     return app
 
 
-def is_explained(error: BaseException) -> bool:
-    """Whether the error's message is meant for the person at the keyboard: one of ours, or about a file."""
-    return type(error).__module__.split(".")[0] == "qt_ros" or isinstance(error, OSError)
+def explained_status(error: BaseException) -> int:
+    """Exit status for an error whose message is meant for the person at the keyboard; 0 when it is a bug.
+
+    2: one of our own types, raised because what was asked for cannot be done. 1: the system refused a file.
+    """
+    if type(error).__module__.split(".")[0] == "qt_ros":
+        return 2
+    return 1 if isinstance(error, OSError) else 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -121,10 +126,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        if os.environ.get("QT_ROS_TRACEBACK") or not is_explained(error):
+        status = explained_status(error)
+        if os.environ.get("QT_ROS_TRACEBACK") or not status:
             raise
         print(f"qt-ros: {error}", file=sys.stderr)
-        return 1
+        return status
     return result if isinstance(result, int) else 0
 
 

@@ -154,4 +154,3 @@ def _yaml(value: Any) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return "[" + ", ".join(_yaml(v) for v in value) + "]"
     return "'" + str(value).replace("'", "''") + "'"
-

@@ -127,7 +127,10 @@ def parse_settings(entries: list[str]) -> dict[str, Any]:
         key, equals, value = entry.partition("=")
         if not equals:
             raise typer.BadParameter(f"--set needs key=value, found {entry!r}")
-        settings[key] = yaml.safe_load(value)
+        try:
+            settings[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise typer.BadParameter(f"--set {entry}: the value is no YAML ({error})") from error
     return settings
 
 

@@ -9,12 +9,14 @@ import numpy as np
 import pinocchio
 from numpy.typing import ArrayLike, NDArray
 
+from qt_ros.contract.strict import ConfigError
+
 
 class Kinematics:
     """Kinematics of ``joints`` from ``base_frame`` to ``tool_frame``; every other joint stays where ``fixed`` puts it.
 
     ``fixed`` maps joint names to positions (rad or m) for joints outside ``joints`` (default 0). Positions in m,
-    rotations as 3x3 matrices, twists are linear then angular, in base_frame axes, at the tool. Raises ValueError for
+    rotations as 3x3 matrices, twists are linear then angular, in base_frame axes, at the tool. Raises ConfigError for
     unknown names.
     """
 
@@ -30,7 +32,7 @@ class Kinematics:
         known = list(full.names)[1:]
         unknown = [j for j in joints if j not in known]
         if unknown:
-            raise ValueError(f"{urdf.name}: no joint {', '.join(unknown)}; it has {', '.join(known)}")
+            raise ConfigError(f"{urdf.name}: no joint {', '.join(unknown)}; it has {', '.join(known)}")
         reference = pinocchio.neutral(full)
         for name, position in (fixed or {}).items():
             if name in known:
@@ -42,7 +44,7 @@ class Kinematics:
         self._data = self._model.createData()
         for frame in (base_frame, tool_frame):
             if not self._model.existFrame(frame):
-                raise ValueError(f"{urdf.name}: no frame {frame!r}")
+                raise ConfigError(f"{urdf.name}: no frame {frame!r}")
         self._base = self._model.getFrameId(base_frame)
         self._tool = self._model.getFrameId(tool_frame)
         self.joints: tuple[str, ...] = tuple(joints)
@@ -50,7 +52,7 @@ class Kinematics:
         self._q_index = np.array([j.idx_q for j in by_name])
         self._v_index = np.array([j.idx_v for j in by_name])
         if any(j.nq != 1 for j in by_name):
-            raise ValueError(
+            raise ConfigError(
                 f"{urdf.name}: continuous joints cannot be arm joints here; give them limits (type revolute)"
             )
         self.lower: NDArray[np.float64] = np.array(self._model.lowerPositionLimit)[self._q_index]

@@ -128,8 +128,13 @@ class Commander:
         self.stop("lost_policy", "policy_node reports that no episode is running", now)
 
     def observe_joints(self, positions: Mapping[str, float], stamp: float) -> None:
-        """Positions (rad or m) of ``joints``, measured at ``stamp``; ValueError for a missing arm joint."""
+        """Positions (rad or m) of ``joints``, measured at ``stamp``; ValueError for a missing arm joint.
+
+        A message without any arm joint comes from another driver (gripper, wheels) and says nothing about the arm.
+        """
         spec = self.contract.kinematics
+        if not any(j in positions for j in spec.arm_joints):
+            return
         missing = [j for j in spec.arm_joints if j not in positions]
         if missing:
             raise ValueError(f"joint state lacks {', '.join(missing)}; check the joint names in the contract")

@@ -177,6 +177,9 @@ class EpisodeRunner:
             episode, now = self.episode, self._clock()
             if episode is None or not episode.running:
                 return
+            if now < episode.start:  # ages and the time limit would count for nothing until it has caught up
+                self.end("fault", f"the clock was set back by {episode.start - now:.2f} s during the episode")
+                return
             for spec, stamp, reason in (
                 (self.camera, self._camera_stamp, "stale_camera"),
                 (self.joint_spec, self.joints.latest, "stale_joints"),

@@ -86,7 +86,12 @@ class ServoLoop:
             self._twist, self._stamp, self._received = vector, stamp, now
 
     def offer_joints(self, positions: Mapping[str, float], stamp: float) -> None:
-        """Take measured joint positions (rad or m); those overtaken are dropped. ValueError when one is missing."""
+        """Take measured joint positions (rad or m); those overtaken are dropped. ValueError when one is missing.
+
+        A message without any of them comes from another driver (gripper, wheels) and is passed over.
+        """
+        if not any(j in positions for j in self.joints):
+            return
         missing = [j for j in self.joints if j not in positions]
         if missing:
             raise ValueError(f"joint state lacks {', '.join(missing)}; check the joint names in the contract")

@@ -18,7 +18,7 @@ from qt_ros.contract.observations import PROPRIOCEPTION_NAMES
 from qt_ros.contract.robot import RobotContract
 from qt_ros.episodes.arrays import EpisodeArrays, load_arrays
 from qt_ros.episodes.episode import Episode
-from qt_ros.episodes.files import fsync_directory, sha256_file, write_atomically
+from qt_ros.episodes.files import replacing, sha256_file, write_atomically
 from qt_ros.episodes.manifest import (
     MANIFEST,
     PARTS,
@@ -141,22 +141,11 @@ class StoreWriter:
         number = 1 + max((int(Path(s.file).stem.rpartition("-")[2]) for s in self.manifest.shards), default=-1)
         name = f"{self._prefix}-{number:05d}.parquet"
         path = self.root / SHARDS / name
-        temporary = path.with_name(f".{name}.{os.getpid()}.tmp")
         compression = {"images.list.element": "NONE"}
         table = to_table(self._rows, bool(self.manifest.privileged_names))
         columns = {c: compression.get(c, "ZSTD") for c in _leaf_columns(table.schema)}
-        try:
-            with open(temporary, "wb") as stream:
-                pq.write_table(
-                    table, stream, row_group_size=ROW_GROUP_EPISODES, compression=columns, use_dictionary=False
-                )
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        fsync_directory(path.parent)
+        with replacing(path) as stream:
+            pq.write_table(table, stream, row_group_size=ROW_GROUP_EPISODES, compression=columns, use_dictionary=False)
         shard = Shard(f"{SHARDS}/{name}", sha256_file(path), path.stat().st_size, tuple(self._metas))
         self.manifest = replace(self.manifest, shards=(*self.manifest.shards, shard))
         write_atomically(self._part, self.manifest.to_json())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -63,8 +64,13 @@ def status_message(episode: Episode | None, checkpoint: str, now: Time, message:
     return status
 
 
-def goal_problem(goal: ExecuteInstruction.Goal, active: bool, busy_with: str) -> str:
-    """Why a goal cannot be accepted and what to do about it; '' when it can. ``busy_with``: the episode in its way."""
+def goal_problem(
+    goal: ExecuteInstruction.Goal, active: bool, busy_with: str, used: Container[str] = frozenset()
+) -> str:
+    """Why a goal cannot be accepted and what to do about it; '' when it can.
+
+    ``busy_with``: the episode in its way; ``used``: ids of earlier episodes, which the other nodes hold to be over.
+    """
     if not active:
         return "policy_node is not active; configure and activate it first"
     if not goal.instruction.strip():
@@ -73,6 +79,8 @@ def goal_problem(goal: ExecuteInstruction.Goal, active: bool, busy_with: str) ->
         return f"max_duration {goal.max_duration} is not a time in seconds"
     if busy_with:
         return f"busy with episode {busy_with}; cancel it or wait for its result"
+    if goal.episode_id in used:
+        return f"there was an episode {goal.episode_id} already; give another episode_id, or none"
     return ""
 
 

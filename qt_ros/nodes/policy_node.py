@@ -72,6 +72,7 @@ class PolicyNode(LifecycleNode):
         self._goal: Any = None  # handle of the accepted goal until its result is known; None: idle or started by topic
         self._finished: Future | None = None  # set to the outcome when the goal's episode is over and judged
         self._give_up_outcome = 0.0  # monotonic s
+        self._used: set[str] = set()  # ids of all episodes so far
         self._clock_seen = (0, 0.0)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -144,6 +145,7 @@ class PolicyNode(LifecycleNode):
             self.runner.close()
             self.runner = None
             thaw_memory()
+        self._goal = self._finished = None  # its server goes now: there is nobody left to answer
         self._made.close()
 
     def _now(self) -> float:
@@ -180,7 +182,8 @@ class PolicyNode(LifecycleNode):
     def _begin(self, instruction: str, episode_id: str, max_duration: float) -> Episode:
         assert self.runner is not None
         episode_id = episode_id or f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
-        self._clock_seen = (0, time.monotonic())
+        self._clock_seen, self._give_up_outcome = (0, time.monotonic()), float("inf")  # until it has ended
+        self._used.add(episode_id)
         episode = self.runner.start(episode_id, instruction, max_duration or self.settings.max_duration)
         self._say(episode)
         self.get_logger().info(f"episode {episode_id}: {instruction!r}")
@@ -243,7 +246,7 @@ class PolicyNode(LifecycleNode):
         runner = self.runner
         busy = runner is not None and (runner.busy or self._goal is not None)
         episode = runner.episode.episode_id if runner is not None and runner.episode is not None else ""
-        problem = goal_problem(goal, self._active, "" if self.settings.preempt or not busy else episode)
+        problem = goal_problem(goal, self._active, "" if self.settings.preempt or not busy else episode, self._used)
         if problem:
             self.get_logger().warning(f"goal rejected: {problem}")
             if not busy:

@@ -240,7 +240,7 @@ class RecorderNode(Node):
             else:
                 relabel(self.root / episode_id, OUTCOMES[request.outcome], request.labelled_by, force=True)
             response.success, response.message = True, f"{episode_id}: {OUTCOMES[request.outcome]}"
-        except (BagError, ValueError) as error:
+        except (BagError, ValueError, OSError) as error:
             response.message = str(error)
         return response
 

@@ -9,14 +9,17 @@ needs a lock, and pictures are rendered where OpenGL wants them.
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 
 import rclpy
 from geometry_msgs.msg import TwistStamped
 from nav_msgs.msg import Odometry
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from trajectory_msgs.msg import JointTrajectory
@@ -96,13 +99,13 @@ class SimNode(Node):
 
     # --- time --------------------------------------------------------------------------------------------------------
 
-    def run(self) -> None:
-        """Step, publish and serve callbacks until ROS shuts down."""
+    def run(self, done: threading.Event) -> None:
+        """Step, publish and serve callbacks until ``done``."""
         executor = SingleThreadedExecutor(context=self.context)
         executor.add_node(self)
         report = Periodic(0.1)
         self.pacer.restart(self.robot.time)
-        while self.context.ok():
+        while not done.is_set():
             self._step()
             self._publish()
             executor.spin_once(timeout_sec=0.0)
@@ -175,9 +178,10 @@ class SimNode(Node):
     # --- episodes ----------------------------------------------------------------------------------------------------
 
     def _on_reset(self, request: ResetScene.Request, response: ResetScene.Response) -> ResetScene.Response:
-        if self.running_episode:
+        if self.running_episode and self.count_publishers("episode_status"):
             response.message = f"episode {self.running_episode} is running; end it before setting up another scene"
             return response
+        self.running_episode = ""  # a policy that was killed never says that its episode is over
         try:
             scene = sample_scene(find_task(request.task) if request.task else None, request.seed)
             instruction = scene.instruction
@@ -198,8 +202,9 @@ class SimNode(Node):
     def _on_status(self, status: EpisodeStatus) -> None:
         if status.state == EpisodeStatus.STATE_RUNNING:
             self.running_episode = status.episode_id
-        elif status.state == EpisodeStatus.STATE_ENDED:
+        else:
             self.running_episode = ""
+        if status.state == EpisodeStatus.STATE_ENDED:
             of_this_scene = stamp_to_ns(status.header.stamp) >= self._reset_ns
             if self.task is not None and of_this_scene and status.episode_id != self._judged:
                 self._judge(status.episode_id, self.task)
@@ -220,12 +225,14 @@ class SimNode(Node):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the node until it is told to stop."""
-    rclpy.init(args=arguments)
+    # rclpy's own handlers would end the context under a message that is just being published.
+    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    done = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: done.set())
     node = SimNode()
     try:
-        node.run()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+        node.run(done)
     finally:
         node.robot.world.close()
         node.destroy_node()

@@ -214,8 +214,8 @@ def collect(
             settings = _settings(plan)
             plan.out.mkdir(parents=True, exist_ok=True)
             stack.enter_context(alone(plan.out / ".collect.lock"))
-            require_settings(plan.out, settings)
             done = _ids_on_disk(plan.out)
+            require_settings(plan.out, settings, empty=not done)
             prefix = plan.source if plan.checkpoint is None else f"policy-{settings['checkpoint'][:8]}"
             seeds = tuple(s for s in plan.seeds if f"{prefix}-{s:07d}" not in done)
             summary.skipped = len(plan.seeds) - len(seeds)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from qt_ros.contract.actions import ActionSpace
 from qt_ros.contract.observations import Proprioception, resize_rgb
 from qt_ros.contract.robot import RobotContract
+from qt_ros.contract.strict import ConfigError
 from qt_ros.control.servo import Servo
 from qt_ros.control.shaper import CommandShaper
 from qt_ros.episodes.episode import Episode, is_terminal
@@ -74,7 +75,7 @@ class Rollout:
         self._ticks = round(contract.command_rate / contract.policy_rate)
         if abs(self._ticks * self._tick - contract.policy_period) > 1e-9:
             rates = f"command_rate {contract.command_rate} Hz and policy_rate {contract.policy_rate} Hz"
-            raise ValueError(f"{rates}: the first must be a multiple of the second")
+            raise ConfigError(f"{rates}: the first must be a multiple of the second")
 
     def observe(self) -> NDArray[np.uint8]:
         """The head camera's picture now, (H, W, 3) uint8 at policy size."""

@@ -16,6 +16,7 @@ import mujoco
 import numpy as np
 
 from qt_ros.contract.robot import package_root
+from qt_ros.contract.strict import ConfigError
 from qt_ros.sim.sdf import Joint, Link, Model, SdfWorld, Shape, read_sdf
 
 CAMERA = "head_camera"
@@ -159,7 +160,7 @@ def _robot_spec(urdf: Path) -> mujoco.MjSpec:
     for name, servo in _SERVOS.items():
         joint = spec.joint(name)
         if joint is None:
-            raise ValueError(f"{urdf}: no joint {name!r}; the embedded simulator drives it")
+            raise ConfigError(f"{urdf}: no joint {name!r}; the embedded simulator drives it")
         joint.armature = servo.armature
         actuator = spec.add_actuator(
             name=name,
@@ -213,7 +214,7 @@ def _camera_of(root: ElementTree.Element, urdf: Path) -> tuple[int, int, float]:
         None if sensor is None else sensor.findtext(tag) for tag in ("image/width", "image/height", "horizontal_fov")
     ]
     if texts[0] is None or texts[1] is None or texts[2] is None:
-        raise ValueError(f"{urdf}: no gazebo sensor {CAMERA!r} with width, height and horizontal_fov")
+        raise ConfigError(f"{urdf}: no gazebo sensor {CAMERA!r} with width, height and horizontal_fov")
     return int(texts[0]), int(texts[1]), float(texts[2])
 
 

@@ -46,14 +46,14 @@ def alone(lock: Path) -> Iterator[None]:
         yield
 
 
-def require_settings(store: Path, settings: dict[str, Any]) -> None:
+def require_settings(store: Path, settings: dict[str, Any], empty: bool = False) -> None:
     """Keep ``settings`` in the folder ``store``, or compare with those there: CollectError names what differs.
 
-    A store that was collected before settings were kept takes them on.
+    A store that is ``empty``, or was collected before settings were kept, takes them on.
     """
     path = store / SETTINGS
     settings = json.loads(json.dumps(settings))
-    if not path.exists():
+    if empty or not path.exists():
         write_atomically(path, json.dumps(settings, indent=2).encode() + b"\n")
         return
     try:

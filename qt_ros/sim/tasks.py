@@ -127,10 +127,10 @@ def _load(path: Path) -> tuple[dict[str, Task], SceneRules]:
 
 
 def find_task(name: str, path: Path | None = None) -> Task:
-    """The task of that name; ValueError listing the known ones otherwise."""
+    """The task of that name; ConfigError listing the known ones otherwise."""
     tasks = load_tasks(path)
     if name not in tasks:
-        raise ValueError(f"no task {name!r}; known: {', '.join(tasks)}")
+        raise ConfigError(f"no task {name!r}; known: {', '.join(tasks)}")
     return tasks[name]
 
 
@@ -188,7 +188,7 @@ def _spots(rng: np.random.Generator, rules: SceneRules, count: int) -> NDArray[n
         distances = np.linalg.norm(spots[:, None] - spots[None], axis=-1)
         if np.all(distances[np.triu_indices(count, 1)] >= rules.spacing):
             return spots
-    raise ValueError(
+    raise ConfigError(
         f"{count} objects {rules.spacing} m apart do not fit into the area; enlarge it or lower the spacing"
     )
 
@@ -227,7 +227,7 @@ class Scorer:
 
     def __init__(self, task: Task) -> None:
         if task.skill != "pick":
-            raise ValueError(f"task {task.name!r}: no scoring rule for skill {task.skill!r}; known: pick")
+            raise ConfigError(f"task {task.name!r}: no scoring rule for skill {task.skill!r}; known: pick")
         self.task = task
 
     def lift(self, world: World) -> float:

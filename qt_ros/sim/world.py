@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qt_ros.contract.robot import RobotContract, load_contract
+from qt_ros.contract.strict import ConfigError
 from qt_ros.sim.camera import CameraInfo, HeadCamera
 from qt_ros.sim.scene import (
     ARM_JOINTS,
@@ -110,7 +111,7 @@ class World:
         """Set the world up as ``scene`` says, let it settle, start the clock at 0. ValueError for unknown names."""
         unknown = sorted(set(scene.objects) - set(self.objects))
         if unknown:
-            raise ValueError(f"scene names unknown object(s) {', '.join(unknown)}; known: {', '.join(self.objects)}")
+            raise ConfigError(f"scene names unknown object(s) {', '.join(unknown)}; known: {', '.join(self.objects)}")
         self.scene = scene
         self._set_look(scene)  # first: lights that never move are placed by mj_resetData and not by mj_forward
         mujoco.mj_resetData(self.model, self.data)
@@ -120,7 +121,7 @@ class World:
             start[FINGER_JOINTS[1]] = start[FINGER_JOINTS[0]]
         for name, position in start.items():
             if name not in self._q:
-                raise ValueError(f"scene sets unknown joint {name!r}; known: {', '.join(self.joints)}")
+                raise ConfigError(f"scene sets unknown joint {name!r}; known: {', '.join(self.joints)}")
             self.data.qpos[self._q[name]] = position
             if name in self._u:
                 self.data.ctrl[self._u[name]] = position

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.policy_latency import parse, run
-from benchmarks.report import emit
+from benchmarks.policy_latency import parse, run, untrained_checkpoint
+from benchmarks.report import ROOT, command, emit
+from qt_ros.contract.robot import load_contract
 
 PARTS = {"prepare_ms", "encode_ms", "decode_ms", "total_ms", "decode_cached_ms", "decode_uncached_ms"}
 
@@ -42,6 +43,12 @@ def test_the_json_names_command_commit_and_machine(result: dict, tmp_path: Path)
     assert read == json.loads(json.dumps(result))
 
 
+def test_the_command_in_a_result_does_not_say_where_its_json_went() -> None:
+    script = str(ROOT / "benchmarks" / "x.py")
+    assert command([script, "--a", "1", "--json", "somewhere/out.json", "--b"]) == "python benchmarks/x.py --a 1 --b"
+    assert command([script, "--json"]) == "python benchmarks/x.py"
+
+
 def test_json_alone_is_all_that_is_printed(result: dict, capsys: pytest.CaptureFixture[str]) -> None:
     emit(result, [], "-")
     assert json.loads(capsys.readouterr().out)["benchmark"] == "policy_latency"
@@ -49,15 +56,19 @@ def test_json_alone_is_all_that_is_printed(result: dict, capsys: pytest.CaptureF
 
 @pytest.mark.graph
 def test_overhead_over_dds_is_measured_on_the_real_policy_node(
-    ros_domain_id: int, monkeypatch: pytest.MonkeyPatch
+    ros_domain_id: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     pytest.importorskip("rclpy")
+    from benchmarks.policy_over_dds import measure_ros
+
     for variable in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE", "PYTHONPATH"):
         monkeypatch.setenv(variable, os.environ.get(variable, ""))  # so that what the benchmark sets is undone
-    options = parse(["--history", "2", "--steps", "1", "--ros", "--ros-steps", "3"])
-    report = run(options)[0]["over_dds"]
+    contract = load_contract("mobile_manipulator")
+    checkpoint = untrained_checkpoint(tmp_path / "checkpoint", contract, "small", 2)
+    report = measure_ros(checkpoint, contract, parse(["--ros", "--ros-steps", "3"]))
     assert report["steps"] == 3
     assert report["image"] == [640, 480]
     for name in ("total", "network", "overhead", "camera_to_node", "inside_node", "stamp_to_received"):
         assert report[f"{name}_ms"]["p50"] <= report[f"{name}_ms"]["p95"]
     assert report["total_ms"]["p50"] > report["network_ms"]["p50"] > 0.0
+    assert report["machine_idle_cores"] >= 0.0

@@ -93,7 +93,7 @@ def test_recover_mends_what_was_cut(bags: Path, capsys: pytest.CaptureFixture[st
 
 def test_label_writes_the_outcome_and_who_said_so(bags: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, _, err = run(capsys, "label", bags / "a", "failure")
-    assert status == 1 and "already labelled success" in err
+    assert status == 2 and "already labelled success" in err
     assert run(capsys, "label", bags / "a", "failure", "--by", "anna", "--force")[0] == 0
     custom = read_metadata(bags / "a").custom_data
     assert (custom["qt_ros.outcome"], custom["qt_ros.labelled_by"]) == ("failure", "anna")
@@ -110,7 +110,7 @@ def test_merge_finishes_an_interrupted_store(bags: Path, capsys: pytest.CaptureF
 def test_errors_are_one_line_without_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["ls", tmp_path / "none"], ["info", tmp_path], ["merge", tmp_path]):
         status, _, err = run(capsys, *words)
-        assert status == 1 and err.startswith("qt-ros: ") and err.count("\n") == 1
+        assert status == 2 and err.startswith("qt-ros: ") and err.count("\n") == 1
 
 
 @pytest.mark.parametrize("command", ["", "ls", "info", "audit", "build", "recover", "label", "merge"])

@@ -127,8 +127,49 @@ def test_an_error_of_ours_is_one_line_on_standard_error(
 ) -> None:
     monkeypatch.delenv("QT_ROS_TRACEBACK", raising=False)
     failing(ExplainedError("robot.yaml: unknown key 'polcy_rate'"), monkeypatch)
-    assert cli.main(["doctor"]) == 1
+    assert cli.main(["doctor"]) == 2
     assert capsys.readouterr().err == "qt-ros: robot.yaml: unknown key 'polcy_rate'\n"
+
+
+def test_a_file_that_the_system_refuses_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing(PermissionError("no entry"), monkeypatch)
+    assert cli.main(["doctor"]) == 1
+    assert capsys.readouterr().err == "qt-ros: no entry\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["collect", "--out", "{}/s", "--episodes", "1", "--source", "dreams"], "dreams"),
+        (["collect", "--out", "{}/s", "--episodes", "1", "--task", "juggle"], "juggle"),
+        (
+            ["collect", "--out", "{}/s", "--episodes", "1", "--robot", "no_such_robot", "--workers", "0"],
+            "no_such_robot",
+        ),
+        (["collect", "--out", "{}/s", "--episodes", "1", "--seed", "2000000"], "2000000"),
+        (["collect", "--out", "{}/s", "--episodes", "1", "--robot", "{}/slow.yaml", "--workers", "0"], "multiple"),
+        (["collect", "--out", "{}/s", "--episodes", "1", "--robot", "{}/elbow.yaml", "--workers", "0"], "elbow"),
+        (["demo", "--checkpoint", "{}", "--task", "juggle"], "juggle"),
+        (["evaluate", "{}/nothing", "--episodes", "1", "--workers", "0"], "nothing"),
+        (["episodes", "info", "{}/nothing"], "nothing"),
+        (["episodes", "label", "{}/nothing", "perfect"], "perfect"),
+        (["train", "--store", "{}/nothing", "--out", "{}/run", "--set", "freeze_vision=false"], "nothing"),
+        (["train", "--store", "{}/nothing", "--out", "{}/run", "--set", "loss.alpha=["], "loss.alpha"),
+    ],
+)
+def test_what_cannot_be_done_as_asked_ends_with_status_2_and_no_traceback(
+    words: list[str], told: str, tmp_path: Path, repository: Path
+) -> None:
+    text = (repository / "config" / "robots" / "mobile_manipulator.yaml").read_text()
+    (tmp_path / "slow.yaml").write_text(text.replace("command_rate: 50.0", "command_rate: 52.0"))
+    (tmp_path / "elbow.yaml").write_text(text.replace("arm_joint_3", "elbow"))
+    (tmp_path / "checkpoint.json").write_text("{}")
+    command = [sys.executable, "-m", "qt_ros.cli", *(word.replace("{}", str(tmp_path)) for word in words)]
+    done = subprocess.run(command, cwd=repository, text=True, capture_output=True)
+    assert done.returncode == 2, done.stderr
+    assert told in done.stderr and "Traceback" not in done.stderr
 
 
 def test_an_unexpected_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

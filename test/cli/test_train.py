@@ -136,7 +136,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
 def test_frozen_vision_without_a_start_is_refused_before_anything_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(train(tmp_path / "no store", tmp_path / "run", *model("model."))) == 1
+    assert main(train(tmp_path / "no store", tmp_path / "run", *model("model."))) == 2
     told = capsys.readouterr().err
     assert "freeze_vision" in told and "--init runs/warm/checkpoint" in told
     assert not (tmp_path / "run").exists()
@@ -157,7 +157,7 @@ def test_the_paper_code_path_trains_from_random_weights_with_batch_statistics(st
 def test_the_paper_preset_does_not_shrink_to_a_store_of_small_pictures(
     store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(train(store, tmp_path / "run", "--config", "paper")) == 1
+    assert main(train(store, tmp_path / "run", "--config", "paper")) == 2
     assert "collect --image-size 300x300" in capsys.readouterr().err
 
 
@@ -170,5 +170,5 @@ def test_an_untrained_checkpoint_is_evaluated(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_a_warm_up_is_no_policy_to_evaluate(warm: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["evaluate", str(warm / "checkpoint"), "--episodes", "1", "--workers", "0"]) == 1
+    assert main(["evaluate", str(warm / "checkpoint"), "--episodes", "1", "--workers", "0"]) == 2
     assert "it is no policy yet" in capsys.readouterr().err

@@ -183,6 +183,15 @@ def test_a_joint_state_without_the_arm_is_an_error(episode: Episode) -> None:
         episode.commander.observe_joints({j: v for j, v in HOME.items() if j != "arm_joint_4"}, 10.0)
 
 
+def test_a_joint_state_of_another_driver_neither_faults_nor_refreshes_the_arm(episode: Episode) -> None:
+    episode.act(0)
+    for _ in range(20):
+        episode.now += TICK
+        episode.commander.observe_joints({"left_finger_joint": 0.05}, episode.now)
+        episode.commander.tick(episode.now)
+    assert episode.commander.reason == "stale_joints"
+
+
 def test_the_first_reason_of_a_stop_is_kept(episode: Episode) -> None:
     episode.commander.end("e1", "timeout", episode.now)
     episode.commander.press_estop(True, episode.now)

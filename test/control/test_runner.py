@@ -251,6 +251,14 @@ def test_time_runs_out(started: Callable[..., Harness]) -> None:
     assert h.ends[0].reason == "timeout"
 
 
+def test_a_clock_that_is_set_back_ends_with_fault(started: Callable[..., Harness]) -> None:
+    h = started(max_duration=1.0)
+    h.frame()
+    h.now = 1.0
+    h.runner.check()
+    assert (h.ends[0].reason, "set back" in h.ends[0].message) == ("fault", True)
+
+
 def test_an_end_in_mid_step_drops_the_decision(started: Callable[..., Harness]) -> None:
     actor = ScriptedActor(gate=threading.Event())
     h = started(actor)

@@ -165,3 +165,11 @@ def test_a_clock_that_starts_anew_forgets_everything(arm: Arm) -> None:
 def test_a_joint_state_without_the_arm_is_an_error(arm: Arm) -> None:
     with pytest.raises(ValueError, match="arm_joint_7"):
         arm.loop.offer_joints({j: 0.0 for j in arm.loop.joints[:-1]}, 6.0)
+
+
+def test_joint_states_of_another_driver_are_passed_over(arm: Arm) -> None:
+    arm.tick(FORWARD)
+    arm.loop.offer_joints({"left_finger_joint": 0.05}, arm.now + 10 * TICK)
+    assert arm.tick(FORWARD, joints=False) is not None
+    with pytest.raises(ValueError, match="arm_joint_2"):
+        arm.loop.offer_joints({"arm_joint_1": 0.0}, arm.now)

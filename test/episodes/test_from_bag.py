@@ -27,9 +27,10 @@ from bag_factory import (  # noqa: E402
 )
 from std_msgs.msg import Header  # noqa: E402
 
-from qt_ros.contract.codecs import decode_image  # noqa: E402
-from qt_ros.contract.observations import Proprioception, resize_rgb  # noqa: E402
+from qt_ros.contract.codecs import decode_image, decode_joint_positions, ns_to_seconds, stamp_to_ns  # noqa: E402
+from qt_ros.contract.observations import Proprioception, observed_joints, resize_rgb  # noqa: E402
 from qt_ros.contract.robot import RobotContract, parse_contract  # noqa: E402
+from qt_ros.control.joint_history import JointHistory  # noqa: E402
 from qt_ros.control.runner import Episode as LiveEpisode  # noqa: E402
 from qt_ros.episodes import bag_metadata as keys  # noqa: E402
 from qt_ros.episodes.bag_metadata import BagError  # noqa: E402
@@ -213,6 +214,32 @@ def test_a_lift_that_is_not_reported_is_at_home(tmp_path: Path, contract: RobotC
     half = (contract.limits.workspace_high[2] - contract.limits.workspace_low[2]) / 2
     assert reported.proprio[0, 2] - silent.proprio[0, 2] == pytest.approx(lift / half, abs=1e-4)
     assert np.allclose(np.delete(reported.proprio, 2, axis=1), np.delete(silent.proprio, 2, axis=1), atol=1e-6)
+
+
+def test_a_lift_that_is_reported_now_and_then_counts_as_it_does_live(tmp_path: Path, contract: RobotContract) -> None:
+    def seldom(said: list[Said]) -> list[Said]:
+        for number, s in enumerate(s for s in said if s.topic == "joint_states"):
+            if number % 19:  # every 0.38 s, while the contract forgets after 0.2 s
+                s.message.name, s.message.position = s.message.name[1:], s.message.position[1:]
+                s.message.velocity, s.message.effort = [], []
+        return said
+
+    said = seldom(list(episode(contract)))
+    write_bag(tmp_path / "bag", said, custom_data(contract))
+    result = episode_from_bag(tmp_path / "bag", contract, (24, 32))
+    live, encoder = JointHistory(*observed_joints(contract)), Proprioception(contract)
+    for s in said:
+        if s.topic == "joint_states":
+            positions = decode_joint_positions(s.message, live.known)
+            live.add(ns_to_seconds(stamp_to_ns(s.message.header.stamp)), positions)
+    max_age = contract.observation("joint_state").max_age
+    seen: set[bool] = set()
+    for step in range(4):
+        positions, missing = live.as_of(ns_to_seconds(BEGIN + step * STEP_NS), max_age)
+        assert missing == []
+        assert np.array_equal(result.proprio[step], encoder.encode(positions))
+        seen.add("lift_joint" in positions)
+    assert seen == {True, False}
 
 
 def test_a_nan_joint_state_is_passed_over_as_the_live_policy_does(tmp_path: Path, contract: RobotContract) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,7 +65,6 @@ class Watcher:
 @pytest.fixture(scope="module")
 def sim() -> Iterator[Watcher]:
     import tempfile
-    from pathlib import Path
 
     with reserved_domain() as domain, pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         patch.setenv("ROS_DOMAIN_ID", str(domain))
@@ -155,6 +156,40 @@ def test_a_finished_episode_is_judged_once_and_no_scene_is_set_while_one_runs(si
     outcome = sim.until("episode_outcome", lambda m: m.episode_id == "judged", "the outcome")
     assert outcome.outcome == EpisodeStatus.OUTCOME_FAILURE
     assert "lifted" in outcome.comment
+
+
+def test_a_policy_that_starts_anew_frees_the_scene_of_the_one_that_died(sim: Watcher) -> None:
+    sim.client.wait(lambda: bool(sim.heard["/clock"]), 60.0, "the clock")
+    sim.say("orphan", EpisodeStatus.STATE_RUNNING)
+
+    def accepted() -> bool:
+        try:
+            return bool(sim.client.reset_scene(2_000_016).success)
+        except RuntimeError:
+            return False
+
+    sim.client.wait(lambda: not accepted(), 60.0, "the simulator to know of the episode")
+    sim.say("", EpisodeStatus.STATE_IDLE)
+    sim.client.wait(accepted, 60.0, "the scene to be free again")
+
+
+def test_a_service_that_has_only_clients_is_waited_for(ros_domain_id: int) -> None:
+    client = GraphClient(name="alone")
+    with pytest.raises(TimeoutError, match="reset_scene"):
+        client.wait_for_service("reset_scene", 1.0)
+    client.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_without_an_error(ros_domain_id: int, tmp_path: Path, number: signal.Signals) -> None:
+    with NodeGroup(tmp_path).running() as group:
+        node = group.start("sim_node", {"real_time_factor": 0.0})
+        client = GraphClient(group.check, "waiting")
+        client.wait_for_service("reset_scene")
+        client.close()
+        node.process.send_signal(number)
+        assert node.process.wait(30) == 0, node.tail()
+        assert "Traceback" not in node.tail()
 
 
 def test_what_cannot_be_set_up_is_refused_with_advice(sim: Watcher) -> None:

@@ -99,5 +99,11 @@ def test_a_goal_that_cannot_be_accepted_is_told_why(goal: dict, active: bool, bu
     assert words in goal_problem(ExecuteInstruction.Goal(**goal), active, busy_with)
 
 
+def test_an_episode_id_is_used_once() -> None:
+    goal = ExecuteInstruction.Goal(instruction="pick", episode_id="e1")
+    assert "e1 already" in goal_problem(goal, True, "", {"e1"})
+    assert goal_problem(goal, True, "", {"e2"}) == ""
+
+
 def test_any_sentence_is_a_goal() -> None:
     assert goal_problem(ExecuteInstruction.Goal(instruction="xyzzy"), True, "") == ""

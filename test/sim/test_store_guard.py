@@ -30,6 +30,8 @@ def test_settings_are_kept_and_compared_as_they_come_back_from_the_file(tmp_path
     require_settings(tmp_path, settings)
     with pytest.raises(CollectError, match="noise is .* there, not"):
         require_settings(tmp_path, {**settings, "noise": {"flip": 0.2}})
+    require_settings(tmp_path, {"tasks": ["pick_bowl"]}, empty=True)  # an attempt that left nothing binds nobody
+    assert json.loads((tmp_path / SETTINGS).read_text()) == {"tasks": ["pick_bowl"]}
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{"])

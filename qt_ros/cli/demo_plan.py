@@ -1,0 +1,31 @@
+"""Which tasks and scenes a demo run shows, drawn from one seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run: one (task, scene seed) per episode, made from one seed; ``scenes`` is their range."""
+
+    seed: int
+    episodes: tuple[tuple[str, int], ...]
+    scenes: str = "test"
+
+
+def make_plan(seed: int, episodes: int, tasks: list[str], training_scenes: bool = False) -> Plan:
+    """Go round ``tasks`` in an order drawn by ``seed``, each time in a scene drawn by it too.
+
+    Scenes are of the test range, which is never trained on, or else of the training range.
+    """
+    from qt_ros.sim.rollout import TEST_SEEDS, TRAINING_SEEDS  # slow to import: not for --help
+
+    seeds = TRAINING_SEEDS if training_scenes else TEST_SEEDS
+    rng = np.random.default_rng(seed)
+    order = [tasks[i] for i in rng.permutation(len(tasks))]
+    scenes = rng.integers(seeds.start, seeds.stop, episodes)
+    drawn = tuple((order[i % len(order)], int(s)) for i, s in enumerate(scenes))
+    return Plan(seed, drawn, "training" if training_scenes else "test")
