@@ -40,9 +40,7 @@ def test_episodes_land_in_a_store_with_seed_source_and_outcome(three: Path) -> N
     assert store.episode(0).images.shape[1:] == (*SIZE, 3)
 
 
-def test_the_privileged_state_is_kept_and_a_store_begun_without_it_goes_on_without(
-    three: Path, tmp_path: Path
-) -> None:
+def test_the_privileged_state_is_kept_and_a_store_begun_without_it_goes_on_without(three: Path, tmp_path: Path) -> None:
     store = EpisodeStore(three)
     assert store.manifest.privileged_names == PRIVILEGED_NAMES
     assert store.episode(0).privileged.shape == (len(store.episode(0)), len(PRIVILEGED_NAMES))
