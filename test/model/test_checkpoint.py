@@ -18,10 +18,8 @@ from torch import nn
 
 from qt_ros.contract.actions import ActionSpace
 from qt_ros.contract.robot import RobotContract, load_contract
-from qt_ros.model.acting import VALUE_HEADS, Acting, Network
-from qt_ros.model.cem import CemSettings
 from qt_ros.model.checkpoint import CheckpointError, load_checkpoint, read_info, save_checkpoint
-from qt_ros.model.config import ADDED_IN_FORMAT_2, ModelConfig
+from qt_ros.model.config import ModelConfig
 from qt_ros.model.language import TextEncoder
 from qt_ros.model.q_transformer import QTransformer
 
@@ -120,48 +118,7 @@ def test_loading_leaves_the_random_numbers_alone(saved: Path) -> None:
     assert torch.equal(torch.randn(3), wanted)
 
 
-def test_a_checkpoint_of_format_1_is_a_q_transformer(contract: RobotContract, saved: Path) -> None:
-    model, info = load_checkpoint(saved)
-
-    def downgrade(record: dict[str, Any]) -> None:
-        record["format_version"] = 1
-        del record["method"]
-        for key in ADDED_IN_FORMAT_2:
-            del record["model"][key]
-
-    alter(downgrade, saved)
-    old, old_info = load_checkpoint(saved, contract=contract)
-    assert old_info == info and info.acting == Acting("q_transformer")
-    states = (model.state_dict().values(), old.state_dict().values())
-    assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
-    alter(lambda r: r["model"].update(return_token=True), saved)
-    with pytest.raises(CheckpointError, match="missing keys"):
-        load_checkpoint(saved)
-
-
-@pytest.mark.parametrize("method", VALUE_HEADS)
-def test_the_way_of_acting_travels_with_the_weights(contract: RobotContract, tmp_path: Path, method: str) -> None:
-    acting = Acting(method, CemSettings(samples=12, elites=3) if method == "qt_opt" else None)
-    fields = {"value_head": VALUE_HEADS[method][0], "return_token": method == "decision_transformer"}
-    network = acting.make_network(make(contract, **fields).config)
-    save_checkpoint(tmp_path / "c", network, contract=contract, text_encoder="minilm", provenance={}, acting=acting)
-    loaded, info = load_checkpoint(tmp_path / "c", contract=contract)
-    assert info.acting == acting and type(loaded) is type(network)
-    states = (network.state_dict().values(), loaded.state_dict().values())
-    assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
-
-
 # ---- refusing to write
-
-
-def test_a_network_that_cannot_act_by_its_method_is_not_saved(contract: RobotContract, tmp_path: Path) -> None:
-    def save(network: Network, acting: Acting) -> None:
-        save_checkpoint(tmp_path / "c", network, contract=contract, text_encoder="minilm", provenance={}, acting=acting)
-
-    with pytest.raises(CheckpointError, match="iql needs value_head softmax"):
-        save(make(contract), Acting("iql"))
-    with pytest.raises(CheckpointError, match="qt_opt does not act with a QTransformer"):
-        save(make(contract), Acting("qt_opt", CemSettings()))
 
 
 def test_a_model_for_another_action_space_is_not_saved(contract: RobotContract, tmp_path: Path) -> None:
@@ -224,8 +181,6 @@ def test_a_saver_killed_in_the_middle_leaves_a_whole_checkpoint(saved: Path) -> 
     code = """
 import sys, torch
 from qt_ros.contract.robot import load_contract
-from qt_ros.model.acting import VALUE_HEADS, Acting, Network
-from qt_ros.model.cem import CemSettings
 from qt_ros.model.checkpoint import load_checkpoint, save_checkpoint
 contract = load_contract("mobile_manipulator")
 model, _ = load_checkpoint(sys.argv[1])
