@@ -99,6 +99,27 @@ def test_frozen_vision_stays_as_it_was_and_its_cache_changes_nothing(tmp_path: P
 
 
 @EVERY
+def test_mixed_precision_changes_the_loss_little_and_trains(tmp_path: Path, method: str) -> None:
+    exact = float(tiny_trainer(tmp_path / "a", method).losses(0)["loss"].detach())
+    trainer = tiny_trainer(tmp_path / "b", method, autocast=True)
+    terms = trainer.losses(0)
+    assert terms["loss"].dtype == torch.float32 and float(terms["loss"].detach()) == pytest.approx(exact, rel=0.05)
+    assert all(np.isfinite(list(r.metrics.values())).all() for r in run(trainer))
+
+
+@pytest.mark.gpu
+@EVERY
+def test_on_a_gpu_it_starts_from_the_same_loss_and_trains(tmp_path: Path, method: str) -> None:
+    exact = float(tiny_trainer(tmp_path / "a", method).losses(0)["loss"].detach())
+    model = tiny_model(method=method)
+    trainer = Trainer(model, tiny_data(), tiny_text(), tiny_config(method, autocast=True), tmp_path / "b", "cuda")
+    assert float(trainer.losses(0)["loss"].detach()) == pytest.approx(exact, rel=0.05)
+    run(trainer)
+    again = Trainer(tiny_model(method=method), tiny_data(), tiny_text(), trainer.config, tmp_path / "b", "cuda")
+    assert again.step == 10 and same(trainer, again)
+
+
+@EVERY
 def test_what_was_trained_acts(tmp_path: Path, method: str) -> None:
     trainer = tiny_trainer(tmp_path, method)
     run(trainer)
