@@ -99,6 +99,26 @@ def train_settings() -> str:
     return table(("setting", "default", *(f"{name}.yaml" for name in names)), rows)
 
 
+def picking_settings() -> str:
+    """Every setting that one of config/train/picking sets otherwise than the default of its method."""
+    from qt_ros.learning.config import TrainConfig, load_train_config
+
+    names = sorted(path.stem for path in (ROOT / "config" / "train" / "picking").glob("*.yaml"))
+    settings = {name: load_train_config(f"picking/{name}") for name in names}
+    shipped = {name: dict(_leaves(config)) for name, config in settings.items()}
+    default = dict(_leaves(TrainConfig(model={}, gradient_steps=1, batch=1, learning_rate=1.0)))
+    keys = [*default, *dict.fromkeys(k for leaves in shipped.values() for k in leaves if k not in default)]
+    told = [k for k in keys if any(leaves.get(k) != default.get(k) for leaves in shipped.values())]
+    rows = [
+        (f"`{key}`", *(code(shipped[name][key]) if key in shipped[name] else "" for name in names))
+        for key in told
+        if key != "method"
+    ]
+    for field in sorted({key for config in settings.values() for key in config.model} - {"preset"}):
+        rows.append((f"`model.{field}`", *(code(settings[name].model.get(field)) for name in names)))
+    return table(("setting", *names), rows)
+
+
 def model_presets() -> str:
     """Every field of the model in both presets."""
     from qt_ros.model.config import PRESETS
@@ -282,6 +302,7 @@ def measured(which: str) -> str:
 BLOCKS: dict[str, Callable[[], str]] = {
     "parameters": parameters,
     "train settings": train_settings,
+    "picking settings": picking_settings,
     "model presets": model_presets,
     "observations": observations,
     "commands": commands,

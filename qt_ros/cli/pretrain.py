@@ -44,6 +44,7 @@ def command(
     from qt_ros.contract.robot import load_contract
     from qt_ros.learning.pointing import PointingConfig, PointingTrainer
     from qt_ros.learning.run import build_model, save_pointing
+    from qt_ros.model.q_transformer import QTransformer
 
     console = Console(stderr=True)
     contract = load_contract(robot)
@@ -52,6 +53,7 @@ def command(
     model, encoder = build_model(
         fields, contract, data, None, device, seed=seed, text_encoder=text_encoder, vision_weights=vision_weights
     )
+    assert isinstance(model, QTransformer)  # what build_model makes unless told otherwise
     settings = PointingConfig(gradient_steps=steps, batch=batch, learning_rate=rate, seed=seed, threads=threads)
     trainer = PointingTrainer(model, data, encode_text(encoder, data.instructions), settings, out / "state", device)
     stopped = stop_on_interrupt()

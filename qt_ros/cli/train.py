@@ -1,4 +1,4 @@
-"""`qt-ros train`: offline training of a Q-Transformer from training stores."""
+"""`qt-ros train`: offline training of a Q-Transformer, or of one of its rivals, from training stores."""
 
 from __future__ import annotations
 
@@ -17,9 +17,28 @@ def command(
         list[Path], typer.Option(help="Training store to learn from; give it several times to join stores.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint, the training state and TensorBoard logs.")],
-    config: Annotated[str, typer.Option(help="Name in config/train or path of a YAML.")] = "small",
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="q_transformer, rt1_bc, decision_transformer, iql, cql, qt_opt or aw_opt; the config's if absent."
+        ),
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(help="Name in config/train or path of a YAML; picking/METHOD with --method, else small."),
+    ] = None,
     robot: Annotated[str, typer.Option(help="Name in config/robots or path of a contract.")] = "mobile_manipulator",
-    init: Annotated[Path | None, typer.Option(help="Checkpoint to start from (a warmed-up or earlier one).")] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(help="Checkpoint to start from: the vision side of a warmed-up one, or all of an earlier one."),
+    ] = None,
+    privileged: Annotated[
+        bool, typer.Option("--privileged", help="Act on the simulator's privileged state instead of images.")
+    ] = False,
+    allow_other_contract: Annotated[
+        bool,
+        typer.Option("--allow-other-contract", help="Take stores of another contract with the same action space."),
+    ] = False,
     text_encoder: Annotated[
         str | None, typer.Option(help="Sentence-transformers name or folder for a fresh model; minilm if absent.")
     ] = None,
@@ -34,29 +53,39 @@ def command(
         bool, typer.Option("--json", help="Print one JSON object per report instead of a table row.")
     ] = False,
 ) -> None:
-    """Train a Q-Transformer from stores. The same command continues an interrupted run.
+    """Train a Q-Transformer, or one of its rivals, from stores. The same command continues an interrupted run.
 
     Example: qt-ros train --store data/demos --store data/noise --init runs/warm/checkpoint --out runs/picking
     """
     from torch.utils.tensorboard import SummaryWriter
 
     from qt_ros.contract.robot import load_contract
-    from qt_ros.learning.config import load_train_config
+    from qt_ros.learning.config import PRIVILEGED, load_train_config
     from qt_ros.learning.run import build_model, require_start, save_run
     from qt_ros.learning.trainer import StepReport, Trainer
 
     console = Console(stderr=True)
-    overrides = parse_settings(set_ or [])
-    settings = load_train_config(config, overrides)
+    overrides = (PRIVILEGED if privileged else {}) | parse_settings(set_ or [])
+    if method is not None:
+        overrides["method"] = method
+    settings = load_train_config(config or (f"picking/{method}" if method else "small"), overrides)
     require_start(settings, init)
     contract = load_contract(robot)
-    data = load_data(store, settings.backup.gamma, console)
+    data = load_data(
+        store,
+        settings.backup.gamma,
+        console,
+        contract=contract,
+        allow_other_contract=allow_other_contract,
+        privileged=settings.model.get("vision") == "state",
+    )
     model, encoder = build_model(
         settings.model,
         contract,
         data,
         init,
         device,
+        method=settings.method,
         seed=settings.seed,
         text_encoder=text_encoder,
         vision_weights=vision_weights,
@@ -105,12 +134,14 @@ def parse_settings(entries: list[str]) -> dict[str, Any]:
     return settings
 
 
-def load_data(stores: list[Path], gamma: float, console: Console) -> Any:
-    """Training data with a progress line on ``console``; a TrainingData."""
+def load_data(stores: list[Path], gamma: float, console: Console, **options: Any) -> Any:
+    """Training data with a progress line on ``console``; a TrainingData. ``options``: see `load_training_data`."""
     from qt_ros.learning.dataset import load_training_data
 
     with console.status("reading stores") as status:
-        return load_training_data(stores, gamma, progress=lambda n: status.update(f"reading stores: {n} steps"))
+        return load_training_data(
+            stores, gamma, progress=lambda n: status.update(f"reading stores: {n} steps"), **options
+        )
 
 
 def encode_text(encoder: Any, instructions: list[str]) -> Any:

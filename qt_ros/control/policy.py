@@ -1,4 +1,4 @@
-"""A loaded checkpoint that acts: image and joint positions in, one discretised action out.
+"""A loaded checkpoint that acts: image and joint positions in, one discretised action out, by the method it names.
 
 Each image is encoded once. The tokens of the last frames stay in a ring buffer, so the expensive part of a step costs
 the same for any history length. An instruction is embedded once per `reset`; decoding is greedy and deterministic.
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from qt_ros.contract.observations import Proprioception, resize_rgb
 from qt_ros.contract.robot import RobotContract
 from qt_ros.control.limits import NonFiniteError
+from qt_ros.model.acting import Network, act
 from qt_ros.model.checkpoint import CheckpointInfo, load_checkpoint, read_info
 from qt_ros.model.language import TextEncoder
-from qt_ros.model.q_transformer import QTransformer
 from qt_ros.model.tensor_files import CheckpointError
 
 TERMINATE_THRESHOLD = 0.5
@@ -37,7 +37,9 @@ class Decision:
     """One action. D dimensions in the order of the action space.
 
     ``values`` (D,) float64 SI per policy step; ``bins`` (D,) int64 chosen bins; ``q`` (D,) float32 their Q;
-    ``q_all`` (D, bins) float32 Q of every bin along the chosen prefix; ``value`` the largest Q of the first dimension;
+    ``q_all`` (D, bins) float32 Q of every bin along the chosen prefix; ``value`` the largest Q of the first dimension.
+    A method that learns a policy has its probabilities there; one that searches over continuous actions (QT-Opt) has
+    the Q of the whole action in every entry of ``q`` and no ``q_all`` (None).
     ``terminate`` True when the policy ends the episode with this step (nothing of the action is then executed);
     ``timings_ms`` milliseconds of each part of the step: prepare, encode, decode, total.
     """
@@ -45,7 +47,7 @@ class Decision:
     values: NDArray[np.float64]
     bins: NDArray[np.int64]
     q: NDArray[np.float32]
-    q_all: NDArray[np.float32]
+    q_all: NDArray[np.float32] | None
     value: float
     terminate: bool
     timings_ms: dict[str, float] = field(default_factory=dict)
@@ -60,7 +62,7 @@ class Policy:
 
     def __init__(
         self,
-        model: QTransformer,
+        model: Network,
         info: CheckpointInfo,
         contract: RobotContract,
         text_encoder: TextEncoder,
@@ -91,13 +93,15 @@ class Policy:
         threads: int | None = None,
         text_encoder: TextEncoder | None = None,
         warm_up: bool = True,
+        privileged: bool = False,
     ) -> Policy:
         """Load a checkpoint folder strictly and warm up, so that the first real step is as fast as any other.
 
         CheckpointError when the folder is damaged or was trained for another action space than ``contract`` has, and
         NotAPolicyError, one of its kind, when it comes from `qt-ros pretrain`, which trains the vision side only;
         ValueError when ``device`` ('cpu', 'cuda', 'cuda:1') is not there. ``threads``: CPU threads of torch in this
-        whole process (None: leave as it is).
+        whole process (None: leave as it is). ``privileged``: the caller can give the simulator's privileged state to
+        `step`; without it a checkpoint that acts on that state is refused with ValueError, as it can drive no robot.
         """
         if threads is not None:
             if threads < 1:
@@ -111,6 +115,11 @@ class Policy:
                 f"`qt-ros train --init {checkpoint}` and use the checkpoint which that makes"
             )
         model, info = load_checkpoint(checkpoint, contract=contract, device=device)
+        if info.config.vision == "state" and not privileged:
+            raise ValueError(
+                f"{checkpoint}: this policy acts on the simulator's privileged state, which no robot can give it; "
+                "it is for `qt-ros evaluate` only. Use one that was trained on images"
+            )
         policy = cls(model, info, contract, text_encoder or TextEncoder(info.text_encoder), device)
         if warm_up:
             policy.warm_up()
@@ -125,8 +134,9 @@ class Policy:
         """A few steps on a grey picture in the home pose; counters and history are left as after loading."""
         self.reset(WARM_UP_INSTRUCTION)
         image = np.full((*self.image_size, 3), 128, dtype=np.uint8)
+        state = np.zeros(self.model.config.state_size, np.float32) if self.model.config.state_size else None
         for _ in range(WARM_UP_STEPS):
-            self.step(image, self.contract.kinematics.home)
+            self.step(image, self.contract.kinematics.home, state)
         self._filled, self._text, self.instruction, self.frames_encoded = 0, None, "", 0
 
     def reset(self, instruction: str) -> None:
@@ -136,17 +146,23 @@ class Policy:
         self._filled = 0
 
     @torch.inference_mode()
-    def step(self, image: NDArray[np.uint8], joint_positions: Mapping[str, float]) -> Decision:
+    def step(
+        self,
+        image: NDArray[np.uint8],
+        joint_positions: Mapping[str, float],
+        privileged: NDArray[np.float32] | None = None,
+    ) -> Decision:
         """Decide one action from ``image`` (H, W, 3) uint8 RGB of any size and joint positions (rad or m).
 
-        Encodes exactly one frame. RuntimeError before `reset`; ValueError for an image of another type or shape, a
+        ``privileged`` (S,) float32 takes the image's place in a model with vision 'state', and only there. Encodes
+        exactly one frame. RuntimeError before `reset`; ValueError for an image of another type or shape, a
         missing joint, or a joint that is NaN; `NonFiniteError` when the network yields a Q-value that is not finite.
         After an error the history is as before the step.
         """
         if self._text is None:
             raise RuntimeError("the policy has no instruction yet; call reset first")
         start = time.perf_counter()
-        pixels = torch.from_numpy(resize_rgb(image, *self.image_size)).permute(2, 0, 1)[None].to(self.device)
+        pixels = self._frame(image, privileged)
         state = None
         if self._proprioception is not None:
             state = torch.from_numpy(self._proprioception.encode(joint_positions)).to(self.device)
@@ -155,10 +171,11 @@ class Policy:
         self.frames_encoded += 1
         encoded = time.perf_counter()
         tokens, states, mask = self._window(frame[0].float(), state)
-        bins, q_all = self.model.decode(tokens, states, mask)
-        chosen, q_table = bins[0].cpu().numpy(), q_all[0].cpu().numpy()
-        if not np.isfinite(q_table).all():
-            bad = [n for n, row in zip(self.space.names, q_table) if not np.isfinite(row).all()]
+        choice = act(self.model, self.info.acting, tokens, states, mask)
+        chosen, q = choice.bins[0].cpu().numpy(), choice.q[0].cpu().numpy()
+        table = q[:, None] if choice.table is None else choice.table[0].cpu().numpy()
+        if not np.isfinite(table).all():
+            bad = [n for n, row in zip(self.space.names, table) if not np.isfinite(row).all()]
             raise NonFiniteError(
                 f"Q-values of {', '.join(bad)} are not finite; the checkpoint {self.info.id[:12]} is unusable"
             )
@@ -178,12 +195,24 @@ class Policy:
         return Decision(
             values=values,
             bins=chosen,
-            q=q_table[np.arange(self.space.size), chosen],
-            q_all=q_table,
-            value=float(q_table[0].max()),
+            q=q,
+            q_all=None if choice.table is None else table,
+            value=float(table[0].max()),
             terminate=self._terminate >= 0 and bool(values[self._terminate] >= TERMINATE_THRESHOLD),
             timings_ms={name: seconds * 1e3 for name, seconds in marks.items()},
         )
+
+    def _frame(self, image: NDArray[np.uint8], privileged: NDArray[np.float32] | None) -> torch.Tensor:
+        """What the network takes for a frame: the resized image (1, 3, H, W) uint8, or the state (1, S) float32."""
+        size = self.model.config.state_size
+        if not size:
+            if privileged is not None:
+                raise ValueError("privileged state given to a policy that acts on images; leave it out")
+            return torch.from_numpy(resize_rgb(image, *self.image_size)).permute(2, 0, 1)[None].to(self.device)
+        if privileged is None or privileged.shape != (size,) or not np.isfinite(privileged).all():
+            found = None if privileged is None else privileged.tolist()
+            raise ValueError(f"this policy acts on a privileged state of {size} finite numbers, got {found}")
+        return torch.from_numpy(privileged.astype(np.float32))[None].to(self.device)
 
     def _window(
         self, frame: torch.Tensor, state: torch.Tensor | None

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from qt_ros.episodes.manifest import EpisodeMeta, Manifest, StoreError
-from qt_ros.episodes.rows import ARRAYS, array_shape, decode_png
+from qt_ros.episodes.rows import ARRAYS, OPTIONAL, array_shape, decode_png
 
 COLUMNS = ("images", *ARRAYS)
 
@@ -23,7 +23,8 @@ COLUMNS = ("images", *ARRAYS)
 class EpisodeArrays:
     """E episodes with N steps in all; episode e owns rows ``offsets[e]:offsets[e + 1]`` of every array.
 
-    Arrays that were not asked for are None. ``q_values`` and ``keypoints`` are NaN in episodes that have none.
+    Arrays that were not asked for are None. ``q_values``, ``keypoints`` and ``privileged`` are NaN in episodes that
+    have none; in a store that names no privileged numbers the last has no columns.
     """
 
     meta: list[EpisodeMeta]
@@ -45,6 +46,8 @@ class EpisodeArrays:
     """(N, D) float32."""
     keypoints: NDArray[np.float32] | None = field(default=None, repr=False)
     """(N, 2, 3) float32."""
+    privileged: NDArray[np.float32] | None = field(default=None, repr=False)
+    """(N, S) float32."""
 
     def __len__(self) -> int:
         return len(self.meta)
@@ -99,7 +102,7 @@ def load_arrays(
     names = tuple(COLUMNS if columns is None else columns)
     if unknown := sorted(set(names) - set(COLUMNS)):
         raise ValueError(f"unknown column(s) {', '.join(unknown)}; known: {', '.join(COLUMNS)}")
-    dims, proprio = len(manifest.action_space), len(manifest.proprio_names)
+    widths = (len(manifest.action_space), len(manifest.proprio_names), len(manifest.privileged_names))
     offsets = np.concatenate([[0], np.cumsum([m.length for _, _, m in places], dtype=np.int64)]).astype(np.int64)
     total = int(offsets[-1])
     out: dict[str, NDArray[Any]] = {}
@@ -108,8 +111,10 @@ def load_arrays(
             out[name] = np.empty((total, manifest.image_height, manifest.image_width, 3), np.uint8)
         else:
             dtype = ARRAYS[name][0]
-            fill = np.nan if name in ("q_values", "keypoints") else 0
-            out[name] = np.full(array_shape(name, total, dims, proprio), fill, dtype)
+            fill = np.nan if name in OPTIONAL else 0
+            out[name] = np.full(array_shape(name, total, *widths), fill, dtype)
+
+    stored = [n for n in names if n != "privileged" or manifest.privileged_names]
 
     # One job per row group and file, so that no frame is read twice and all threads stay busy to the end.
     jobs: dict[tuple[Path, int], list[tuple[int, int]]] = defaultdict(list)
@@ -126,7 +131,7 @@ def load_arrays(
 
     def work(path: Path, group: int, rows: list[tuple[int, int]]) -> int:
         with pq.ParquetFile(path) as file:
-            table = file.read_row_group(group, columns=["episode_id", "length", *names])
+            table = file.read_row_group(group, columns=["episode_id", "length", *stored])
         done = 0
         for row, position in rows:
             meta, start, stop = places[position][2], int(offsets[position]), int(offsets[position + 1])
@@ -134,7 +139,7 @@ def load_arrays(
                 raise StoreError(
                     f"{path}: row {row} of group {group} is not episode {meta.id} of the manifest; rebuild the store"
                 )
-            for name in names:
+            for name in stored:
                 scalar = table.column(name)[row]
                 if not scalar.is_valid:
                     continue

@@ -105,6 +105,10 @@ class Episode:
     """(T, 2, 3) float32, simulator only: [target, tool] x (u, v as image fractions, visible 0/1).
 
     A training aid; never policy input."""
+    privileged: np.ndarray | None = None
+    """(T, S) float32, simulator only: the state behind the image, for experiments that take seeing out of a method.
+
+    Named by the store's manifest; never known to a robot."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -127,6 +131,8 @@ class Episode:
             self._check_array("q_values", self.q_values, (steps, dims), np.float32)
         if self.keypoints is not None:
             self._check_array("keypoints", self.keypoints, (steps, 2, 3), np.float32)
+        if self.privileged is not None:
+            self._check_array("privileged", self.privileged, (steps, None), np.float32)
         if self.bins.min() < 0:
             self._refuse("bins", f"negative bin {self.bins.min()}")
         if self.rewards.min() < 0 or self.rewards.max() > 1:

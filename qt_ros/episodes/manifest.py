@@ -22,7 +22,8 @@ from qt_ros.contract.strict import build
 from qt_ros.episodes.files import locked, write_atomically
 
 FORMAT = "qt_ros.store"
-VERSION = 1
+VERSIONS = (1, 2)
+"""Version 2 adds ``privileged_names`` and is written only by stores that have some."""
 MANIFEST = "store.json"
 PARTS = "parts"
 SHARDS = "shards"
@@ -74,6 +75,7 @@ class Manifest:
     proprio_names: tuple[str, ...]
     image_height: int
     image_width: int
+    privileged_names: tuple[str, ...] = ()
     shards: tuple[Shard, ...] = ()
 
     @property
@@ -92,11 +94,14 @@ class Manifest:
     def to_json(self) -> bytes:
         head = {
             "format": FORMAT,
-            "version": VERSION,
+            "version": 2 if self.privileged_names else 1,
             "episodes": len(self.episodes),
             "steps": sum(s.steps for s in self.shards),
         }
-        return json.dumps({**head, **asdict(self)}, indent=1).encode()
+        body = asdict(self)
+        if not self.privileged_names:
+            del body["privileged_names"]
+        return json.dumps({**head, **body}, indent=1).encode()
 
     @classmethod
     def from_json(cls, data: bytes, where: str) -> Manifest:
@@ -107,8 +112,12 @@ class Manifest:
             raise StoreError(f"{where}: no readable manifest ({error}); rebuild it with merge_manifests") from error
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise StoreError(f"{where}: this is no {FORMAT} manifest")
-        if document.get("version") != VERSION:
-            raise StoreError(f"{where}: version {document.get('version')!r}; this program reads version {VERSION}")
+        version = document.get("version")
+        if version not in VERSIONS:
+            known = " and ".join(map(str, VERSIONS))
+            raise StoreError(f"{where}: version {version!r}; this program reads versions {known}")
+        if ("privileged_names" in document) != (version == 2):
+            raise StoreError(f"{where}: privileged_names belongs to version 2 and only to it; the manifest was altered")
         body = {k: v for k, v in document.items() if k not in ("format", "version", "episodes", "steps")}
         try:
             shards = tuple(_shard(s, where) for s in body.pop("shards", ()))

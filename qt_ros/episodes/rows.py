@@ -25,8 +25,12 @@ ARRAYS: dict[str, tuple[type, Any]] = {
     "stamps": (np.float64, pa.float64()),
     "q_values": (np.float32, pa.float32()),
     "keypoints": (np.float32, pa.float32()),
+    "privileged": (np.float32, pa.float32()),
 }
-"""Flat list columns: numpy dtype in memory, Arrow type on disk. The last two may be null."""
+"""Flat list columns: numpy dtype in memory, Arrow type on disk."""
+
+OPTIONAL = ("q_values", "keypoints", "privileged")
+"""Those that may be null. A store whose manifest names no privileged numbers lacks the last one altogether."""
 
 _TEXT = (
     "episode_id",
@@ -48,7 +52,7 @@ SCHEMA = pa.schema(
         pa.field("terminated", pa.bool_(), nullable=False),
         pa.field("images", pa.list_(pa.binary()), nullable=False),
     ]
-    + [pa.field(name, pa.list_(kind), nullable=name in ("q_values", "keypoints")) for name, (_, kind) in ARRAYS.items()]
+    + [pa.field(name, pa.list_(kind), nullable=name in OPTIONAL) for name, (_, kind) in ARRAYS.items()]
 )
 
 
@@ -80,30 +84,32 @@ def to_row(episode: Episode) -> dict[str, Any]:
     return row
 
 
-def to_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
-    """Rows of :func:`to_row` as one Arrow table."""
-    return pa.Table.from_pylist(list(rows), schema=SCHEMA)
+def to_table(rows: Sequence[dict[str, Any]], privileged: bool = False) -> pa.Table:
+    """Rows of :func:`to_row` as one Arrow table, with a column for privileged numbers if wanted."""
+    schema = SCHEMA if privileged else SCHEMA.remove(SCHEMA.get_field_index("privileged"))
+    return pa.Table.from_pylist(list(rows), schema=schema)
 
 
-def from_row(table: pa.Table, index: int, dims: int, proprio: int) -> Episode:
-    """Row ``index`` of a table as an Episode; ``dims`` is D and ``proprio`` is P of its store."""
+def from_row(table: pa.Table, index: int, dims: int, proprio: int, privileged: int = 0) -> Episode:
+    """Row ``index`` of a table as an Episode; ``dims`` is D, ``proprio`` P and ``privileged`` S of its store."""
     row = {name: table.column(name)[index].as_py() for name in (*_TEXT, "seed", "terminated")}
     steps = table.column("length")[index].as_py()
     frames = table.column("images")[index].as_py()
     arrays: dict[str, NDArray[Any] | None] = {}
     for name, (dtype, _) in ARRAYS.items():
-        scalar = table.column(name)[index]
-        if not scalar.is_valid:
+        scalar = table.column(name)[index] if name in table.column_names or name not in OPTIONAL else None
+        if scalar is None or not scalar.is_valid:
             arrays[name] = None
             continue
         flat: NDArray[Any] = np.array(scalar.values.to_numpy(zero_copy_only=False), dtype=dtype)
-        arrays[name] = flat.reshape(array_shape(name, steps, dims, proprio))
+        arrays[name] = flat.reshape(array_shape(name, steps, dims, proprio, privileged))
     if len(frames) != steps:
         raise ValueError(f"episode {row['episode_id']}: {len(frames)} frames for {steps} steps")
     return Episode(**row, images=np.stack([decode_png(f) for f in frames]), **arrays)  # type: ignore[arg-type]
 
 
-def array_shape(name: str, steps: int, dims: int, proprio: int) -> tuple[int, ...]:
+def array_shape(name: str, steps: int, dims: int, proprio: int, privileged: int = 0) -> tuple[int, ...]:
     """Shape of array column ``name`` over ``steps`` rows."""
     width = {"proprio": (proprio,), "actions": (dims,), "bins": (dims,), "q_values": (dims,), "keypoints": (2, 3)}
+    width["privileged"] = (privileged,)
     return (steps, *width.get(name, ()))

@@ -57,7 +57,8 @@ class StoreWriter:
     ``merge_manifests(root)`` once. Opening an existing prefix continues it. Use as a context manager: on an exception
     the finished episodes are kept.
 
-    ``image_size`` is (height, width) of every frame; ``proprio_names`` names the P columns of ``Episode.proprio``.
+    ``image_size`` is (height, width) of every frame; ``proprio_names`` names the P columns of ``Episode.proprio``,
+    ``privileged_names`` the S of ``Episode.privileged`` (none: the store keeps none).
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class StoreWriter:
         prefix: str = "shard",
         merge: bool = True,
         proprio_names: Sequence[str] = PROPRIOCEPTION_NAMES,
+        privileged_names: Sequence[str] = (),
         allow_other_contract: bool = False,
     ) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", prefix):
@@ -90,6 +92,7 @@ class StoreWriter:
             proprio_names=tuple(proprio_names),
             image_height=int(image_size[0]),
             image_width=int(image_size[1]),
+            privileged_names=tuple(privileged_names),
         )
         self._part = self.root / PARTS / f"{prefix}.json"
         if (self.root / MANIFEST).exists():
@@ -139,7 +142,7 @@ class StoreWriter:
         name = f"{self._prefix}-{number:05d}.parquet"
         path = self.root / SHARDS / name
         compression = {"images.list.element": "NONE"}
-        table = to_table(self._rows)
+        table = to_table(self._rows, bool(self.manifest.privileged_names))
         columns = {c: compression.get(c, "ZSTD") for c in _leaf_columns(table.schema)}
         with replacing(path) as stream:
             pq.write_table(table, stream, row_group_size=ROW_GROUP_EPISODES, compression=columns, use_dictionary=False)
@@ -184,6 +187,10 @@ class StoreWriter:
         if episode.proprio.shape[1] != len(m.proprio_names):
             raise StoreError(
                 f"{where}: {episode.proprio.shape[1]} proprioceptive values, the store has {len(m.proprio_names)}"
+            )
+        if episode.privileged is not None and episode.privileged.shape[1] != len(m.privileged_names):
+            raise StoreError(
+                f"{where}: {episode.privileged.shape[1]} privileged values, the store has {len(m.privileged_names)}"
             )
         if episode.actions.shape[1] != self._dims or episode.bins.max() >= self._bins:
             raise StoreError(f"{where}: needs {self._dims} action dimensions with bins below {self._bins}")
@@ -297,7 +304,8 @@ class EpisodeStore:
         return load_arrays(self.manifest, places, columns, threads or os.cpu_count() or 1, progress)
 
     def _episode(self, table: pa.Table, row: int) -> Episode:
-        return from_row(table, row, len(self.manifest.action_space), len(self.manifest.proprio_names))
+        m = self.manifest
+        return from_row(table, row, len(m.action_space), len(m.proprio_names), len(m.privileged_names))
 
     def _problem(self, shard: Shard, verify: bool) -> str | None:
         path = self.root / shard.file

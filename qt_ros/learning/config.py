@@ -12,9 +12,13 @@ from typing import Any
 from qt_ros.contract.robot import package_root
 from qt_ros.contract.strict import ConfigError, build, load_yaml
 from qt_ros.learning.losses import LossConfig
+from qt_ros.learning.options import CLONING, OPTIONS, WHOLE_ACTIONS
 from qt_ros.learning.targets import Backup
+from qt_ros.model.acting import Acting
 
 SCHEDULES = ("constant", "cosine")
+PRIVILEGED: dict[str, Any] = {"model.vision": "state", "model.tokens_per_frame": 2, "freeze_vision": False}
+"""Overrides that put the simulator's privileged state in the place of images."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,9 @@ class TrainConfig:
     (Polyak). success_share: share of segments drawn from successful episodes (None: as the data has it). freeze_vision:
     keep the vision side as it was warmed up, and encode every stored frame once before training. image_shift: random
     shift of training images in pixels, when vision is trained. save_weights: which network is kept for acting, ``ema``
-    or ``online``. autocast: bfloat16 matrix products (CUDA). threads: CPU threads, 0 = torch's choice.
+    or ``online``. autocast: bfloat16 matrix products (CUDA). threads: CPU threads, 0 = torch's choice. method: what is
+    trained (`qt_ros.learning.options.OPTIONS`), with its own settings in ``options``. A setting that the method would
+    not look at is refused.
     """
 
     model: dict[str, Any]
@@ -51,8 +57,11 @@ class TrainConfig:
     save_every: int = 1000
     backup: Backup = field(default_factory=Backup)
     loss: LossConfig = field(default_factory=LossConfig)
+    method: str = "q_transformer"
+    options: Any = None
 
     def __post_init__(self) -> None:
+        self._check_method()
         for name in ("gradient_steps", "batch", "segment_steps", "log_every", "save_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"train config: {name} must be at least 1, found {getattr(self, name)}")
@@ -70,11 +79,40 @@ class TrainConfig:
                 raise ConfigError(f"train config: {name} must not be negative, found {getattr(self, name)}")
         if self.success_share is not None and not 0 <= self.success_share <= 1:
             raise ConfigError(f"train config: success_share must be in [0, 1], found {self.success_share}")
+        if self.model.get("vision") == "state" and (self.freeze_vision or self.image_shift):
+            raise ConfigError(
+                "train config: vision 'state' has no images to freeze or shift; leave out freeze_vision and image_shift"
+            )
         if self.freeze_vision and self.image_shift:
             raise ConfigError(
                 "train config: image_shift has no effect with freeze_vision, which encodes every frame only once; "
                 "set image_shift to 0 or freeze_vision to false"
             )
+
+    def _check_method(self) -> None:
+        method = self.method
+        if method not in OPTIONS:
+            raise ConfigError(f"train config: method must be one of {', '.join(OPTIONS)}, found {method!r}")
+        options = OPTIONS[method]() if self.options is None else self.options
+        if type(options) is not OPTIONS[method]:
+            raise ConfigError(f"train config: options must be {OPTIONS[method].__name__}, found {options!r}")
+        object.__setattr__(self, "options", options)
+        if method != "q_transformer" and self.loss != LossConfig():
+            raise ConfigError(f"train config: the loss settings are q_transformer's, not {method}'s; leave them out")
+        if method in CLONING and self.backup != Backup(gamma=self.backup.gamma):
+            raise ConfigError(f"train config: {method} has no backup; leave out all of its settings but gamma")
+        if method in WHOLE_ACTIONS and self.backup.to_next_step:
+            raise ConfigError(
+                f"train config: {method} decides once per environment step, which always goes on to the next; "
+                "leave out backup.to_next_step"
+            )
+        if method == "rt1_bc" and self.success_share not in (None, 1.0):
+            raise ConfigError("train config: rt1_bc learns from successful episodes only; leave out success_share")
+
+    @property
+    def acting(self) -> Acting:
+        """How the trained network decides."""
+        return Acting(self.method, self.options.cem if self.method == "qt_opt" else None)
 
     def rate_at(self, step: int) -> float:
         """Learning rate of gradient step ``step`` (0-based)."""
@@ -92,6 +130,9 @@ class TrainConfig:
     def from_dict(cls, data: Mapping[str, Any], where: str = "train config") -> TrainConfig:
         """Strict: unknown or missing keys raise ConfigError."""
         values = dict(data)
+        method = values.get("method", "q_transformer")
+        if values.get("options") is not None and method in OPTIONS:
+            values["options"] = build(OPTIONS[method], values["options"], f"{where}: options of {method}")
         if "backup" in values:
             values["backup"] = build(Backup, values["backup"], f"{where}: backup")
         if "loss" in values:

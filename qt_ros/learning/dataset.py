@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from qt_ros.contract.robot import RobotContract
 from qt_ros.episodes.arrays import EpisodeArrays
-from qt_ros.episodes.store import EpisodeStore
+from qt_ros.episodes.store import EpisodeStore, StoreError
 from qt_ros.learning.errors import TrainingError
 from qt_ros.learning.targets import monte_carlo_returns
+
+_AGREE = {False: ("image_height", "image_width"), True: ("privileged_names",)}
 
 
 @dataclass
@@ -23,10 +26,11 @@ class TrainingData:
     images (N, H, W, 3) uint8; proprio (N, P) float32; bins (N, D) int64; rewards, returns (N,) float32 (return-to-go
     for the data's gamma); remaining (N,) int64 steps left in the episode; terminated (N,) bool, of the step's episode;
     text (N,) int64 index into ``instructions``; action_space_sha256 of the stores; keypoints (N, 2, 3) float32, NaN
-    where unknown; lengths (E,), success (E,).
+    where unknown; lengths (E,), success (E,). images are None where they were not loaded, privileged (N, S) float32
+    (NaN where unknown) as well.
     """
 
-    images: NDArray[np.uint8]
+    images: NDArray[np.uint8] | None
     proprio: NDArray[np.float32]
     bins: NDArray[np.int64]
     rewards: NDArray[np.float32]
@@ -40,6 +44,7 @@ class TrainingData:
     instructions: list[str]
     action_space_sha256: str = ""
     provenance: list[dict[str, object]] = field(default_factory=list)
+    privileged: NDArray[np.float32] | None = None
 
     @property
     def starts(self) -> NDArray[np.int64]:
@@ -53,37 +58,53 @@ class TrainingData:
 
 
 def load_training_data(
-    stores: Sequence[Path], gamma: float, *, progress: Callable[[int], None] | None = None
+    stores: Sequence[Path],
+    gamma: float,
+    *,
+    contract: RobotContract | None = None,
+    allow_other_contract: bool = False,
+    privileged: bool = False,
+    progress: Callable[[int], None] | None = None,
 ) -> TrainingData:
     """Read whole stores into memory (36 KB a step at 96 x 128).
 
+    ``contract``: the robot's; stores of another action space are refused, of another contract unless
+    ``allow_other_contract``. ``privileged``: load the simulator's privileged state in place of the images.
     Joining several stores needs twice that for a moment. Raises TrainingError when there is nothing to train on,
     rewards lie outside [0, 1], or stores disagree in action space, contract or image size. ``progress`` is called with
     the number of steps read so far of the current store.
     """
-    opened = [EpisodeStore(path) for path in stores]
+    try:
+        opened = [EpisodeStore(path, contract, allow_other_contract=allow_other_contract) for path in stores]
+    except StoreError as error:
+        raise TrainingError(str(error)) from error
     if not sum(len(s) for s in opened):
         where = ", ".join(map(str, stores)) or "an empty list of stores"
         raise TrainingError(f"no episodes in {where}; collect or build some first")
-    for attribute in ("action_space_sha256", "contract_sha256", "proprio_names", "image_height", "image_width"):
+    for attribute in ("action_space_sha256", "contract_sha256", "proprio_names", *_AGREE[privileged]):
         found = {str(s.root): getattr(s.manifest, attribute) for s in opened}
         if len(set(found.values())) > 1:
             told = ", ".join(f"{value} in {root}" for root, value in found.items())
             raise TrainingError(
                 f"stores disagree in {attribute}: {told}; train on stores of one contract and image size"
             )
-    columns = ("images", "proprio", "bins", "rewards", "keypoints")
+    if privileged and not opened[0].manifest.privileged_names:
+        raise TrainingError(
+            f"{opened[0].root} holds no privileged state; collect it anew (qt-ros collect keeps it), or train on images"
+        )
+    columns = ("privileged" if privileged else "images", "proprio", "bins", "rewards", "keypoints")
     parts = [s.load_all(columns, progress=progress) for s in opened if len(s)]
     arrays = parts[0] if len(parts) == 1 else EpisodeArrays.concatenate(parts)
     del parts
-    images, proprio, bins, rewards, keypoints = (getattr(arrays, c) for c in columns)
+    proprio, bins, rewards, keypoints = (getattr(arrays, c) for c in columns[1:])
     if rewards.min() < 0 or rewards.max() > 1:
         raise TrainingError(f"rewards must lie in [0, 1] because Q does, found {rewards.min()} .. {rewards.max()}")
     lengths = np.diff(arrays.offsets)
     index = {text: i for i, text in enumerate(dict.fromkeys(arrays.instructions))}
     spans = list(zip(arrays.offsets[:-1], arrays.offsets[1:], strict=True))
     return TrainingData(
-        images=images,
+        images=arrays.images,
+        privileged=arrays.privileged,
         proprio=proprio,
         bins=bins.astype(np.int64),
         rewards=rewards,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 
 class TrainingError(ValueError):
     """Data, settings or a saved state do not go together; the message says what, where and what to do."""
@@ -9,3 +11,14 @@ class TrainingError(ValueError):
 
 class Diverged(TrainingError, FloatingPointError):
     """The loss is not finite any more."""
+
+
+class OutOfMemory(TrainingError):
+    """A batch does not fit into memory; the message says what to make smaller."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch or Python ran out of memory: on a GPU, or on the CPU, where torch says so in words only."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)

@@ -96,6 +96,9 @@ class PointingTrainer:
     ) -> None:
         if config.threads:
             torch.set_num_threads(config.threads)
+        if data.images is None or model.config.vision == "state":
+            raise TrainingError("the warm-up teaches seeing: it needs images and a model that takes them")
+        self.images = data.images
         known = np.isfinite(data.keypoints).all(axis=(1, 2))
         if not known.any():
             raise TrainingError(
@@ -130,7 +133,7 @@ class PointingTrainer:
         return {"config": settings, **counts, "stores": self.data.hashes}
 
     def _batch(self, index: NDArray[np.int64]) -> dict[str, Tensor]:
-        images = torch.from_numpy(self.data.images[index]).to(self.device).permute(0, 3, 1, 2)
+        images = torch.from_numpy(self.images[index]).to(self.device).permute(0, 3, 1, 2)
         text = self.text[torch.from_numpy(self.data.text[index]).to(self.device)]
         _, attention = self.model.encode_frames(images, text, return_attention=True)
         return self.config.loss(attention, torch.from_numpy(self.data.keypoints[index]).to(self.device))

@@ -15,9 +15,11 @@ from qt_ros.contract.robot import RobotContract
 from qt_ros.learning.config import TrainConfig
 from qt_ros.learning.dataset import TrainingData
 from qt_ros.learning.errors import TrainingError
+from qt_ros.learning.methods import model_fields
 from qt_ros.learning.pointing import PointingConfig
+from qt_ros.model.acting import Network, network_class
 from qt_ros.model.checkpoint import load_checkpoint, read_info, save_checkpoint
-from qt_ros.model.config import ModelConfig
+from qt_ros.model.config import VISION_FIELDS, ModelConfig
 from qt_ros.model.efficientnet import FilmEfficientNet
 from qt_ros.model.language import DEFAULT, TextEncoder
 from qt_ros.model.q_transformer import QTransformer
@@ -31,18 +33,20 @@ def build_model(
     init: Path | None,
     device: str,
     *,
+    method: str = "q_transformer",
     seed: int = 0,
     text_encoder: str | None = None,
     vision_weights: str | None = None,
-) -> tuple[QTransformer, TextEncoder]:
-    """A model for the contract's action space and the data's image size, from ``init`` when given, else freshly drawn.
+) -> tuple[Network, TextEncoder]:
+    """The network that ``method`` trains, for the contract's action space and the data's image size.
 
+    Fresh, or from ``init``: a checkpoint of `qt-ros pretrain` gives its vision side, a trained one everything.
     ``fields``: ``preset`` and changed fields of ModelConfig. ``seed``: of the fresh weights. ``text_encoder``: see
     `TextEncoder`; None is its default, or that of ``init``. ``vision_weights``: published weights for a fresh
     EfficientNet, see `load_timm_weights`. Raises TrainingError for a wrong field, when the data was recorded in another
     action space (its bins would mean other motions) or at another image size than the preset's and the fields do not
-    say that this is meant, when ``init`` has another shape or text encoder, and when a vision network that keeps its
-    batch statistics would start from random weights.
+    say that this is meant, when ``init`` has another shape, method or text encoder, and when a vision network that
+    keeps its batch statistics would start from random weights.
     """
     space = contract.action_space
     if data.action_space_sha256 and data.action_space_sha256 != space.sha256:
@@ -54,6 +58,9 @@ def build_model(
     changes = dict(fields)
     preset = changes.pop("preset", "small")
     given = {"action_dims": space.size, "bins": space.bins, "proprio_size": data.proprio.shape[1]}
+    given |= model_fields(method)
+    if changes.get("vision") == "state":
+        given["state_size"] = 0 if data.privileged is None else data.privileged.shape[1]
     if init is not None:
         given["text_size"] = read_info(init).config.text_size
     elif encoder.name != DEFAULT:  # the presets have the size of the default, which need not be loaded for that
@@ -63,21 +70,47 @@ def build_model(
     except ValueError as error:
         raise TrainingError(str(error)) from error
     _check_image_size(config, data, changes)
-    if init is None:
-        torch.manual_seed(seed)
-        model = QTransformer(config)
-        _start_vision(model, vision_weights)
-        return model, encoder
-    if vision_weights is not None:
+    if init is not None and vision_weights is not None:
         raise TrainingError(f"--vision-weights is for a fresh model; {init} brings its own: leave out one of the two")
-    model, _ = load_checkpoint(init, contract=contract, device=device)
+    if init is not None and read_info(init).provenance.get("kind") != "pointing":
+        return _continued(init, config, method, contract, device), encoder
+    torch.manual_seed(seed)
+    model = network_class(method)(config)
+    if init is None:
+        _start_vision(model, vision_weights)
+    else:
+        _take_vision(model, init, contract)
+    return model, encoder
+
+
+def _continued(init: Path, config: ModelConfig, method: str, contract: RobotContract, device: str) -> Network:
+    """All of a trained checkpoint; TrainingError unless it has that shape and was trained by that method."""
+    model, info = load_checkpoint(init, contract=contract, device=device)
+    if info.acting.name != method:
+        raise TrainingError(
+            f"{init} was trained by {info.acting.name}, this run is {method}; give a checkpoint of `qt-ros pretrain`, "
+            "whose vision side serves every method"
+        )
     if model.config != config:
         different = [k for k, v in config.to_dict().items() if model.config.to_dict()[k] != v]
         raise TrainingError(
             f"{init} was made with other model settings ({', '.join(different)}); "
             "change the settings or leave out --init"
         )
-    return model, encoder
+    return model
+
+
+def _take_vision(model: Network, init: Path, contract: RobotContract) -> None:
+    """The vision side of a warmed-up checkpoint into a fresh network, whatever follows behind it."""
+    source, info = load_checkpoint(init, contract=contract)
+    own, theirs = model.config.to_dict(), info.config.to_dict()
+    different = [name for name in VISION_FIELDS if own[name] != theirs[name]]
+    if different:
+        raise TrainingError(
+            f"{init} has another vision side ({', '.join(different)}); change the settings or leave out --init"
+        )
+    for mine, warm in zip(model.seeing_parts(), source.seeing_parts()):
+        mine.load_state_dict(warm.state_dict())
 
 
 def require_start(config: TrainConfig, init: Path | None) -> None:
@@ -105,6 +138,8 @@ def _encoder_name(init: Path | None, wanted: str | None) -> str:
 
 
 def _check_image_size(config: ModelConfig, data: TrainingData, changes: Mapping[str, Any]) -> None:
+    if data.images is None:  # trained from privileged state, or the trainer will ask for them
+        return
     height, width = data.images.shape[1:3]
     if (config.image_height, config.image_width) == (height, width):
         return
@@ -117,7 +152,7 @@ def _check_image_size(config: ModelConfig, data: TrainingData, changes: Mapping[
     )
 
 
-def _start_vision(model: QTransformer, weights: str | None) -> None:
+def _start_vision(model: Network, weights: str | None) -> None:
     """Published weights into a fresh vision network. TrainingError where they are needed or cannot be used."""
     config = model.config
     if isinstance(model.vision, FilmEfficientNet):
@@ -135,7 +170,7 @@ def _start_vision(model: QTransformer, weights: str | None) -> None:
 
 def save_run(
     folder: Path,
-    model: QTransformer,
+    model: Network,
     contract: RobotContract,
     encoder: TextEncoder,
     config: TrainConfig,
@@ -145,12 +180,14 @@ def save_run(
     vision_weights: str | None = None,
 ) -> None:
     """Checkpoint of a training run, with settings, data, code version and what it started from."""
-    provenance = {"kind": "q_transformer", "gradient_steps": step, "settings": config.to_dict(), **_common(data)}
+    provenance = {"kind": config.method, "gradient_steps": step, "settings": config.to_dict(), **_common(data)}
     if init is not None:
         provenance["init"] = read_info(init).id
     if vision_weights is not None:
         provenance["vision_weights"] = vision_weights
-    save_checkpoint(folder, model, contract=contract, text_encoder=encoder.name, provenance=provenance)
+    save_checkpoint(
+        folder, model, contract=contract, text_encoder=encoder.name, provenance=provenance, acting=config.acting
+    )
 
 
 def save_pointing(

@@ -21,7 +21,9 @@ from torch import Tensor
 
 from qt_ros.contract.actions import ActionSpace
 from qt_ros.contract.robot import RobotContract
-from qt_ros.model.config import ModelConfig
+from qt_ros.model.acting import Acting, Network
+from qt_ros.model.config import ADDED_IN_FORMAT_2, ModelConfig
+from qt_ros.model.critics import ContinuousCritic
 from qt_ros.model.language import TextEncoder
 from qt_ros.model.q_transformer import QTransformer
 from qt_ros.model.tensor_files import (
@@ -36,7 +38,9 @@ from qt_ros.model.tensor_files import (
     sha256,
 )
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Written by `save_checkpoint`. Version 1, which is still read, knew only the Q-Transformer: it has no ``method`` and
+no model fields `ADDED_IN_FORMAT_2`."""
 WEIGHTS, EXTRA, RECORD = "model.safetensors", "extra.safetensors", "checkpoint.json"
 TOP_KEYS = (
     "format_version",
@@ -45,6 +49,7 @@ TOP_KEYS = (
     "extra",
     "preset",
     "model",
+    "method",
     "action_space",
     "robot",
     "proprioception",
@@ -59,7 +64,8 @@ class CheckpointInfo:
 
     id: SHA-256 (hex) of the weights file. robot, contract_sha256: the contract it was trained under. proprioception:
     names of the state vector's entries, empty when the model takes none. text_encoder: name for `TextEncoder`.
-    provenance: whatever the training wrote down (data, seeds, steps, commit). extra: the extra tensors, on the CPU.
+    provenance: whatever the training wrote down (data, seeds, steps, commit). acting: by which method the network
+    decides. extra: the extra tensors, on the CPU.
     """
 
     id: str
@@ -72,30 +78,39 @@ class CheckpointInfo:
     proprioception: tuple[str, ...]
     text_encoder: str
     provenance: dict[str, Any]
+    acting: Acting = field(default_factory=Acting)
     extra: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
 
 def save_checkpoint(
     directory: str | Path,
-    model: QTransformer,
+    model: Network,
     *,
     contract: RobotContract,
     text_encoder: str | TextEncoder,
     provenance: Mapping[str, Any],
+    acting: Acting | None = None,
     extra_tensors: Mapping[str, Tensor] | None = None,
 ) -> str:
     """Write a checkpoint folder and return its id. An earlier checkpoint at the same place is replaced.
 
-    All files are complete and on disk before the folder gets its name, so a reader never sees half a checkpoint.
-    CheckpointError when the model does not fit the contract, a weight is not finite, the provenance is no JSON, or the
-    folder holds other files.
+    ``acting``: how the network decides; the Q-Transformer's way when None. All files are complete and on disk before
+    the folder gets its name, so a reader never sees half a checkpoint. CheckpointError when the model does not fit the
+    contract or its way of acting, a weight is not finite, the provenance is no JSON, or the folder holds other files.
     """
     target = Path(directory).absolute()
-    if not isinstance(model, QTransformer):
+    if not isinstance(model, (QTransformer, ContinuousCritic)):
         raise CheckpointError(
             f"{target}: model is a {type(model).__name__}; unwrap it (torch.compile, DDP) to QTransformer"
         )
     config, space = model.config, contract.action_space
+    acting = Acting() if acting is None else acting
+    try:
+        acting.check(config)
+    except ValueError as error:
+        raise CheckpointError(f"{target}: {error}") from error
+    if not isinstance(model, acting.network_class):
+        raise CheckpointError(f"{target}: {acting.name} does not act with a {type(model).__name__}")
     proprioception = _proprioception_names(config, target)
     if (config.action_dims, config.bins) != (space.size, space.bins):
         raise CheckpointError(
@@ -122,6 +137,7 @@ def save_checkpoint(
             "extra": None,
             "preset": config.preset,
             "model": config.to_dict(),
+            "method": acting.to_dict(),
             "action_space": {"sha256": space.sha256, "dimensions": space.to_config()},
             "robot": {"name": contract.robot, "contract_sha256": contract.sha256},
             "proprioception": list(proprioception),
@@ -154,8 +170,8 @@ def save_checkpoint(
 
 def load_checkpoint(
     directory: str | Path, *, contract: RobotContract | None = None, device: str | torch.device = "cpu"
-) -> tuple[QTransformer, CheckpointInfo]:
-    """The model, in evaluation mode on `device`, and what is known about it.
+) -> tuple[Network, CheckpointInfo]:
+    """The network that acts, in evaluation mode on `device`, and what is known about it.
 
     CheckpointError on anything unexpected: files missing, cut short or altered, unknown or missing keys, another format
     version, weights that do not fit. With a contract, its action space and proprioception must be those of the
@@ -170,7 +186,7 @@ def load_checkpoint(
         raise CheckpointError(f"{target / RECORD}: id is not the SHA-256 of the weights; the record was altered")
     extra = load_tensors(target, record["extra"], EXTRA) if record["extra"] is not None else {}
     with torch.random.fork_rng(devices=[]):  # the random weights that are overwritten leave no trace in the generator
-        model = QTransformer(info.config)
+        model = info.acting.make_network(info.config)
     own = model.state_dict()
     wrong = sorted(
         name
@@ -209,11 +225,17 @@ def _read_record(target: Path) -> tuple[CheckpointInfo, dict[str, Any]]:
         raise CheckpointError(f"{path}: no valid JSON ({error}); copy the checkpoint again") from error
     if not isinstance(record, dict):
         raise CheckpointError(f"{path}: must hold a mapping")
-    if record.get("format_version") != FORMAT_VERSION:
+    version = record.get("format_version")
+    if version not in (1, FORMAT_VERSION):
         raise CheckpointError(
-            f"{path}: format_version {record.get('format_version')!r}, this version of qt_ros reads {FORMAT_VERSION}; "
+            f"{path}: format_version {version!r}, this version of qt_ros reads 1 and {FORMAT_VERSION}; "
             "use the version that wrote it"
         )
+    if version == 1:
+        _strict(record, tuple(key for key in TOP_KEYS if key != "method"), f"{path}")
+        if isinstance(record["model"], dict) and not ADDED_IN_FORMAT_2.keys() & record["model"].keys():
+            record["model"] = {**record["model"], **ADDED_IN_FORMAT_2}
+        record["method"] = Acting().to_dict()
     _strict(record, TOP_KEYS, f"{path}")
     _strict(record["weights"], FILE_KEYS, f"{path}: weights")
     if record["extra"] is not None:
@@ -231,6 +253,8 @@ def _read_record(target: Path) -> tuple[CheckpointInfo, dict[str, Any]]:
             raise CheckpointError(f"{path}: {key} must be a {kind.__name__}, found {record[key]!r}")
     try:
         config = ModelConfig.from_dict(record["model"])
+        acting = Acting.from_dict(record["method"])
+        acting.check(config)
         space = ActionSpace.from_config(record["action_space"]["dimensions"], f"{path}: action_space")
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: {error}") from error
@@ -255,6 +279,7 @@ def _read_record(target: Path) -> tuple[CheckpointInfo, dict[str, Any]]:
         proprioception=tuple(record["proprioception"]),
         text_encoder=record["text_encoder"],
         provenance=record["provenance"],
+        acting=acting,
     )
     return info, record
 

@@ -8,12 +8,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-VISION = ("small", "efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3")
+VISION = ("small", "efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3", "state")
 PADDING = ("symmetric", "same", "rt1")
 BATCH_NORM = ("frozen", "batch")
 FEEDFORWARD = ("linear", "gelu")
 BIN_HEAD = ("linear", "tied")
-VALUE_HEAD = ("sigmoid",)
+VALUE_HEAD = ("sigmoid", "linear", "hl_gauss", "softmax")
+ADDED_IN_FORMAT_2: dict[str, Any] = {"value_atoms": 51, "value_rank": 8, "return_token": False, "state_size": 0}
+"""Fields that checkpoints of format 1 do not have, with the values that mean what those checkpoints are."""
+
+
+VISION_FIELDS = (
+    "vision", "vision_channels", "vision_blocks", "vision_padding", "batch_norm", "image_height", "image_width",
+    "tokens_per_frame", "token_learner_hidden", "width", "text_size",
+)  # fmt: skip
+"""Fields that shape everything between an image and its tokens."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +30,8 @@ class ModelConfig:
     """Shape of a `QTransformer`. All fields are checked on construction; a wrong one raises ValueError naming it.
 
     preset: label only; which preset these values started from.
-    vision: 'small' (cheap on a CPU) or 'efficientnet_b0'..'efficientnet_b3' with FiLM after every block (RT-1).
+    vision: 'small' (cheap on a CPU) or 'efficientnet_b0'..'efficientnet_b3' with FiLM after every block (RT-1); 'state'
+        takes the simulator's privileged state vector in place of the image (experiments only, drives no robot).
     vision_channels: channels of the feature map that TokenLearner reads ('small' appends position features to them).
     vision_blocks: 3x3 convolution blocks of 'small'; not used by the EfficientNets, whose depth is fixed.
     vision_padding: EfficientNets only. 'symmetric' = timm's efficientnet_b*, 'same' = timm's tf_efficientnet_b*
@@ -37,8 +47,14 @@ class ModelConfig:
     action_dims (D), bins: the action space. proprio_size: numbers in a proprioception vector, 0 = none.
     text_size: size of a sentence embedding (384 for all-MiniLM-L6-v2).
     bin_head: 'linear' = own width->bins map per dimension; 'tied' = the dimension's input embedding table reused.
-    value_head: how outputs become Q-values; 'sigmoid' squashes each bin's output into (0, 1).
-    initial_q: Q of every bin before training (set through the output bias).
+    value_head: how outputs become the numbers that `value` gives. Q-values: 'sigmoid' squashes each bin's output into
+        (0, 1); 'linear' takes it as it is; 'hl_gauss' makes a histogram over [0, 1] per bin and takes its mean. A
+        policy's probabilities: 'softmax' over the bins of a dimension.
+    initial_q: Q of every bin before training (set through the output bias; 'softmax' starts uniform).
+    value_atoms, value_rank: 'hl_gauss' only: atoms of a histogram, and free numbers per bin that shape it
+        (see `value_histogram`).
+    return_token: each frame also has a token that says whether the episode succeeds (Decision Transformer).
+    state_size: numbers in the privileged state vector; 0 unless vision is 'state'.
     """
 
     preset: str
@@ -66,6 +82,10 @@ class ModelConfig:
     bin_head: str
     value_head: str
     initial_q: float
+    value_atoms: int
+    value_rank: int
+    return_token: bool
+    state_size: int
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -74,7 +94,7 @@ class ModelConfig:
             if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
                 raise ValueError(f"model config: {field.name} must be {field.type}, got {value!r}")
             if field.type == "int":
-                least = 0 if field.name == "proprio_size" else 1
+                least = 0 if field.name in ("proprio_size", "state_size") else 1
                 if int(value) < least:
                     raise ValueError(f"model config: {field.name} must be at least {least}, got {value}")
         choices = {"vision": VISION, "vision_padding": PADDING, "batch_norm": BATCH_NORM, "feedforward": FEEDFORWARD}
@@ -95,11 +115,31 @@ class ModelConfig:
                 "model config: vision 'small' needs image_height and image_width divisible by 4, "
                 f"got {self.image_height} x {self.image_width}"
             )
+        if (self.vision == "state") != (self.state_size > 0):
+            raise ValueError(
+                f"model config: state_size goes with vision 'state' and only with it, "
+                f"got vision {self.vision!r} and state_size {self.state_size}"
+            )
+        if self.value_head == "hl_gauss":
+            if not 1 <= self.value_rank < self.value_atoms:
+                raise ValueError(
+                    f"model config: value_rank must lie in 1..value_atoms-1, got {self.value_rank} for "
+                    f"{self.value_atoms} atoms"
+                )
+            if self.bin_head == "tied":
+                raise ValueError(
+                    "model config: bin_head 'tied' has one output per bin; value_head 'hl_gauss' needs more"
+                )
 
     @property
     def tokens_per_step(self) -> int:
-        """Sequence positions one frame takes: K image tokens and, when there is proprioception, one more."""
-        return self.tokens_per_frame + (1 if self.proprio_size else 0)
+        """Sequence positions one frame takes: K image tokens, one for proprioception and one for the return, if any."""
+        return self.tokens_per_frame + (1 if self.proprio_size else 0) + (1 if self.return_token else 0)
+
+    @property
+    def outputs_per_bin(self) -> int:
+        """Numbers the output head gives per bin: 1, or ``value_rank`` for a histogram."""
+        return self.value_rank if self.value_head == "hl_gauss" else 1
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain JSON values; `from_dict` is the exact inverse."""
@@ -158,6 +198,7 @@ PRESETS: dict[str, ModelConfig] = {
         bin_head="linear",
         value_head="sigmoid",
         initial_q=0.02,
+        **ADDED_IN_FORMAT_2,
     ),
     # Sized for two CPU cores: most of the cost of a sample is the feature map, so it is small and made early.
     "small": ModelConfig(
@@ -186,5 +227,6 @@ PRESETS: dict[str, ModelConfig] = {
         bin_head="linear",
         value_head="sigmoid",
         initial_q=0.02,
+        **ADDED_IN_FORMAT_2,
     ),
 }

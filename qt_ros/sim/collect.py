@@ -24,6 +24,7 @@ from qt_ros.episodes.episode import Episode
 from qt_ros.episodes.manifest import PARTS, Manifest
 from qt_ros.episodes.store import StoreWriter, merge_manifests
 from qt_ros.sim.demonstrator import DART, NOISE, Demonstrator, NoiseSpec
+from qt_ros.sim.privileged import PRIVILEGED_NAMES, privileged_state
 from qt_ros.sim.rollout import MAX_STEPS, Rollout
 from qt_ros.sim.store_guard import CollectError, alone, require_settings
 from qt_ros.sim.tasks import Task, find_task, load_tasks, sample_scene
@@ -119,16 +120,27 @@ class EpisodeMaker:
         if plan.checkpoint is not None:
             from qt_ros.control.policy import Policy  # torch: only where a policy acts
 
-            self.policy = Policy.load(plan.checkpoint, self.contract, threads=1)
+            self.policy = Policy.load(plan.checkpoint, self.contract, threads=1, privileged=True)
             image_size = self.policy.image_size
+        sees = self.policy is None or self.policy.model.config.vision != "state"
+        if not sees and plan.wrong_instruction:
+            raise CollectError(
+                "this policy is told the state of the object to pick and hears no words; leave out wrong_instruction"
+            )
         self.world = World(self.contract)
-        self.rollout = Rollout(self.world, self.contract, image_size)
-        self.image_size = image_size
+        self.rollout = Rollout(self.world, self.contract, image_size, render=sees or plan.out is not None)
+        self.image_size, self.sees = image_size, sees
         self._prefix = plan.source if self.policy is None else f"policy-{self.policy.info.id[:8]}"
 
     def episode_id(self, seed: int) -> str:
         """Name of the episode that ``seed`` gives under this plan."""
         return f"{self._prefix}-{seed:07d}"
+
+    def _actor(self, target: str) -> Any:
+        """The policy's step, with the privileged state in the place of the picture where it acts on that."""
+        if self.sees:
+            return self.policy.step
+        return lambda image, joints: self.policy.step(image, joints, privileged_state(self.world, target))
 
     def run(self, seed: int) -> tuple[Episode, EpisodeResult]:
         """The episode of ``seed``. Raises SimulationError when the physics failed."""
@@ -140,7 +152,7 @@ class EpisodeMaker:
         detail = ""
         if self.policy is not None:
             self.policy.reset(instruction)
-            actor, source, checkpoint = self.policy.step, "autonomous", self.policy.info.id
+            actor, source, checkpoint = self._actor(scene.target), "autonomous", self.policy.info.id
         else:
             default = DART if plan.source == "demonstration" else NOISE
             script = Demonstrator(self.world, scene, plan.noise or default, np.random.default_rng([seed, 3]))
@@ -242,6 +254,12 @@ def _ids_on_disk(root: Path) -> set[str]:
     return {e.id for part in parts for e in Manifest.from_json(part.read_bytes(), str(part)).episodes}
 
 
+def _privileged_names(root: Path) -> tuple[str, ...]:
+    """What a store keeps of the privileged state: all of it, but a store begun without it goes on without."""
+    parts = sorted((root / PARTS).glob("*.json"))
+    return Manifest.from_json(parts[0].read_bytes(), str(parts[0])).privileged_names if parts else PRIVILEGED_NAMES
+
+
 def _run(plan: Plan, worker: int, take: Callable[[EpisodeResult], None], stopped: Callable[[], bool]) -> None:
     maker = EpisodeMaker(plan)
     writer = None
@@ -251,8 +269,9 @@ def _run(plan: Plan, worker: int, take: Callable[[EpisodeResult], None], stopped
         # A worker may outlive a parent that was killed; nobody else may write its part until it has ended.
         stack.enter_context(alone(plan.out / f".{prefix}.lock"))
         writer = StoreWriter(
-            plan.out, maker.contract, maker.image_size, shard_episodes=_SHARD_EPISODES, prefix=prefix, merge=False
-        )
+            plan.out, maker.contract, maker.image_size, shard_episodes=_SHARD_EPISODES, prefix=prefix, merge=False,
+            privileged_names=_privileged_names(plan.out),
+        )  # fmt: skip
     try:
         for seed in plan.seeds:
             if stopped():
@@ -264,7 +283,7 @@ def _run(plan: Plan, worker: int, take: Callable[[EpisodeResult], None], stopped
                 take(EpisodeResult(seed, task.name, task.target, "", "unstable", "fault", 0, str(error)))
                 continue
             if writer is not None:
-                writer.add(episode)
+                writer.add(episode if writer.manifest.privileged_names else replace(episode, privileged=None))
             take(result)
     finally:
         if writer is not None:

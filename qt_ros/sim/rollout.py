@@ -20,6 +20,7 @@ from qt_ros.contract.strict import ConfigError
 from qt_ros.control.servo import Servo
 from qt_ros.control.shaper import CommandShaper
 from qt_ros.episodes.episode import Episode, is_terminal
+from qt_ros.sim.privileged import privileged_state
 from qt_ros.sim.tasks import Scorer, Task
 from qt_ros.sim.world import SceneSpec, World
 
@@ -46,17 +47,21 @@ class _Steps:
     q: list[NDArray[Any] | None] = field(default_factory=list)
     stamps: list[float] = field(default_factory=list)
     keypoints: list[list[tuple[float, float, bool]]] = field(default_factory=list)
+    privileged: list[NDArray[np.float32]] = field(default_factory=list)
 
 
 class Rollout:
     """Runs episodes in one ``world``; keeps the parts that are slow to build. One thread only.
 
     ``image_size`` is (height, width) of what the actor sees and the episode keeps: the contract's camera picture, at
-    its full size and then resized, as the policy node does it.
+    its full size and then resized, as the policy node does it. ``render=False``: black pictures, for an actor that does
+    not look at them; such episodes are not for keeping.
     """
 
-    def __init__(self, world: World, contract: RobotContract, image_size: tuple[int, int] = (96, 128)) -> None:
-        self.world, self.contract, self.image_size = world, contract, image_size
+    def __init__(
+        self, world: World, contract: RobotContract, image_size: tuple[int, int] = (96, 128), render: bool = True
+    ) -> None:
+        self.world, self.contract, self.image_size, self.render = world, contract, image_size, render
         self.camera = contract.observation("image")
         self.space: ActionSpace = contract.action_space
         self.shaper, self.servo = CommandShaper(contract), Servo(contract)
@@ -74,6 +79,8 @@ class Rollout:
 
     def observe(self) -> NDArray[np.uint8]:
         """The head camera's picture now, (H, W, 3) uint8 at policy size."""
+        if not self.render:
+            return np.zeros((*self.image_size, 3), np.uint8)
         return resize_rgb(self.world.render(self.camera.width, self.camera.height), *self.image_size)
 
     def run(
@@ -139,6 +146,7 @@ class Rollout:
         steps.stamps.append(world.time)
         points = (world.object_pose(target)[:3], world.tool_pose("world")[:3])
         steps.keypoints.append([world.project(point) for point in points])
+        steps.privileged.append(privileged_state(world, target))
         return values
 
     def _execute(self, values: NDArray[np.float64], delay: float) -> str:
@@ -217,6 +225,7 @@ class Rollout:
             checkpoint=checkpoint,
             q_values=q,
             keypoints=np.array(steps.keypoints, dtype=np.float32),
+            privileged=np.array(steps.privileged, dtype=np.float32),
         )
         episode.validate()
         return episode

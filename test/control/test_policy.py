@@ -12,6 +12,8 @@ from qt_ros.contract.observations import Proprioception, resize_rgb
 from qt_ros.contract.robot import RobotContract, load_contract
 from qt_ros.control.limits import NonFiniteError
 from qt_ros.control.policy import NotAPolicyError, Policy
+from qt_ros.model.acting import VALUE_HEADS, Acting, Network
+from qt_ros.model.cem import CemSettings
 from qt_ros.model.checkpoint import CheckpointError, save_checkpoint
 from qt_ros.model.config import ModelConfig
 from qt_ros.model.language import TextEncoder
@@ -38,8 +40,8 @@ def tiny(history: int = 3, **changes: object) -> QTransformer:
     return model
 
 
-def save(model: QTransformer, folder: Path, contract: RobotContract = CONTRACT) -> Path:
-    save_checkpoint(folder, model, contract=contract, text_encoder="minilm", provenance={"made_by": "test_policy"})
+def save(model: Network, folder: Path, contract: RobotContract = CONTRACT, acting: Acting | None = None) -> Path:
+    save_checkpoint(folder, model, contract=contract, text_encoder="minilm", provenance={}, acting=acting)
     return folder
 
 
@@ -214,3 +216,42 @@ def test_a_model_without_proprioception_needs_no_joints(tmp_path: Path) -> None:
     policy = Policy.load(save(tiny(proprio_size=0), tmp_path / "blind"), CONTRACT, text_encoder=TEXT)
     policy.reset("pick up the red cube")
     assert np.isfinite(policy.step(picture(0), {}).values).all()
+
+
+@pytest.mark.parametrize("method", VALUE_HEADS)
+def test_every_method_acts_from_its_checkpoint_alone_and_alike_each_time(tmp_path: Path, method: str) -> None:
+    acting = Acting(method, CemSettings() if method == "qt_opt" else None)
+    torch.manual_seed(0)
+    changes = {"value_head": VALUE_HEADS[method][0], "return_token": method == "decision_transformer"}
+    save(acting.make_network(tiny(**changes).config), tmp_path / "c", acting=acting)
+    episodes = []
+    for _ in range(2):
+        policy = Policy.load(tmp_path / "c", CONTRACT, text_encoder=TEXT)
+        policy.reset("pick up the red cube")
+        episodes.append([policy.step(picture(i), joints(i)) for i in range(4)])
+    for a, b in zip(*episodes, strict=True):
+        assert (a.bins == b.bins).all() and (a.q == b.q).all()
+        assert (a.values == CONTRACT.action_space.decode(a.bins)).all() and np.isfinite(a.q).all()
+        assert (a.q_all is None) == (method == "qt_opt")
+
+
+def test_a_policy_on_privileged_state_needs_that_state_and_drives_no_robot(tmp_path: Path) -> None:
+    folder = save(tiny(vision="state", state_size=5), tmp_path / "state")
+    with pytest.raises(ValueError, match="which no robot can give it"):
+        Policy.load(folder, CONTRACT, text_encoder=TEXT)
+    policy = Policy.load(folder, CONTRACT, text_encoder=TEXT, privileged=True)
+    policy.reset("pick up the red cube")
+    state = np.linspace(-1, 1, 5, dtype=np.float32)
+    first = policy.step(picture(0), HOME, state)
+    policy.reset("pick up the red cube")
+    assert (policy.step(picture(1), HOME, state).q_all == first.q_all).all()  # the picture does not matter
+    policy.reset("pick up the red cube")
+    assert (policy.step(picture(0), HOME, -state).q_all != first.q_all).any()
+    for wrong in (None, state[:4], state * np.nan):
+        with pytest.raises(ValueError, match="privileged state of 5 finite numbers"):
+            policy.step(picture(0), HOME, wrong)
+
+
+def test_a_policy_on_images_takes_no_privileged_state(policy: Policy) -> None:
+    with pytest.raises(ValueError, match="acts on images"):
+        policy.step(picture(0), HOME, np.zeros(5, np.float32))

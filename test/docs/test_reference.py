@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib.util
 import re
 from pathlib import Path
@@ -10,10 +11,11 @@ from types import ModuleType
 
 import pytest
 import torch
-from tiny import tiny_data, tiny_model, tiny_text
+from tiny import METHODS, tiny_data, tiny_model, tiny_text, tiny_trainer
 
 from qt_ros.episodes.episode import REASONS
 from qt_ros.learning.config import TrainConfig
+from qt_ros.learning.options import OPTIONS
 from qt_ros.learning.pointing import PointingConfig, PointingTrainer
 from qt_ros.learning.trainer import StepReport, Trainer
 
@@ -93,6 +95,19 @@ def test_every_logged_metric_of_training_is_explained(tmp_path: Path) -> None:
     Trainer(tiny_model(), tiny_data(), tiny_text(), config, tmp_path).run(reports.append)
     missing = [name for report in reports for name in report.metrics if f"| `{name}` |" not in page("metrics.md")]
     assert reports and missing == []
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_logged_metric_of_every_method_is_explained(tmp_path: Path, method: str) -> None:
+    reports: list[StepReport] = []
+    tiny_trainer(tmp_path, method, gradient_steps=1).run(reports.append)
+    assert sorted(name for report in reports for name in report.metrics if f"`{name}`" not in page("metrics.md")) == []
+
+
+def test_every_option_of_every_method_is_explained() -> None:
+    names = {field.name for options in OPTIONS.values() for field in dataclasses.fields(options)}
+    text = page("parameters.md").rpartition("| option | of | meaning |")[2]
+    assert sorted(name for name in names if f"`options.{name}`" not in text) == []
 
 
 def test_every_logged_metric_of_the_warm_up_is_explained(tmp_path: Path) -> None:

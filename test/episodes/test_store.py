@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from fast_folder import fast_folder
 from hypothesis import given, settings
@@ -232,6 +233,50 @@ def test_a_store_of_damaged_shards_only_does_not_open(
         EpisodeStore(tmp_path)
 
 
+NAMES = ("target_x", "target_y", "contact")
+
+
+def test_privileged_numbers_come_back_where_an_episode_has_them(
+    tmp_path: Path, contract: RobotContract, new_episode: Maker
+) -> None:
+    state = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    episodes = [new_episode(0, privileged=state), new_episode(1)]
+    write(tmp_path, contract, episodes, privileged_names=NAMES)
+    store = EpisodeStore(tmp_path)
+    assert store.manifest.privileged_names == NAMES
+    for episode, found in zip(episodes, store, strict=True):
+        assert_same(episode, found)
+    arrays = store.load_all(["privileged"])
+    assert arrays.privileged is not None and np.array_equal(arrays.privileged[:5], state)
+    assert np.isnan(arrays.privileged[5:]).all()
+    with pytest.raises(StoreError, match="2 privileged values, the store has 3"):
+        write(tmp_path, contract, [new_episode(2, privileged=state[:, :2])], privileged_names=NAMES, prefix="b")
+    with pytest.raises(StoreError, match="privileged_names differs"):
+        write(tmp_path, contract, [new_episode(3)], prefix="c")
+
+
+def test_a_store_without_privileged_numbers_is_as_it_always_was(
+    tmp_path: Path, contract: RobotContract, new_episode: Maker
+) -> None:
+    write(tmp_path, contract, [new_episode(0)])
+    manifest = json.loads((tmp_path / "store.json").read_text())
+    assert manifest["version"] == 1 and "privileged_names" not in manifest
+    assert "privileged" not in pq.read_schema(tmp_path / "shards" / "shard-00000.parquet").names
+    store = EpisodeStore(tmp_path)
+    assert store.episode(0).privileged is None
+    arrays = store.load_all()
+    assert arrays.privileged is not None and arrays.privileged.shape == (5, 0)
+    with pytest.raises(StoreError, match="3 privileged values, the store has 0"):
+        write(tmp_path, contract, [new_episode(1, privileged=np.zeros((5, 3), np.float32))], prefix="b")
+
+
+def test_privileged_numbers_are_checked(new_episode: Maker) -> None:
+    with pytest.raises(InvalidEpisode, match="privileged: not finite at step 1"):
+        new_episode(0, privileged=np.array([[1.0], [np.nan]] + [[0.0]] * 3, np.float32)).validate()
+    with pytest.raises(InvalidEpisode, match="privileged: float32"):
+        new_episode(0, privileged=np.zeros((4, 3), np.float32)).validate()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -239,6 +284,8 @@ def test_a_store_of_damaged_shards_only_does_not_open(
         (b"[]", "no qt_ros.store manifest"),
         (b'{"format": "qt_ros.store", "version": 99}', "version 99"),
         (b'{"format": "qt_ros.store", "version": 1, "colour": 1}', "colour"),
+        (b'{"format": "qt_ros.store", "version": 1, "privileged_names": []}', "belongs to version 2"),
+        (b'{"format": "qt_ros.store", "version": 2}', "belongs to version 2"),
         (b'{"format": "qt_ros.store", "version": 1, "shards": [{"file": "x"}]}', "episodes"),
     ],
 )

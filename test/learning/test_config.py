@@ -8,7 +8,8 @@ import pytest
 
 from qt_ros.contract.robot import package_root
 from qt_ros.contract.strict import ConfigError
-from qt_ros.learning.config import TrainConfig, load_train_config
+from qt_ros.learning.config import PRIVILEGED, TrainConfig, load_train_config
+from qt_ros.learning.options import OPTIONS, CqlOptions, IqlOptions
 
 
 @pytest.mark.parametrize("path", sorted((package_root() / "config" / "train").glob("*.yaml")), ids=lambda p: p.stem)
@@ -57,3 +58,63 @@ def test_the_learning_rate_warms_up_and_comes_down() -> None:
     assert rates[9:] == sorted(rates[9:], reverse=True) and rates[-1] == pytest.approx(0.02, abs=1e-3)
     flat = load_train_config("small", {"schedule": "constant", "warmup_steps": 0, "learning_rate": 1.0})
     assert flat.rate_at(0) == flat.rate_at(10**6) == 1.0
+
+
+# ---- methods
+
+
+PICKING = sorted((package_root() / "config" / "train" / "picking").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", PICKING, ids=lambda p: p.stem)
+def test_every_picking_setting_loads_names_its_method_and_survives_a_round_trip(path: Path) -> None:
+    settings = load_train_config(f"picking/{path.stem}")
+    assert settings.method == ("q_transformer" if path.stem == "hl_gauss" else path.stem)
+    assert TrainConfig.from_dict(settings.to_dict()) == settings
+    from_state = load_train_config(path, PRIVILEGED)
+    assert from_state.model["vision"] == "state" and not from_state.freeze_vision
+
+
+def test_every_method_has_its_picking_settings_with_one_budget_for_all() -> None:
+    assert {path.stem for path in PICKING} == {*OPTIONS, "hl_gauss"}
+    shared = ("gradient_steps", "batch", "segment_steps", "learning_rate", "freeze_vision", "backup.gamma", "schedule")
+    found = {name: set() for name in shared}
+    for path in PICKING:
+        settings = load_train_config(path)
+        for name in shared:
+            group = settings.backup if name.startswith("backup.") else settings
+            found[name].add(getattr(group, name.removeprefix("backup.")))
+    assert {name for name, values in found.items() if len(values) > 1} == set()
+
+
+def test_options_reach_their_method_and_have_its_defaults() -> None:
+    iql = load_train_config("picking/iql", {"options.beta": 7})
+    assert iql.options == IqlOptions(beta=7.0)
+    assert TrainConfig(model={}, gradient_steps=1, batch=1, learning_rate=1.0, method="cql").options == CqlOptions()
+
+
+@pytest.mark.parametrize(
+    ("config", "override", "message"),
+    [
+        ("small", {"method": "ppo"}, "method must be one of q_transformer, rt1_bc"),
+        ("picking/iql", {"options.alpha": 1.0}, "options of iql: unknown key.*alpha"),
+        ("picking/iql", {"options.expectile": 1.0}, "expectile must be in"),
+        ("picking/iql", {"options.beta": 0.0}, "beta must be positive"),
+        ("picking/iql", {"backup.to_next_step": True}, "leave out backup.to_next_step"),
+        ("picking/iql", {"loss.alpha": 3.0}, "loss settings are q_transformer's, not iql's"),
+        ("picking/cql", {"options.alpha": -1.0}, "alpha must not be negative"),
+        ("picking/qt_opt", {"options.elites": 100}, "elites <= samples"),
+        ("picking/aw_opt", {"options.second_target_every": 0}, "second_target_every"),
+        ("picking/rt1_bc", {"success_share": 0.5}, "successful episodes only"),
+        ("picking/rt1_bc", {"backup.n_step": 3}, "rt1_bc has no backup"),
+        ("picking/q_transformer", {"options.alpha": 3.0}, "options of q_transformer: unknown key"),
+        ("picking/q_transformer", {"loss.sigma": 0.5}, "sigma .* hl_gauss only"),
+        ("picking/q_transformer", {"model.vision": "state"}, "no images to freeze"),
+        ("small", {"method": "iql"}, "not iql's"),
+    ],
+)
+def test_a_setting_that_its_method_would_not_look_at_is_refused(
+    config: str, override: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_train_config(config, override)

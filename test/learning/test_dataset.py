@@ -62,6 +62,40 @@ def test_stores_that_do_not_go_together_are_refused_by_what_differs(tmp_path: Pa
         load_training_data([one, other], 0.9)
 
 
+def test_privileged_state_is_loaded_in_place_of_the_images_where_the_stores_keep_it(tmp_path: Path) -> None:
+    state = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+    with StoreWriter(tmp_path / "a", CONTRACT, SIZE, privileged_names=("x", "y")) as writer:
+        writer.add(make_episode(CONTRACT, 0, privileged=state))
+    data = load_training_data([tmp_path / "a"], 0.9, privileged=True)
+    assert data.images is None and np.array_equal(data.privileged, state)
+    assert load_training_data([tmp_path / "a"], 0.9).privileged is None
+    old = store(tmp_path / "old", [make_episode(CONTRACT, 1)])
+    with pytest.raises(TrainingError, match="holds no privileged state; collect it anew"):
+        load_training_data([old], 0.9, privileged=True)
+    with pytest.raises(TrainingError, match="disagree in privileged_names"):
+        load_training_data([tmp_path / "a", old], 0.9, privileged=True)
+    assert len(load_training_data([tmp_path / "a", old], 0.9).lengths) == 2  # for images it does not matter
+
+
+def test_stores_of_another_contract_are_refused_unless_that_is_meant(tmp_path: Path) -> None:
+    slower = parse_contract(CONTRACT.text + "\n# slower today\n")
+    path = store(tmp_path / "slower", [make_episode(slower, 0)], slower)
+    with pytest.raises(TrainingError, match="made with contract"):
+        load_training_data([path], 0.9, contract=CONTRACT)
+    assert len(load_training_data([path], 0.9, contract=CONTRACT, allow_other_contract=True).lengths) == 1
+    wider = parse_contract(CONTRACT.text.replace("high: 0.05", "high: 0.06", 1))
+    path = store(tmp_path / "wider", [make_episode(wider, 0)], wider)
+    with pytest.raises(TrainingError, match="action space .* is not that of robot"):
+        load_training_data([path], 0.9, contract=CONTRACT, allow_other_contract=True)
+
+
+def test_rewards_outside_what_q_can_be_are_refused(tmp_path: Path) -> None:
+    episode = make_episode(CONTRACT, 0)
+    episode.rewards[1] = 1.5
+    with pytest.raises(ValueError, match="rewards: outside"):
+        store(tmp_path / "s", [episode])
+
+
 def test_nothing_to_train_on_is_said(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="an empty list of stores"):
         load_training_data([], 0.9)

@@ -16,7 +16,10 @@ from qt_ros.contract.robot import load_contract
 from qt_ros.learning.config import load_train_config
 from qt_ros.learning.dataset import TrainingData
 from qt_ros.learning.errors import TrainingError
-from qt_ros.learning.run import build_model, require_start, save_run
+from qt_ros.learning.methods import make_method
+from qt_ros.learning.options import OPTIONS
+from qt_ros.learning.pointing import PointingConfig
+from qt_ros.learning.run import build_model, require_start, save_pointing, save_run
 from qt_ros.model.checkpoint import load_checkpoint
 from qt_ros.model.language import TextEncoder, bundled_minilm
 from qt_ros.model.timm_weights import OWN_PARTS
@@ -46,6 +49,57 @@ def test_the_model_takes_its_sizes_from_contract_and_data() -> None:
 def test_data_of_another_action_space_are_refused() -> None:
     with pytest.raises(TrainingError, match="recorded in action space 0123456789ab"):
         build_model(FIELDS, CONTRACT, data(action_space_sha256="0123456789abcdef"), None, "cpu")
+
+
+def test_every_method_gets_the_network_it_needs_and_its_checkpoint_says_how_it_acts(tmp_path: Path) -> None:
+    for method in OPTIONS:
+        settings = load_train_config(f"picking/{method}")
+        model, encoder = build_model(FIELDS, CONTRACT, data(), None, "cpu", method=method)
+        save_run(tmp_path / method, model, CONTRACT, encoder, settings, data(), 5, None)
+        loaded, info = load_checkpoint(tmp_path / method, contract=CONTRACT)
+        assert info.acting == settings.acting and info.acting.name == info.provenance["kind"] == method
+        assert type(loaded) is type(model)
+
+
+def test_a_field_that_does_not_go_with_the_method_is_refused_when_it_trains(tmp_path: Path) -> None:
+    model, _ = build_model({**FIELDS, "value_head": "sigmoid"}, CONTRACT, data(), None, "cpu", method="rt1_bc")
+    with pytest.raises(TrainingError, match="rt1_bc needs value_head softmax"):
+        make_method(model, load_train_config("picking/rt1_bc"))
+
+
+def test_a_warmed_up_vision_side_serves_every_method_and_seed(tmp_path: Path) -> None:
+    warm, encoder = build_model(FIELDS, CONTRACT, data(), None, "cpu", seed=9)
+    save_pointing(tmp_path / "warm", warm, CONTRACT, encoder, PointingConfig(), data(), 3)
+    for method in ("q_transformer", "decision_transformer", "qt_opt"):
+        first, second = (
+            build_model(FIELDS, CONTRACT, data(), tmp_path / "warm", "cpu", method=method, seed=s)[0] for s in (0, 1)
+        )
+        for part in ("vision", "token_learner", "to_width"):
+            for model in (first, second):
+                states = (getattr(warm, part).state_dict().values(), getattr(model, part).state_dict().values())
+                assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
+        assert not torch.equal(first.action_embedding[0].weight if method == "qt_opt" else first.start,
+                               second.action_embedding[0].weight if method == "qt_opt" else second.start)  # fmt: skip
+    fields = {**FIELDS, "history": 4, "layers": 2}  # what follows behind the tokens is free
+    assert build_model(fields, CONTRACT, data(), tmp_path / "warm", "cpu")[0].config.history == 4
+    with pytest.raises(TrainingError, match=r"another vision side \(tokens_per_frame\)"):
+        build_model({**FIELDS, "tokens_per_frame": 3}, CONTRACT, data(), tmp_path / "warm", "cpu")
+
+
+def test_a_trained_checkpoint_goes_on_only_by_its_own_method(tmp_path: Path) -> None:
+    model, encoder = build_model(FIELDS, CONTRACT, data(), None, "cpu", method="iql")
+    save_run(tmp_path / "iql", model, CONTRACT, encoder, load_train_config("picking/iql"), data(), 5, None)
+    build_model(FIELDS, CONTRACT, data(), tmp_path / "iql", "cpu", method="iql")
+    with pytest.raises(TrainingError, match="was trained by iql, this run is rt1_bc"):
+        build_model(FIELDS, CONTRACT, data(), tmp_path / "iql", "cpu", method="rt1_bc")
+
+
+def test_a_model_for_privileged_state_takes_its_size_from_the_data() -> None:
+    state = data(images=None, privileged=np.zeros((len(data().rewards), 11), np.float32))
+    model, _ = build_model({**FIELDS, "vision": "state"}, CONTRACT, state, None, "cpu", method="cql")
+    assert model.config.state_size == 11 and model.config.vision == "state"
+    with pytest.raises(TrainingError, match="state_size"):
+        build_model({**FIELDS, "vision": "state"}, CONTRACT, data(), None, "cpu")
 
 
 def test_a_wrong_model_field_is_named() -> None:

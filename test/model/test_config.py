@@ -39,7 +39,7 @@ def test_an_unknown_preset_lists_the_known_ones() -> None:
     [
         ({"vision": "resnet"}, "vision must be one of small, efficientnet_b0"),
         ({"bin_head": "shared"}, "bin_head must be one of linear, tied"),
-        ({"value_head": "hl_gauss"}, "value_head must be one of sigmoid"),
+        ({"value_head": "c51"}, "value_head must be one of sigmoid, linear, hl_gauss, softmax"),
         ({"layers": 0}, "layers must be at least 1"),
         ({"layers": 2.0}, "layers must be int"),
         ({"layers": True}, "layers must be int"),

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from qt_ros.contract.robot import load_contract
 from qt_ros.episodes.files import locked
-from qt_ros.episodes.store import EpisodeStore, merge_manifests
+from qt_ros.episodes.store import EpisodeStore, StoreWriter, merge_manifests
 from qt_ros.sim.collect import CollectError, EpisodeResult, Plan, Summary, collect, draw_task, instruction_for
 from qt_ros.sim.demonstrator import CLEAN
+from qt_ros.sim.privileged import PRIVILEGED_NAMES
 from qt_ros.sim.tasks import load_tasks, sample_scene
 
 SIZE = (24, 32)
@@ -35,6 +38,16 @@ def test_episodes_land_in_a_store_with_seed_source_and_outcome(three: Path) -> N
     assert {m.source for m in store.meta} == {"demonstration"}
     assert {m.outcome for m in store.meta} == {"success"}
     assert store.episode(0).images.shape[1:] == (*SIZE, 3)
+
+
+def test_the_privileged_state_is_kept_and_a_store_begun_without_it_goes_on_without(three: Path, tmp_path: Path) -> None:
+    store = EpisodeStore(three)
+    assert store.manifest.privileged_names == PRIVILEGED_NAMES
+    assert store.episode(0).privileged.shape == (len(store.episode(0)), len(PRIVILEGED_NAMES))
+    with StoreWriter(tmp_path, load_contract("mobile_manipulator"), SIZE, prefix="old") as writer:
+        writer.add(dataclasses.replace(store.episode(0), privileged=None))
+    assert collect(plan(tmp_path, 2), workers=0).skipped == 1
+    assert [e.privileged for e in EpisodeStore(tmp_path)] == [None, None]
 
 
 def test_collecting_again_adds_only_what_is_missing(three: Path) -> None:

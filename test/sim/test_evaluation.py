@@ -10,8 +10,9 @@ from qt_ros.contract.robot import load_contract
 from qt_ros.model.checkpoint import save_checkpoint
 from qt_ros.model.config import ModelConfig
 from qt_ros.model.q_transformer import QTransformer
-from qt_ros.sim.collect import EpisodeResult
+from qt_ros.sim.collect import CollectError, EpisodeResult
 from qt_ros.sim.evaluation import Evaluation, evaluate, wilson
+from qt_ros.sim.privileged import PRIVILEGED_NAMES
 
 CONTRACT = load_contract("mobile_manipulator")
 
@@ -67,3 +68,19 @@ def test_the_wrong_instruction_changes_what_is_said_and_not_the_scene(checkpoint
     assert right.instruction != wrong.instruction
     name = right.target.replace("_", " ")
     assert name in right.instruction and name not in wrong.instruction
+
+
+def test_a_policy_on_privileged_state_is_evaluated_with_the_state_of_each_scene(tmp_path: Path) -> None:
+    config = ModelConfig.from_preset(
+        "small", vision="state", state_size=len(PRIVILEGED_NAMES), tokens_per_frame=2, layers=1, width=32, heads=2,
+        head_dim=16, history=2,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = QTransformer(config).eval()
+    torch.nn.init.normal_(model.head_weight)
+    save_checkpoint(tmp_path / "state", model, contract=CONTRACT, text_encoder="minilm", provenance={})
+    results = evaluate(tmp_path / "state", 2, tasks=["pick_red_cube"], workers=0).results
+    assert [r.seed for r in results] == [2_000_000, 2_000_001]
+    assert results[0].value != results[1].value
+    with pytest.raises(CollectError, match="hears no words"):
+        evaluate(tmp_path / "state", 1, workers=0, wrong_instruction=True)

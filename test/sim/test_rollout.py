@@ -11,6 +11,7 @@ from qt_ros.contract.observations import Proprioception, resize_rgb
 from qt_ros.contract.robot import load_contract
 from qt_ros.control.shaper import Command, CommandShaper
 from qt_ros.sim.demonstrator import Demonstrator
+from qt_ros.sim.privileged import privileged_state
 from qt_ros.sim.robot import SimulatedRobot
 from qt_ros.sim.rollout import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS, Rollout, run_episode
 from qt_ros.sim.tasks import find_task, sample_scene
@@ -123,6 +124,24 @@ def test_what_is_recorded_belongs_to_the_same_moment(world: World, rollout: Roll
     assert episode.keypoints is not None
     assert np.allclose(episode.keypoints[:, 1], [s[2] for s in seen])
     assert np.array_equal(SPACE.decode(episode.bins.astype(int)).astype(np.float32), episode.actions)
+
+
+def test_the_privileged_state_is_of_the_same_moment_and_object(world: World, rollout: Rollout) -> None:
+    seen, scene = [], sample_scene(TASK, 2)
+
+    def actor(image: np.ndarray, joints: dict[str, float]) -> np.ndarray:
+        seen.append(privileged_state(world, scene.target))
+        return action(dx=0.03, gripper=1.0)
+
+    assert np.array_equal(rollout.run(TASK, scene, actor, max_steps=3).privileged, seen)
+
+
+def test_an_actor_that_does_not_look_is_shown_black_and_acts_in_the_same_world(world: World, rollout: Rollout) -> None:
+    blind = Rollout(world, CONTRACT, render=False)
+    episodes = [r.run(TASK, sample_scene(TASK, 2), always(dx=0.03), max_steps=3) for r in (rollout, blind)]
+    assert episodes[0].images.any() and not episodes[1].images.any()
+    assert np.array_equal(episodes[0].proprio, episodes[1].proprio)
+    assert np.array_equal(episodes[0].privileged, episodes[1].privileged)
 
 
 def test_the_tool_moves_by_what_was_asked(world: World, rollout: Rollout) -> None:

@@ -1,0 +1,94 @@
+"""IQL: expectiles, clipped weights, and no question about actions that nobody took."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_data, tiny_trainer
+
+from qt_ros.learning.baselines.iql import expectile_loss
+from qt_ros.learning.options import IqlOptions
+
+
+@pytest.mark.parametrize("expectile", [0.5, 0.7, 0.9])
+def test_the_minimiser_is_the_expectile_of_a_known_distribution(expectile: float) -> None:
+    """Of 0 and 1 with equal chances the tau-expectile is tau: tau (1 - v) = (1 - tau) v."""
+    samples = torch.tensor([0.0, 1.0])
+    v = torch.tensor(0.5, requires_grad=True)
+    optimiser = torch.optim.SGD([v], lr=0.2)
+    for _ in range(200):
+        optimiser.zero_grad()
+        expectile_loss(samples - v, expectile).mean().backward()
+        optimiser.step()
+    assert float(v.detach()) == pytest.approx(expectile, abs=1e-4)
+
+
+def test_the_expectile_of_uniform_numbers() -> None:
+    """Of U(0, 1) it solves tau (1 - v)^2 = (1 - tau) v^2."""
+    samples, tau = torch.linspace(0, 1, 2001), 0.8
+    values = torch.linspace(0, 1, 1001)
+    best = values[expectile_loss(samples[None] - values[:, None], tau).mean(1).argmin()]
+    ratio = (tau / (1 - tau)) ** 0.5
+    assert float(best) == pytest.approx(ratio / (1 + ratio), abs=2e-3)
+
+
+def test_v_reaches_towards_the_better_half_of_the_outcomes_and_q_to_their_mean(tmp_path: Path) -> None:
+    """One-step episodes of one situation and one action, half of them successes: Q = 1/2, V = the expectile of Q."""
+    data = tiny_data(12)
+    lengths = np.ones(12, np.int64)
+    for name in ("images", "proprio", "bins", "text", "rewards", "returns", "remaining", "terminated", "keypoints"):
+        setattr(data, name, getattr(data, name)[:12].copy())
+    data.lengths, data.remaining[:], data.terminated[:] = lengths, 0, True
+    data.images[:], data.proprio[:], data.text[:] = 0, 0, 0
+    data.success[:] = True
+    # Action (1, 3) always succeeds, (2, 0) never; both are taken equally often.
+    data.bins[:] = [[1, 3] if i % 2 else [2, 0] for i in range(12)]
+    data.rewards[:] = [float(i % 2) for i in range(12)]
+    trainer = tiny_trainer(
+        tmp_path, "iql", data=data, gradient_steps=400, batch=32, ema_decay=0.9, options=IqlOptions(expectile=0.9)
+    )
+    trainer.run(lambda _: None)
+    window = trainer.batches.plain_window(trainer.model, np.array([0, 1]))
+    with torch.no_grad():
+        v, q = trainer.method.critic(window.tokens, torch.tensor([[2, 0], [1, 3]]), *window.seen[1:])
+    assert q.tolist() == pytest.approx([0.0, 1.0], abs=0.1)
+    assert v.tolist() == pytest.approx([0.9, 0.9], abs=0.08)
+    assert trainer.model.decode(*window.seen)[0].tolist() == [[1, 3]] * 2
+
+
+def test_weights_are_exponential_in_the_advantage_and_clipped(tmp_path: Path) -> None:
+    def weight(beta: float, clip: float, q: float) -> float:
+        trainer = tiny_trainer(tmp_path, "iql", options=IqlOptions(beta=beta, weight_clip=clip))
+        with torch.no_grad():
+            trainer.method.lagged["critic"].action_head.bias.fill_(q)
+            trainer.method.critic.state_head.bias.fill_(0.2)
+        return float(trainer.losses(0)["weight"])
+
+    assert weight(2.0, 100.0, 0.7) == pytest.approx(np.exp(2.0 * 0.5), rel=1e-4)
+    assert weight(2.0, 100.0, -0.3) == pytest.approx(np.exp(2.0 * -0.5), rel=1e-4)
+    assert weight(20.0, 100.0, 0.7) == pytest.approx(100.0)
+
+
+def test_the_backup_pays_the_reward_and_asks_v_of_the_next_state_only(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path, "iql", batch=64)
+    with torch.no_grad():
+        trainer.method.critic.state_head.bias.fill_(0.6)
+    batch = trainer.batches.at(0)
+    targets, known = trainer.method.whole_action_targets(
+        batch, lambda w: trainer.method.critic.state_value(*w.seen), trainer.target
+    )
+    last = batch.remaining[:, 0] == 0
+    assert bool(known.all()) and bool(last.any()) and not bool(last.all())
+    torch.testing.assert_close(targets[last], batch.rewards[last, 0])
+    bound = torch.maximum(torch.tensor(0.6), batch.returns[:, 1])  # the Monte-Carlo bound is on by default
+    torch.testing.assert_close(targets[~last], (batch.rewards[:, 0] + 0.9 * bound)[~last])
+
+
+def test_the_policys_gradient_does_not_reach_the_critic(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path, "iql", freeze_vision=True)
+    trainer.losses(0)["policy_loss"].backward()
+    assert all(p.grad is None for p in trainer.method.critic.parameters())
+    assert trainer.model.head_weight.grad is not None
