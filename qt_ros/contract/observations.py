@@ -75,7 +75,7 @@ class Proprioception:
         self._spec = spec
         self.joints, self.optional_joints = observed_joints(contract)
         joints = (*spec.arm_joints, *self.optional_joints)
-        self.kinematics = Kinematics(contract.urdf, spec.base_frame, spec.tool_frame, joints, fixed=spec.home)
+        self.kinematics = Kinematics.of(contract, joints)
         low, high = np.array(contract.limits.workspace_low), np.array(contract.limits.workspace_high)
         self._centre, self._half = (low + high) / 2, (high - low) / 2
 

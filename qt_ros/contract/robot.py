@@ -7,14 +7,15 @@ bag and checkpoint.
 from __future__ import annotations
 
 import hashlib
-import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from qt_ros.contract.actions import ActionSpace
-from qt_ros.contract.strict import ConfigError, build, load_yaml, parse_yaml
+from qt_ros.contract.commands import CommandSpec, ServiceCall, check_joints
+from qt_ros.contract.description import DESCRIPTION_TOPIC, UrdfText, find_description, package_root
+from qt_ros.contract.strict import ConfigError, build, load_yaml, one_of, parse_yaml
 
 # What the nodes and the decoding of bags do. A contract that asks for anything else is refused, never half obeyed.
 OBSERVATION_TYPES = {
@@ -24,38 +25,12 @@ OBSERVATION_TYPES = {
 }
 ALIGNMENTS = {"image": "exact", "joint_state": "as_of", "text": "latched"}
 STALE_BEHAVIOURS = ("stop", "ignore")
-COMMANDS = {  # name: message type, what a stop does
-    "arm": ("geometry_msgs/msg/TwistStamped", "zero"),
-    "gripper": ("trajectory_msgs/msg/JointTrajectory", "hold"),
-    "base": ("geometry_msgs/msg/TwistStamped", "zero"),
-}
 DIMENSIONS = {  # target: the dimensions that are executed there
     "episode": ("terminate",),
     "gripper": ("gripper",),
     "arm": ("dx", "dy", "dz", "droll", "dpitch", "dyaw"),
     "base": ("base_forward", "base_turn"),
 }
-
-
-def package_root() -> Path:
-    """Folder that holds ``config/``, ``description/`` and ``launch/``.
-
-    ``QT_ROS_SHARE`` wins when set; then a checkout (the folder above the Python package); then ``share/qt_ros`` of the
-    prefix that the package is installed in (``pip install``); then the ament share folder of an installed workspace.
-    Raises ConfigError when none has a ``config`` folder.
-    """
-    candidates: list[Path] = []
-    if os.environ.get("QT_ROS_SHARE"):
-        candidates.append(Path(os.environ["QT_ROS_SHARE"]))
-    here = Path(__file__).resolve()
-    candidates.append(here.parents[2])
-    if len(here.parents) > 5:  # PREFIX/lib/python3.x/site-packages/qt_ros/contract/robot.py
-        candidates.append(here.parents[5] / "share" / "qt_ros")
-    candidates += [Path(p) / "share" / "qt_ros" for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
-    for path in candidates:
-        if (path / "config" / "robots").is_dir():
-            return path
-    raise ConfigError(f"no config/robots folder in any of {', '.join(map(str, candidates))}; set QT_ROS_SHARE")
 
 
 @dataclass(frozen=True)
@@ -80,10 +55,10 @@ class ObservationSpec:
     width: int = 0
 
     def __post_init__(self) -> None:
-        _one_of(self.kind, tuple(OBSERVATION_TYPES), f"observation {self.name}: kind")
-        _one_of(self.type, OBSERVATION_TYPES[self.kind], f"observation {self.name}: type of kind {self.kind}")
-        _one_of(self.align, (ALIGNMENTS[self.kind],), f"observation {self.name}: align of kind {self.kind}")
-        _one_of(self.on_stale, STALE_BEHAVIOURS, f"observation {self.name}: on_stale")
+        one_of(self.kind, tuple(OBSERVATION_TYPES), f"observation {self.name}: kind")
+        one_of(self.type, OBSERVATION_TYPES[self.kind], f"observation {self.name}: type of kind {self.kind}")
+        one_of(self.align, (ALIGNMENTS[self.kind],), f"observation {self.name}: align of kind {self.kind}")
+        one_of(self.on_stale, STALE_BEHAVIOURS, f"observation {self.name}: on_stale")
         if self.kind != "image" and (self.frame or self.height or self.width):
             raise ConfigError(f"observation {self.name}: frame, height and width are for images; leave them out")
         if self.kind == "text" and (self.on_stale == "stop" or self.max_age):
@@ -95,33 +70,12 @@ class ObservationSpec:
 
 
 @dataclass(frozen=True)
-class CommandSpec:
-    """One commanded topic: where a group of action dimensions is sent and what a stop does there.
-
-    ``on_stop``: ``zero`` velocity for arm and base, ``hold`` (send nothing) for the gripper. ``joints`` of the gripper.
-    """
-
-    name: str
-    topic: str
-    type: str
-    on_stop: str
-    frame: str = ""
-    joints: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        _one_of(self.name, tuple(COMMANDS), "command name")
-        kind, on_stop = COMMANDS[self.name]
-        _one_of(self.type, (kind,), f"command {self.name}: type")
-        _one_of(self.on_stop, (on_stop,), f"command {self.name}: on_stop")
-        if self.joints and self.name != "gripper":
-            raise ConfigError(f"command {self.name}: joints are for the gripper; the arm's are in kinematics")
-        if self.frame and self.name == "gripper":
-            raise ConfigError("command gripper: joint trajectories have no frame; leave it out")
-
-
-@dataclass(frozen=True)
 class KinematicsSpec:
-    """Names of frames and joints in the URDF; ``home`` maps every named joint to its rest position (rad or m)."""
+    """Names of frames and joints in the URDF; ``home`` maps every named joint to its rest position (rad or m).
+
+    ``coupled``: joints that the robot reports and commands as one although the URDF has several in a row, such as a
+    telescope: {name: its joints in the URDF}. Its position is their sum, shared equally.
+    """
 
     base_frame: str
     tool_frame: str
@@ -130,8 +84,14 @@ class KinematicsSpec:
     gripper_open: float
     gripper_closed: float
     home: dict[str, float]
+    coupled: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not self.arm_joints or len(set(self.arm_joints)) != len(self.arm_joints):
+            raise ConfigError(f"kinematics: arm_joints must name each joint once, found {list(self.arm_joints)}")
+        alone = [name for name, joints in self.coupled.items() if not joints or name not in self.arm_joints]
+        if alone:
+            raise ConfigError(f"kinematics: coupled {', '.join(alone)} must be an arm joint made of URDF joints")
         missing = [j for j in (*self.arm_joints, self.gripper_joint) if j not in self.home]
         if missing:
             raise ConfigError(f"kinematics: home lacks a position for {', '.join(missing)}")
@@ -149,7 +109,10 @@ class KinematicsSpec:
 
 @dataclass(frozen=True)
 class Limits:
-    """Hard limits of what may be commanded, in SI units; the workspace box is the tool position in the base frame."""
+    """Hard limits of what may be commanded, in SI units; the workspace box is the tool position in the base frame.
+
+    ``joint_speed`` is for every arm joint that ``joint_speeds`` does not name (rad/s, or m/s of a joint that slides).
+    """
 
     linear_speed: float
     angular_speed: float
@@ -163,10 +126,14 @@ class Limits:
     max_action_age: float
     workspace_low: tuple[float, ...]
     workspace_high: tuple[float, ...]
+    joint_speeds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, value in self.__dict__.items():
-            if isinstance(value, tuple):
+            if isinstance(value, dict):
+                if any(v <= 0 for v in value.values()):
+                    raise ConfigError(f"limits: {name} must be positive, found {value}")
+            elif isinstance(value, tuple):
                 if len(value) != 3 or not all(isinstance(v, (int, float)) for v in value):
                     raise ConfigError(f"limits: {name} needs three numbers (x, y, z in m), found {value}")
             elif value <= 0:
@@ -189,6 +156,8 @@ class RobotContract:
     limits: Limits
     action_space: ActionSpace
     text: str = field(repr=False)
+    prepare: tuple[ServiceCall, ...] = ()
+    urdf_text: str = field(default="", repr=False)
 
     @property
     def policy_period(self) -> float:
@@ -201,12 +170,31 @@ class RobotContract:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     @property
-    def urdf(self) -> Path:
-        """Path of the robot description; raises ConfigError when the file is not there."""
-        path = Path(self.description)
-        path = path if path.is_absolute() else package_root() / path
+    def description_topic(self) -> str:
+        """Topic that the robot's description comes from (std_msgs/String, latched); empty when it is a file."""
+        return self.description[len(DESCRIPTION_TOPIC) :].strip() if self._described_live else ""
+
+    @property
+    def _described_live(self) -> bool:
+        return self.description.startswith(DESCRIPTION_TOPIC)
+
+    def with_description(self, urdf: str) -> RobotContract:
+        """The same contract with the description that its topic carried; text and hash stay what they are."""
+        return replace(self, urdf_text=urdf)
+
+    @property
+    def urdf(self) -> Path | UrdfText:
+        """The robot description: a file, or what `with_description` was given. ConfigError when there is none yet."""
+        if self.urdf_text:
+            return UrdfText(self.urdf_text)
+        if self._described_live:
+            raise ConfigError(
+                f"robot {self.robot}: its description comes from the topic {self.description_topic}; "
+                f"nodes and bags bring it, elsewhere set description to a URDF file"
+            )
+        path = find_description(self.description)
         if not path.is_file():
-            raise ConfigError(f"robot {self.robot}: description {path} does not exist")
+            raise ConfigError(f"robot {self.robot}: description {path} does not exist; correct it in the contract")
         return path
 
     def observation(self, kind: str) -> ObservationSpec:
@@ -229,6 +217,7 @@ class _Document:
     commands: list[Any]
     limits: dict[str, Any]
     action_space: list[Any]
+    prepare: list[Any] = field(default_factory=list)
 
 
 def parse_contract(text: str, where: str = "contract") -> RobotContract:
@@ -254,6 +243,7 @@ def parse_contract(text: str, where: str = "contract") -> RobotContract:
         limits=build(Limits, document.limits, f"{where}: limits"),
         action_space=space,
         text=text,
+        prepare=tuple(build(ServiceCall, c, f"{where}: prepare[{i}]") for i, c in enumerate(document.prepare)),
     )
     for kind in OBSERVATION_TYPES:
         same = [o.name for o in observations if o.kind == kind]
@@ -275,6 +265,7 @@ def parse_contract(text: str, where: str = "contract") -> RobotContract:
             raise ConfigError(
                 f"{where}: {dimension.name} is sent to {dimension.target!r}, which is not among the commands"
             )
+    check_joints(contract, where)
     return contract
 
 
@@ -296,10 +287,3 @@ def _by_name(specs: list[Any], where: str) -> dict[str, Any]:
     if len(result) != len(specs):
         raise ConfigError(f"{where}: names must be unique, found {[s.name for s in specs]}")
     return result
-
-
-def _one_of(value: str, allowed: tuple[str, ...], where: str) -> None:
-    if value not in allowed:
-        raise ConfigError(
-            f"{where} must be {'one of ' if len(allowed) > 1 else ''}{', '.join(allowed)}, found {value!r}"
-        )

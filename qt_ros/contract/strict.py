@@ -103,7 +103,9 @@ def _check(value: Any, annotation: str, where: str) -> Any:
     if named := _MAPPING.fullmatch(kind):
         if not isinstance(value, Mapping):
             raise ConfigError(f"{where}: expected a mapping, found {value!r}")
-        return {k: _check_scalar(v, named["of"], f"{where}: {k}") for k, v in value.items()}
+        if not all(isinstance(k, str) for k in value):
+            raise ConfigError(f"{where}: keys must be text, found {', '.join(map(repr, value))}")
+        return {k: _check(v, named["of"], f"{where}: {k}") for k, v in value.items()}
     return _check_scalar(value, kind, where)
 
 
@@ -130,3 +132,11 @@ def _written_as_text(value: Any) -> str:
     except ValueError:
         return ""
     return " as text; YAML wants a point in it, as in 1.0e-4, and no quotes"
+
+
+def one_of(value: str, allowed: tuple[str, ...], where: str) -> None:
+    """Raise ConfigError naming ``where`` unless ``value`` is one of ``allowed``."""
+    if value not in allowed:
+        raise ConfigError(
+            f"{where} must be {'one of ' if len(allowed) > 1 else ''}{', '.join(allowed)}, found {value!r}"
+        )

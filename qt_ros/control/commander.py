@@ -62,7 +62,7 @@ class Commander:
         # Other joints that carry the arm (a lift) count where they are reported, else as being at home.
         self._carriers = [j for j in spec.home if j not in spec.arm_joints and j != spec.gripper_joint]
         self.joints = (*spec.arm_joints, *self._carriers)
-        self._kinematics = Kinematics(contract.urdf, spec.base_frame, spec.tool_frame, self.joints, fixed=spec.home)
+        self._kinematics = Kinematics.of(contract, self.joints)
         self._observed = -math.inf
         self._past: deque[str] = deque(maxlen=1000)  # episodes that are over for us; they never start again
         self._joints: NDArray[np.float64] | None = None

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qt_ros.contract.kinematics import Kinematics
-from qt_ros.contract.robot import RobotContract
+from qt_ros.contract.robot import DIMENSIONS, RobotContract
 from qt_ros.control import limits
 
 Array = NDArray[np.float64]
@@ -48,6 +48,9 @@ class ServoSettings:
 class Servo:
     """Cartesian velocity control of the contract's arm joints, one instance per arm.
 
+    Held and followed are the tool's axes that the action space has; an arm with fewer joints leaves the others to
+    themselves (Stretch moves its tool sideways with the base). A twist along such an axis is not followed.
+
     `reset` takes the measured joints as the place to hold; `tick` moves. While the twist is exactly zero the joint
     targets stay exactly as they are.
     """
@@ -56,13 +59,17 @@ class Servo:
         spec = contract.kinematics
         self.settings = settings or ServoSettings()
         self.joints = spec.arm_joints
-        self.kinematics = Kinematics(contract.urdf, spec.base_frame, spec.tool_frame, spec.arm_joints, fixed=spec.home)
+        self.kinematics = Kinematics.of(contract)
         self.limits = contract.limits
         margin = self.settings.joint_margin
         self.lower, self.upper = self.kinematics.lower + margin, self.kinematics.upper - margin
-        self.max_speed = np.minimum(self.kinematics.velocity, contract.limits.joint_speed)
+        speeds = [contract.limits.joint_speeds.get(j, contract.limits.joint_speed) for j in spec.arm_joints]
+        self.max_speed = np.minimum(self.kinematics.velocity, speeds)
         self.home = np.array([spec.home[j] for j in spec.arm_joints])
         self._weight = np.array([1.0] * 3 + [self.settings.angle_length] * 3)
+        present = [axis in contract.action_space.names for axis in DIMENSIONS["arm"]]
+        self._axes = np.flatnonzero(present) if any(present) else np.arange(6)
+        self._free = np.setdiff1d(np.arange(6), self._axes)
         self._q: Array | None = None
         self.blocked = False
 
@@ -103,11 +110,12 @@ class Servo:
             return q
         if measured is not None:
             q = self._stay_near(q, self._vector(measured))
+        v[self._free] = 0.0
         v[:3] = limits.limit_norm(v[:3], self.limits.linear_speed)
         v[3:] = limits.limit_norm(v[3:], self.limits.angular_speed)
         v[:3] = limits.limit_outward(self._p, v[:3], self.limits.workspace_low, self.limits.workspace_high, step)
         p, r = self.kinematics.fk(q)
-        jacobian = self._weight[:, None] * self.kinematics.jacobian(q)
+        jacobian = self._jacobian(q)
         sigma = _smallest_singular_value(jacobian)
         target = self._integrate(v, step)
         dq = self._solve(q, jacobian, sigma, self._error(target, p, r), step)
@@ -132,7 +140,12 @@ class Servo:
         return self._p + twist[:3] * dt, rotation_exp(twist[3:] * dt) @ self._r
 
     def _error(self, target: tuple[Array, Array], position: Array, rotation: Array) -> Array:
-        return self._weight * np.concatenate([target[0] - position, rotation_log(target[1] @ rotation.T)])
+        error = np.concatenate([target[0] - position, rotation_log(target[1] @ rotation.T)])
+        return (self._weight * error)[self._axes]
+
+    def _jacobian(self, q: Array) -> Array:
+        """Weighted rows (k, n) of the axes that are followed."""
+        return (self._weight[:, None] * self.kinematics.jacobian(q))[self._axes]
 
     def _outside(self, position: Array) -> float:
         """Distance (m, largest axis) of the tool from the workspace box; 0 inside."""
@@ -140,10 +153,10 @@ class Servo:
         return float(max(excess.max(), 0.0))
 
     def _sigma(self, q: Array) -> float:
-        return _smallest_singular_value(self._weight[:, None] * self.kinematics.jacobian(q))
+        return _smallest_singular_value(self._jacobian(q))
 
     def _solve(self, q: Array, jacobian: Array, sigma: float, error: Array, dt: float) -> Array:
-        """Joint step (n,) for the weighted pose error (6,): joints at a limit drop out and the others take over."""
+        """Joint step (n,) for the weighted pose error (k,): joints at a limit drop out and the others take over."""
         slow = self.settings.sigma_slow
         damping = 1e-9 + (slow * (1.0 - sigma / slow)) ** 2 if sigma < slow else 1e-9
         low, high = np.minimum(self.lower - q, 0.0), np.maximum(self.upper - q, 0.0)
@@ -154,7 +167,7 @@ class Servo:
             j = jacobian[:, free]
             rest = error - jacobian[:, ~free] @ dq[~free]
             toward_home = posture[free]
-            inverse = np.linalg.inv(j @ j.T + damping * np.eye(6))
+            inverse = np.linalg.inv(j @ j.T + damping * np.eye(len(error)))
             dq[free] = toward_home + j.T @ (inverse @ (rest - j @ toward_home))
             over = free & ((dq < low - 1e-12) | (dq > high + 1e-12))
             if not over.any():
@@ -167,8 +180,10 @@ class Servo:
         """Keep the target within reach of the joint targets, so that a limit does not store up motion for later."""
         assert self._q is not None
         p, r = self.kinematics.fk(self._q)
-        self._p = p + limits.limit_norm(position - p, self.settings.max_follow)
-        self._r = rotation_exp(limits.limit_norm(rotation_log(rotation @ r.T), self.settings.max_follow_angle)) @ r
+        ahead = np.concatenate([position - p, rotation_log(rotation @ r.T)])
+        ahead[self._free] = 0.0
+        self._p = p + limits.limit_norm(ahead[:3], self.settings.max_follow)
+        self._r = rotation_exp(limits.limit_norm(ahead[3:], self.settings.max_follow_angle)) @ r
 
     def _shrink(self, q: Array, measured: Array) -> float:
         """Factor in (0, 1] that brings the difference of `q` and `measured` within the allowed lead."""

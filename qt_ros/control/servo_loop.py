@@ -103,6 +103,13 @@ class ServoLoop:
         self._twist = np.zeros(6)
         return self._hold()
 
+    def resting(self, now: float) -> Setpoint | None:
+        """The setpoint that keeps the arm where it is; None while nobody knows where that is."""
+        if self._measured is None or now - self._measured_stamp > self.joint_max_age:
+            return None
+        measured = np.array([self._measured[j] for j in self.joints])
+        return Setpoint(self.servo.positions if self._engaged else measured, np.zeros(len(self.joints)))
+
     def tick(self, now: float) -> Setpoint | None:
         """The setpoint for ``now``; call it at the command rate."""
         dt = self._period if self._last_tick is None else min(now - self._last_tick, 2.0 * self._period)

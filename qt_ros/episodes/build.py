@@ -51,13 +51,15 @@ def build_store(
     not fit the contract or image size.
     """
     report = BuildReport(str(root))
-    proprioception = Proprioception(contract)
+    # A robot described by a topic is described in its bags, each with its own.
+    live = bool(contract.description_topic) and not contract.urdf_text
+    proprioception = None if live else Proprioception(contract)
     with StoreWriter(
         root,
         contract,
         image_size,
         prefix="bags",
-        proprio_names=proprioception.names,
+        proprio_names=Proprioception.names,
         allow_other_contract=allow_other_contract,
     ) as writer:
         known = {e.id: e for e in writer.manifest.episodes}

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from qt_ros.contract import codecs
 from qt_ros.contract.observations import Proprioception, newest_positions, observed_joints, resize_rgb
 from qt_ros.contract.robot import ObservationSpec, RobotContract, parse_contract
+from qt_ros.contract.strict import ConfigError
 from qt_ros.episodes import bag_metadata as keys
 from qt_ros.episodes.bag import read_metadata, read_raw
 from qt_ros.episodes.bag_metadata import BagError, BagMetadata
@@ -80,13 +81,15 @@ def episode_from_bag(
     metadata = read_metadata(uri)
     _require_contract(uri, metadata, contract, allow_other_contract)
     present = [t.name for t in metadata.topics if t.message_count]
+    if proprioception is None:
+        contract = described(uri, contract, present, namespace)
     try:
         story, episode_id, joints = _first_pass(uri, metadata, present, contract, namespace)
         steps = _consecutive(uri, story.actions, contract)
         stamps = [codecs.stamp_to_ns(a.observation_stamp) for a in steps]
         images = _images(uri, contract.observation("image"), present, namespace, set(stamps), image_size)
         proprio = _proprio(contract, joints, stamps, proprioception or Proprioception(contract))
-    except (codecs.MalformedImage, codecs.UnsupportedEncoding, codecs.MalformedJointState) as error:
+    except (codecs.MalformedImage, codecs.UnsupportedEncoding, codecs.MalformedJointState, ConfigError) as error:
         raise BagError(f"{uri}: {error}") from error
     first = _first_complete(uri, stamps, images, proprio)
     steps, stamps = steps[first:], stamps[first:]
@@ -128,6 +131,21 @@ def episode_from_bag(
     except InvalidEpisode as error:
         raise BagError(f"{uri}: {error}") from error
     return episode
+
+
+def described(
+    uri: Path, contract: RobotContract, present: Iterable[str] | None = None, namespace: str | None = None
+) -> RobotContract:
+    """``contract`` with the robot's description from the bag, where it comes from a topic; BagError without one."""
+    if not contract.description_topic or contract.urdf_text:
+        return contract
+    names = present if present is not None else [t.name for t in read_metadata(uri).topics if t.message_count]
+    topic = resolve_topic(contract.description_topic, names, namespace)
+    for raw in read_raw(uri, [topic]) if topic is not None else ():
+        return contract.with_description(codecs.decode_text(raw.decode()))
+    raise BagError(
+        f"{uri}: no robot description on {contract.description_topic}; record it, or set description to a file"
+    )
 
 
 def _require_contract(uri: Path, metadata: BagMetadata, contract: RobotContract, allow_other: bool) -> None:

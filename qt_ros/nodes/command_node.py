@@ -22,17 +22,17 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
-from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from qt_ros.contract.codecs import NonFiniteObservation, decode_joint_positions, ns_to_seconds, stamp_to_ns
-from qt_ros.contract.robot import load_contract
 from qt_ros.control.commander import Commander, EStop
 from qt_ros.control.shaper import Command
 from qt_ros.episodes.episode import TERMINAL_REASONS, reason_name
 from qt_ros.msg import CommandStatus, EpisodeStatus, PolicyAction
 from qt_ros.nodes.lifecycle import COMMAND, EVENT, LATCHED, SENSOR, LifecycleNode, run
+from qt_ros.nodes.outputs import BaseOutput, gripper_output
 from qt_ros.nodes.parameters import AUTOSTART, ROBOT, Parameter, ParameterTable
 from qt_ros.nodes.policy_messages import reason_code
+from qt_ros.nodes.preparation import prepare, robot_contract
 
 PARAMETERS = ParameterTable(
     ROBOT,
@@ -67,13 +67,12 @@ class CommandNode(LifecycleNode):
     # --- lifecycle ----------------------------------------------------------------------------------------------------
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        contract = load_contract(self.settings.robot)
-        self._frame, self._spec = contract.kinematics.base_frame, contract.kinematics
-        commands = contract.commands
-        self._gripper_joints = list(commands["gripper"].joints or [self._spec.gripper_joint])
-        self._arm_out = self._command_publisher(TwistStamped, commands["arm"].topic)
-        self._gripper_out = self._command_publisher(JointTrajectory, commands["gripper"].topic)
-        self._base_out = self._command_publisher(TwistStamped, commands["base"].topic)
+        contract = robot_contract(self, self.settings.robot)
+        self._frame = contract.kinematics.base_frame
+        make = self._command_publisher
+        self._arm_out = make(TwistStamped, contract.commands["arm"].topic)
+        self._gripper_out = gripper_output(self, contract, make, self.settings.gripper_time, self._made)
+        self._base_out = BaseOutput(contract, make)
         self._status_out = self.create_publisher(CommandStatus, "command_status", EVENT)
         self._made.append((self.destroy_publisher, self._status_out))
         joints = contract.observation("joint_state").topic
@@ -99,6 +98,8 @@ class CommandNode(LifecycleNode):
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        if self.commander is not None:
+            prepare(self, self.commander.contract)
         result = super().on_activate(state)
         if self.commander is not None:
             self.commander.activate(self._now())
@@ -241,12 +242,7 @@ class CommandNode(LifecycleNode):
             action = (self.commander.episode_id, self.commander.step)
             if action != self._gripper_sent:
                 self._gripper_sent = action
-                self._gripper_out.publish(self._gripper_message(command.gripper))
-
-    def _gripper_message(self, closedness: float) -> JointTrajectory:
-        point = JointTrajectoryPoint(positions=[self._spec.gripper_position(closedness)] * len(self._gripper_joints))
-        point.time_from_start = Duration(seconds=self.settings.gripper_time).to_msg()
-        return JointTrajectory(joint_names=self._gripper_joints, points=[point])
+                self._gripper_out.publish(command.gripper)
 
     def _report(self) -> None:
         commander = self.commander

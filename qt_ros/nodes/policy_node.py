@@ -27,7 +27,6 @@ from std_msgs.msg import String
 
 from qt_ros.action import ExecuteInstruction
 from qt_ros.contract.codecs import ns_to_seconds, stamp_to_ns
-from qt_ros.contract.robot import load_contract
 from qt_ros.control.policy import Policy
 from qt_ros.control.runner import Episode, EpisodeRunner, Step
 from qt_ros.episodes.episode import TERMINAL_REASONS, reason_name
@@ -42,6 +41,7 @@ from qt_ros.nodes.policy_messages import (
     status_message,
     stop_message,
 )
+from qt_ros.nodes.preparation import robot_contract
 from qt_ros.nodes.real_time import freeze_memory, take_short_turns, thaw_memory
 
 PARAMETERS = ParameterTable(
@@ -77,7 +77,7 @@ class PolicyNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         s = self.settings
-        self.contract = load_contract(s.robot)
+        self.contract = robot_contract(self, s.robot)
         if not s.checkpoint:
             raise ValueError("parameter checkpoint is empty; give the folder of a trained checkpoint")
         policy = Policy.load(s.checkpoint, self.contract, s.device, threads=s.threads or None)

@@ -82,7 +82,7 @@ class RecorderNode(Node):
         self.current: Current | None = None
         self._telling: list[threading.Event] = []  # bags being closed whose episode_record is not out yet
         self._simulated_time = bool(self.get_parameter("use_sim_time").value)
-        latched = {self.contract.observation("text").topic, "/tf_static"}
+        latched = {self.contract.observation("text").topic, "/tf_static", self.contract.description_topic} - {""}
         self.recorder = Recorder(
             self.root,
             compression=self.settings.compression,
@@ -111,8 +111,11 @@ class RecorderNode(Node):
                 if self.settings.compressed_images and observation.type.endswith("/Image"):
                     del wanted[observation.topic]
                     wanted[f"{observation.topic}/compressed"] = "sensor_msgs/msg/CompressedImage"
-        wanted.update({command.topic: command.type for command in self.contract.commands.values()})
-        wanted.update(BESIDE)
+        commands = self.contract.commands.values()
+        wanted.update({c.topic: c.type for c in commands if "/msg/" in c.type})  # actions have no topic of that name
+        wanted.update({topic: type_name for topic, type_name in BESIDE.items() if topic not in wanted})
+        if self.contract.description_topic:
+            wanted[self.contract.description_topic] = "std_msgs/msg/String"
         for entry in self.settings.extra_topics:
             name, _, type_name = entry.partition(":")
             wanted[name] = type_name

@@ -1,8 +1,9 @@
 """servo_node (lifecycle): follows tool twists with the arm, as MoveIt Servo would on the same topics.
 
-Takes servo_node/delta_twist_cmds (TwistStamped in the base frame, m/s and rad/s) and joint states, publishes
-arm_controller/joint_trajectory: all arm joints, one point. A twist that is old, in another frame or not finite is not
-followed and the arm holds; without fresh joint states nothing moves. The thinking is in qt_ros.control.servo_loop.
+Takes servo_node/delta_twist_cmds (TwistStamped in the base frame, m/s and rad/s) and joint states, publishes joint
+targets as the contract's ``arm_joints`` says: trajectories of one point (arm_controller/joint_trajectory where it does
+not say), or arrays for position controllers. A twist that is old, in another frame or not finite is not followed and
+the arm holds; without fresh joint states nothing moves. The thinking is in qt_ros.control.servo_loop.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from geometry_msgs.msg import TwistStamped
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import JointState
-from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+from trajectory_msgs.msg import JointTrajectory
 
 from qt_ros.contract.codecs import decode_joint_positions, ns_to_seconds, stamp_to_ns
-from qt_ros.contract.robot import load_contract
 from qt_ros.control.servo_loop import ServoLoop, Setpoint
 from qt_ros.nodes.lifecycle import COMMAND, SENSOR, LifecycleNode, run
+from qt_ros.nodes.outputs import ArrayOutput, joint_output
 from qt_ros.nodes.parameters import AUTOSTART, ROBOT, Parameter, ParameterTable
+from qt_ros.nodes.preparation import robot_contract
 
 PARAMETERS = ParameterTable(
     ROBOT,
@@ -33,7 +35,11 @@ PARAMETERS = ParameterTable(
         False,
         "Send joint velocities too; needs allow_nonzero_velocity_at_trajectory_end in the arm's controller.",
     ),
-    Parameter("trajectory_topic", "arm_controller/joint_trajectory", "Where the arm's controller listens."),
+    Parameter(
+        "trajectory_topic",
+        "arm_controller/joint_trajectory",
+        "Where the arm's controller listens, if the contract does not say.",
+    ),
 )
 PATIENCE = Duration(seconds=0.5)  # for the acknowledgement of the last setpoint
 QUIET = 1.0  # s between log lines about the same thing
@@ -51,15 +57,20 @@ class ServoNode(LifecycleNode):
     # --- lifecycle ----------------------------------------------------------------------------------------------------
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        contract = load_contract(self.settings.robot)
+        contract = robot_contract(self, self.settings.robot)
         self.loop = ServoLoop(contract, self.settings.twist_timeout)
-        self._point_time = Duration(seconds=self.settings.horizon / contract.command_rate).to_msg()
-        self._out = self.create_lifecycle_publisher(JointTrajectory, self.settings.trajectory_topic, COMMAND)
-        self._made.append((self.destroy_lifecycle_publisher, self._out))
-        for kind, topic, callback, qos in (
+        horizon, topic = self.settings.horizon / contract.command_rate, self.settings.trajectory_topic
+        make, log = self._command_publisher, self.get_logger()
+        self._out = joint_output(contract, make, topic, horizon, self.settings.velocities, log)
+        inputs: list[tuple[Any, str, Any, Any]] = [
             (TwistStamped, contract.commands["arm"].topic, self._on_twist, COMMAND),
             (JointState, contract.observation("joint_state").topic, self._on_joints, SENSOR),
-        ):
+        ]
+        self._gripper = contract.kinematics.gripper_joint
+        if isinstance(self._out, ArrayOutput) and self._gripper in self._out.vector.others:
+            # The controller owns the gripper too, and one array must not undo what another one says.
+            inputs.append((JointTrajectory, contract.commands["gripper"].topic, self._on_gripper, COMMAND))
+        for kind, topic, callback, qos in inputs:
             self._made.append((self.destroy_subscription, self.create_subscription(kind, topic, callback, qos)))
         timer = self.create_timer(1.0 / contract.command_rate, self._tick)
         self._made.append((self.destroy_timer, timer))
@@ -69,6 +80,8 @@ class ServoNode(LifecycleNode):
         result = super().on_activate(state)
         if self.loop is not None:
             self.loop.forget()
+            if isinstance(self._out, ArrayOutput):
+                self._out.vector.forget()
         self._active = True
         return result
 
@@ -85,6 +98,11 @@ class ServoNode(LifecycleNode):
         while self._made:
             destroy, entity = self._made.pop()
             destroy(entity)
+
+    def _command_publisher(self, kind: Any, topic: str) -> Any:
+        publisher = self.create_lifecycle_publisher(kind, topic, COMMAND)
+        self._made.append((self.destroy_lifecycle_publisher, publisher))
+        return publisher
 
     def _deactivate(self) -> None:
         """Hold where the arm is, delivered before the publisher falls silent."""
@@ -114,10 +132,27 @@ class ServoNode(LifecycleNode):
         if self.loop is None:
             return
         try:
-            positions = decode_joint_positions(message, self.loop.joints)
+            vector = self._out.vector if isinstance(self._out, ArrayOutput) else None
+            others = vector.others if vector is not None else ()
+            positions = decode_joint_positions(message, (*self.loop.joints, *others))
+            if vector is not None:
+                vector.measure(positions)
             self.loop.offer_joints(positions, ns_to_seconds(stamp_to_ns(message.header.stamp)))
         except ValueError as error:  # a joint state that is no use counts as none: it goes stale
             self.get_logger().error(f"joint state refused: {error}", throttle_duration_sec=QUIET)
+
+    def _on_gripper(self, message: JointTrajectory) -> None:
+        """The gripper's entry of the array; with an arm that stands still, one array just for it."""
+        if self.loop is None or not self._active or not isinstance(self._out, ArrayOutput):
+            return
+        try:
+            target = dict(zip(message.joint_names, message.points[-1].positions, strict=True))[self._gripper]
+            self._out.vector.set(self._gripper, target)
+        except (ValueError, KeyError, IndexError) as error:
+            self.get_logger().error(f"gripper command refused: {error}", throttle_duration_sec=QUIET)
+            return
+        if not self.loop.moving:
+            self._publish(self.loop.resting(self._now()))
 
     # --- output -------------------------------------------------------------------------------------------------------
 
@@ -133,12 +168,7 @@ class ServoNode(LifecycleNode):
     def _publish(self, setpoint: Setpoint | None) -> None:
         if setpoint is None or self.loop is None:
             return
-        point = JointTrajectoryPoint(positions=setpoint.positions.tolist())
-        if self.settings.velocities:
-            point.velocities = setpoint.velocities.tolist()
-        point.time_from_start = self._point_time
-        # Stamp zero: start on arrival. A stamp would make the controller skip what it received late.
-        self._out.publish(JointTrajectory(joint_names=list(self.loop.joints), points=[point]))
+        self._out.publish(setpoint)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from qt_ros.contract import robot
+from qt_ros.contract import description
 from qt_ros.contract.robot import load_contract, parse_contract
 from qt_ros.contract.strict import ConfigError
 
@@ -60,7 +60,7 @@ def test_any_change_of_the_text_changes_the_hash(text: str) -> None:
         ("frame: base_link, on_stop: zero", "frame: base_link, on_stop: hold", "arm: on_stop must be zero"),
         ("on_stop: hold", "on_stop: zero", "gripper: on_stop must be hold"),
         ("frame: base_link, on_stop", "frame: tool0, on_stop", "arm: frame must be the base frame 'base_link'"),
-        ("cmd_vel, type: geometry_msgs/msg/TwistStamped", "cmd_vel, type: geometry_msgs/msg/Twist", "base: type"),
+        ("cmd_vel, type: geometry_msgs/msg/TwistStamped", "cmd_vel, type: geometry_msgs/msg/Vector3", "base: type"),
         ("name: base, topic", "name: wheels, topic", "command name must be one of arm, gripper, base"),
     ],
 )
@@ -92,8 +92,8 @@ def test_an_installed_package_finds_its_files_under_its_prefix(tmp_path: Path, m
     monkeypatch.delenv("QT_ROS_SHARE", raising=False)
     monkeypatch.delenv("AMENT_PREFIX_PATH", raising=False)
     module = tmp_path / "lib" / "python3.12" / "site-packages" / "qt_ros" / "contract" / "robot.py"
-    monkeypatch.setattr(robot, "__file__", str(module))
+    monkeypatch.setattr(description, "__file__", str(module))
     with pytest.raises(ConfigError, match="QT_ROS_SHARE"):
-        robot.package_root()
+        description.package_root()
     (tmp_path / "share" / "qt_ros" / "config" / "robots").mkdir(parents=True)
-    assert robot.package_root() == (tmp_path / "share" / "qt_ros").resolve()
+    assert description.package_root() == (tmp_path / "share" / "qt_ros").resolve()

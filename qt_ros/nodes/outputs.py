@@ -1,0 +1,162 @@
+"""What leaves for the robot's controllers, in the types that the contract names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from geometry_msgs.msg import Twist, TwistStamped
+from rclpy.action import ActionClient
+from rclpy.duration import Duration
+from rclpy.node import Node
+from std_msgs.msg import Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from qt_ros.contract.commands import NO_JOINT
+from qt_ros.contract.robot import RobotContract
+from qt_ros.control.joint_vector import JointVector
+from qt_ros.control.servo_loop import Setpoint
+from qt_ros.nodes.raw_topics import message_class
+
+MakePublisher = Callable[[Any, str], Any]
+"""(message class, topic) -> a publisher that is silent unless its node is active."""
+
+
+class BaseOutput:
+    """Base velocities: TwistStamped, or Twist for drivers that take nothing else."""
+
+    def __init__(self, contract: RobotContract, make: MakePublisher) -> None:
+        spec = contract.commands["base"]
+        self._stamped = spec.type.endswith("TwistStamped")
+        self._out = make(TwistStamped if self._stamped else Twist, spec.topic)
+
+    def publish(self, message: TwistStamped) -> None:
+        """Send a velocity, m/s and rad/s in the base frame."""
+        self._out.publish(message if self._stamped else message.twist)
+
+    def wait_for_all_acked(self, patience: Duration) -> None:
+        """Until it has been delivered."""
+        self._out.wait_for_all_acked(patience)
+
+
+class GripperOutput(Protocol):
+    """A gripper that is told where to go."""
+
+    def publish(self, closedness: float) -> None:
+        """Closedness 0 open .. 1 closed."""
+
+
+def gripper_output(
+    node: Node, contract: RobotContract, make: MakePublisher, travel_time: float, made: list[tuple[Any, Any]]
+) -> GripperOutput:
+    """The gripper of the contract. ``made`` gets what has to be destroyed; ``travel_time`` in s is for trajectories."""
+    spec = contract.commands["gripper"]
+    if "/action/" in spec.type:
+        gripper = GripperAction(node, contract)
+        made.append((lambda client: client.destroy(), gripper.client))
+        return gripper
+    return GripperTopic(contract, make, travel_time)
+
+
+class GripperTopic:
+    """A gripper behind a joint trajectory or position controller."""
+
+    def __init__(self, contract: RobotContract, make: MakePublisher, travel_time: float) -> None:
+        spec = contract.commands["gripper"]
+        self._position = contract.kinematics.gripper_position
+        self._joints = list(spec.joints or [contract.kinematics.gripper_joint])
+        self._time = Duration(seconds=travel_time).to_msg()
+        self._trajectory = spec.type.endswith("JointTrajectory")
+        self._out = make(JointTrajectory if self._trajectory else Float64MultiArray, spec.topic)
+
+    def publish(self, closedness: float) -> None:
+        positions = [self._position(closedness)] * len(self._joints)
+        if self._trajectory:
+            point = JointTrajectoryPoint(positions=positions, time_from_start=self._time)
+            self._out.publish(JointTrajectory(joint_names=self._joints, points=[point]))
+        else:
+            zeroed = [0.0 if j == NO_JOINT else p for j, p in zip(self._joints, positions, strict=True)]
+            self._out.publish(Float64MultiArray(data=zeroed))
+
+
+class GripperAction:
+    """A gripper action server; a newer goal replaces the one before, as these controllers do."""
+
+    def __init__(self, node: Node, contract: RobotContract) -> None:
+        spec = contract.commands["gripper"]
+        self._position = contract.kinematics.gripper_position
+        self._joints = list(spec.joints or [contract.kinematics.gripper_joint])
+        self._max_effort, self._log, self._name = spec.max_effort, node.get_logger(), spec.topic
+        kind = message_class(spec.type)
+        self._goal, self._parallel = kind.Goal, spec.type.endswith("ParallelGripperCommand")
+        self.client = ActionClient(node, kind, spec.topic)
+
+    def publish(self, closedness: float) -> None:
+        if not self.client.server_is_ready():
+            self._log.error(f"{self._name}: no gripper action server; start it", throttle_duration_sec=1.0)
+            return
+        goal, position = self._goal(), self._position(closedness)
+        if self._parallel:
+            goal.command.name, goal.command.position = self._joints, [position] * len(self._joints)
+            goal.command.effort = [self._max_effort] * len(self._joints) if self._max_effort else []
+        else:
+            goal.command.position, goal.command.max_effort = position, self._max_effort
+        self.client.send_goal_async(goal)
+
+
+class JointOutput(Protocol):
+    """Where servo_node sends the arm's joint targets."""
+
+    def publish(self, setpoint: Setpoint) -> None:
+        """Send joint targets."""
+
+    def wait_for_all_acked(self, patience: Duration) -> None:
+        """Until they have been delivered."""
+
+
+class TrajectoryOutput:
+    """All arm joints in a trajectory of one point, to be reached ``horizon`` s after its arrival."""
+
+    def __init__(self, joints: tuple[str, ...], publisher: Any, horizon: float, velocities: bool) -> None:
+        self._joints, self._out, self._velocities = list(joints), publisher, velocities
+        self._time = Duration(seconds=horizon).to_msg()
+
+    def publish(self, setpoint: Setpoint) -> None:
+        point = JointTrajectoryPoint(positions=setpoint.positions.tolist(), time_from_start=self._time)
+        if self._velocities:
+            point.velocities = setpoint.velocities.tolist()
+        # Stamp zero: start on arrival. A stamp would make the controller skip what it received late.
+        self._out.publish(JointTrajectory(joint_names=self._joints, points=[point]))
+
+    def wait_for_all_acked(self, patience: Duration) -> None:
+        self._out.wait_for_all_acked(patience)
+
+
+class ArrayOutput:
+    """Joint targets for a position controller: numbers without names, in its own order."""
+
+    def __init__(self, vector: JointVector, publisher: Any, log: Any) -> None:
+        self.vector, self._out, self._log = vector, publisher, log
+
+    def publish(self, setpoint: Setpoint) -> None:
+        data = self.vector.array(setpoint.positions)
+        if data is None:
+            told = f"nothing is sent: the position of {', '.join(self.vector.missing)} is not known yet"
+            self._log.warning(told, throttle_duration_sec=1.0)
+        else:
+            self._out.publish(Float64MultiArray(data=data))
+
+    def wait_for_all_acked(self, patience: Duration) -> None:
+        self._out.wait_for_all_acked(patience)
+
+
+def joint_output(
+    contract: RobotContract, make: MakePublisher, default_topic: str, horizon: float, velocities: bool, log: Any
+) -> TrajectoryOutput | ArrayOutput:
+    """Where the contract's ``arm_joints`` go; trajectories on ``default_topic`` where it does not say."""
+    spec = contract.commands.get("arm_joints")
+    arm = contract.kinematics.arm_joints
+    if spec is not None and spec.type.endswith("Float64MultiArray"):
+        return ArrayOutput(JointVector(spec.joints, arm), make(Float64MultiArray, spec.topic), log)
+    topic = default_topic if spec is None else spec.topic
+    return TrajectoryOutput(arm, make(JointTrajectory, topic), horizon, velocities)

@@ -1,0 +1,141 @@
+"""What a node needs from the running robot before it may work: its description, and modes that services switch.
+
+Both wait, in a transition callback, for somebody else's answer. The node's own executor stands still meanwhile, so they
+use a node and an executor of their own in the same context: namespace and remappings are the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from std_msgs.msg import String
+
+from qt_ros.contract.commands import ServiceCall
+from qt_ros.contract.kinematics import Kinematics
+from qt_ros.contract.robot import RobotContract, load_contract
+from qt_ros.contract.strict import ConfigError
+from qt_ros.nodes.lifecycle import LATCHED
+from qt_ros.nodes.raw_topics import message_class
+
+PATIENCE = 10.0  # s on the wall, for each answer
+SERVO_COMMAND = "moveit_msgs/srv/ServoCommandType"
+TWIST = 1  # ServoCommandType.Request.TWIST
+
+
+class PreparationError(RuntimeError):
+    """The robot did not give what the contract counts on; the message says what to start or correct."""
+
+
+def robot_contract(node: Node, name_or_path: str, patience: float = PATIENCE) -> RobotContract:
+    """The contract, with its description where that comes from a topic. ConfigError, PreparationError."""
+    contract = load_contract(name_or_path)
+    topic = contract.description_topic
+    if not topic:
+        return contract
+    heard: list[str] = []
+    with _helper(node, "description") as (helper, wait):
+
+        def receive(message: Any) -> None:
+            heard.append(message.data)
+
+        helper.create_subscription(String, topic, receive, LATCHED)
+        if not wait(lambda: bool(heard), patience):
+            raise PreparationError(
+                f"no robot description on {helper.resolve_topic_name(topic)} within {patience:g} s; "
+                f"is robot_state_publisher running, in this namespace?"
+            )
+    described = contract.with_description(heard[-1])
+    Kinematics.of(described)  # a wrong joint or frame name is told here, with the names that there are
+    return described
+
+
+def prepare(node: Node, contract: RobotContract, patience: float = PATIENCE) -> None:
+    """Call the services of `preparations`, in order; PreparationError for the first that does not say yes."""
+    calls = preparations(contract)
+    if not calls:
+        return
+    with _helper(node, "preparation") as (helper, wait):
+        for call in calls:
+            _call(helper, wait, call, patience)
+            node.get_logger().info(f"{call.service}: done")
+
+
+def preparations(contract: RobotContract) -> tuple[ServiceCall, ...]:
+    """The contract's services, then MoveIt Servo's switch to twists where it follows the arm."""
+    arm = contract.commands.get("arm")
+    if arm is None or arm.follower != "moveit_servo":
+        return contract.prepare
+    service = "".join(arm.topic.rpartition("/")[:2]) + "switch_command_type"
+    return (*contract.prepare, ServiceCall(service, SERVO_COMMAND, {"command_type": TWIST}))
+
+
+def set_fields(message: Any, fields: Mapping[str, Any], where: str) -> None:
+    """Fill a message from a mapping; ConfigError for an unknown field or a value of another type."""
+    for name, value in fields.items():
+        if name not in message.get_fields_and_field_types():
+            known = ", ".join(message.get_fields_and_field_types()) or "none"
+            raise ConfigError(f"{where}: no field {name!r}; known: {known}")
+        if isinstance(value, Mapping):
+            set_fields(getattr(message, name), value, f"{where}.{name}")
+            continue
+        try:
+            setattr(message, name, value)
+        except AssertionError as error:  # how generated messages refuse a value
+            raise ConfigError(f"{where}: {name}: {value!r} does not fit ({error})") from error
+
+
+def _call(helper: Node, wait: Callable[[Callable[[], bool], float], bool], call: ServiceCall, patience: float) -> None:
+    try:
+        kind = message_class(call.type)
+    except (ImportError, AttributeError) as error:
+        raise PreparationError(f"{call.service}: {call.type} is not installed here ({error})") from error
+    request = kind.Request()
+    set_fields(request, call.request, f"prepare: {call.service}")
+    client = helper.create_client(kind, call.service)
+    if not wait(client.service_is_ready, patience):
+        name = helper.resolve_service_name(call.service)
+        raise PreparationError(f"no service {name} ({call.type}) within {patience:g} s; is its node running?")
+    future = client.call_async(request)
+    if not wait(future.done, patience):
+        raise PreparationError(f"{call.service}: no answer within {patience:g} s")
+    response = future.result()
+    if getattr(response, "success", True) is not True:
+        said = getattr(response, "message", "") or "success is false"
+        raise PreparationError(f"{call.service} refused: {said}")
+
+
+@contextmanager
+def _helper(node: Node, purpose: str) -> Iterator[tuple[Node, Callable[[Callable[[], bool], float], bool]]]:
+    """A node beside ``node``, and a way to serve it until something is true (False: not in time)."""
+    name = f"{node.get_name()}_{purpose}"
+    helper = Node(
+        name,
+        context=node.context,
+        namespace=node.get_namespace(),
+        cli_args=["--ros-args", "-r", f"__node:={name}"],  # before the global remapping of our own node's name
+        start_parameter_services=False,
+        enable_rosout=False,
+        parameter_overrides=[Parameter("use_sim_time", value=False)],  # nothing here waits for a simulation
+    )
+    executor = SingleThreadedExecutor(context=node.context)
+    executor.add_node(helper)
+
+    def wait(ready: Callable[[], bool], patience: float) -> bool:
+        deadline = time.monotonic() + patience
+        while not ready():
+            if time.monotonic() > deadline or not node.context.ok():
+                return False
+            executor.spin_once(timeout_sec=0.05)
+        return True
+
+    try:
+        yield helper, wait
+    finally:
+        executor.shutdown()
+        helper.destroy_node()
