@@ -22,7 +22,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from qt_ros.cli.demo_plan import Plan, make_plan
-from qt_ros.cli.processes import NodeDied, NodeGroup
+from qt_ros.cli.processes import NodeDied, NodeGroup, stay_on_this_machine
 from qt_ros.contract.robot import load_contract, package_root
 
 NODES = ("policy_node", "command_node", "servo_node", "sim_node", "recorder_node")  # in the order they are stopped
@@ -333,4 +333,5 @@ def set_environment() -> None:
     if "ROS_DOMAIN_ID" not in os.environ:
         os.environ["ROS_DOMAIN_ID"] = str(secrets.randbelow(100) + 1)
         os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    stay_on_this_machine(os.environ)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the nodes share the cores; policy_node has a parameter of its own

@@ -29,7 +29,7 @@ SUBCOMMANDS = {
     "train": "Train a Q-Transformer from a training store.",
     "evaluate": "Measure a checkpoint's success rate in the simulator.",
     "episodes": "List, inspect, check and label recorded episodes; build training stores from bags.",
-    "contract": "Show or check a robot's contract.",
+    "contract": "Show, check or write a robot's contract, offline or against the running robot.",
 }
 
 HELP = """Q-Transformer on ROS 2: run it, record it, train it.

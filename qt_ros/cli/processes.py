@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -22,10 +22,24 @@ class NodeDied(RuntimeError):
     """A node ended although it was needed; the message names it and shows the tail of its log."""
 
 
+PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+
+
 def image_transport() -> dict[str, str]:
     """Environment in which Fast DDS carries whole camera images between processes (see config/fastdds.xml)."""
-    profile = str(package_root() / "config" / "fastdds.xml")
-    return {"FASTRTPS_DEFAULT_PROFILES_FILE": profile, "FASTDDS_DEFAULT_PROFILES_FILE": profile}
+    return dict.fromkeys(PROFILES, str(package_root() / "config" / "fastdds.xml"))
+
+
+def stay_on_this_machine(environment: MutableMapping[str, str]) -> None:
+    """Where discovery is for this machine only, listen on the loopback interface only (config/fastdds_local.xml).
+
+    A profile of the user's own stays.
+    """
+    if environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE") != "LOCALHOST":
+        return
+    for variable, ours in image_transport().items():
+        if environment.get(variable, ours) == ours:
+            environment[variable] = str(Path(ours).with_name("fastdds_local.xml"))
 
 
 @dataclass
@@ -58,6 +72,7 @@ class NodeGroup:
     def __init__(self, log_folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self.log_folder = log_folder
         self.environment = {**image_transport(), **os.environ, **(environment or {})}
+        stay_on_this_machine(self.environment)
         self.nodes: list[NodeProcess] = []
         log_folder.mkdir(parents=True, exist_ok=True)
 

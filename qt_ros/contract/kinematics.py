@@ -32,7 +32,7 @@ class Kinematics:
         fixed: Mapping[str, float] | None = None,
         coupled: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        full = _parse(urdf)
+        full = parse_urdf(urdf)
         known = list(full.names)[1:]
         parts = {j: tuple((coupled or {}).get(j, (j,))) for j in joints}
         moved = [part for joint in joints for part in parts[joint]]
@@ -106,7 +106,8 @@ class Kinematics:
         return np.vstack([to_base @ columns[:3], to_base @ columns[3:]])
 
 
-def _parse(urdf: Path | UrdfText) -> pinocchio.Model:
+def parse_urdf(urdf: Path | UrdfText) -> pinocchio.Model:
+    """A URDF as Pinocchio sees it; ConfigError when it is none."""
     try:
         if isinstance(urdf, UrdfText):
             return pinocchio.buildModelFromXML(str(urdf))
