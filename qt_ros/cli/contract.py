@@ -38,18 +38,17 @@ def show(robot: Robot, json_output: Json = False) -> None:
         typer.echo(json.dumps(_plain(contract), indent=2))
         return
     from rich.console import Console
-    from rich.table import Table
 
     console = Console()
     console.print(f"{contract.robot} ({contract.sha256[:12]}), described by {contract.description}", highlight=False)
-    topics = Table("", "name", "topic", "type")
+    topics = _table("", "name", "topic", "type")
     for spec in contract.observations.values():
         topics.add_row("in", spec.name, spec.topic, spec.type)
     for command in contract.commands.values():
         topics.add_row("out", command.name, command.topic, command.type)
     for call in contract.prepare:
         topics.add_row("call", "prepare", call.service, call.type)
-    actions = Table("dimension", "unit", "range", "sent to")
+    actions = _table("dimension", "unit", "range", "sent to")
     for d in contract.action_space.dimensions:
         actions.add_row(d.name, d.unit, f"{d.low:g} .. {d.high:g}", d.target)
     console.print(topics)
@@ -161,14 +160,25 @@ def _tell(findings: list[Finding], robot: str, json_output: bool, more: dict[str
     else:
         from rich.console import Console
         from rich.markup import escape
-        from rich.table import Table
 
-        table = Table("", "where", "found", "what to do", title=escape(f"{robot}: {level}"))
+        table = _table("", "where", "found", "what to do")
         for f in findings:
             table.add_row(f"[{COLOURS[f.level]}]{f.level}[/]", escape(f.subject), escape(f.message), escape(f.advice))
-        Console().print(table)
+        console = Console()
+        console.print(f"{escape(robot)}: {level}", highlight=False)
+        console.print(table)
     if level == "error":
         raise typer.Exit(1)
+
+
+def _table(*columns: str) -> Any:
+    """A table in which nothing is cut off, however narrow the terminal."""
+    from rich.table import Table
+
+    table = Table()
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
 
 
 def _plain(contract: RobotContract) -> dict[str, Any]:
