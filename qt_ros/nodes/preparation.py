@@ -6,6 +6,7 @@ use a node and an executor of their own in the same context: namespace and remap
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from qt_ros.nodes.raw_topics import message_class
 PATIENCE = 10.0  # s on the wall, for each answer
 SERVO_COMMAND = "moveit_msgs/srv/ServoCommandType"
 TWIST = 1  # ServoCommandType.Request.TWIST
+_INTEGER = re.compile(r"(u?)int(8|16|32|64)")
 
 
 class PreparationError(RuntimeError):
@@ -76,18 +78,33 @@ def preparations(contract: RobotContract) -> tuple[ServiceCall, ...]:
 
 
 def set_fields(message: Any, fields: Mapping[str, Any], where: str) -> None:
-    """Fill a message from a mapping; ConfigError for an unknown field or a value of another type."""
+    """Fill plain fields and nested messages from a mapping; ConfigError for an unknown field or an unfit value.
+
+    Checked here, because rclpy checks nothing by default and a wrong type ends the process when it is sent.
+    """
+    types = message.get_fields_and_field_types()
     for name, value in fields.items():
-        if name not in message.get_fields_and_field_types():
-            known = ", ".join(message.get_fields_and_field_types()) or "none"
-            raise ConfigError(f"{where}: no field {name!r}; known: {known}")
-        if isinstance(value, Mapping):
+        if name not in types:
+            raise ConfigError(f"{where}: no field {name!r}; known: {', '.join(types) or 'none'}")
+        if isinstance(value, Mapping) and "/" in types[name]:
             set_fields(getattr(message, name), value, f"{where}.{name}")
-            continue
-        try:
-            setattr(message, name, value)
-        except AssertionError as error:  # how generated messages refuse a value
-            raise ConfigError(f"{where}: {name}: {value!r} does not fit ({error})") from error
+        else:
+            setattr(message, name, _fitting(value, types[name], f"{where}: {name}"))
+
+
+def _fitting(value: Any, kind: str, where: str) -> Any:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind == "boolean" and isinstance(value, bool):
+        return value
+    if kind == "string" and isinstance(value, str):
+        return value
+    if kind in ("float", "double") and number:
+        return float(value)
+    if (bits := _INTEGER.fullmatch(kind)) and number and isinstance(value, int):
+        low, high = (0, 2 ** int(bits[2]) - 1) if bits[1] else (-(2 ** (int(bits[2]) - 1)), 2 ** (int(bits[2]) - 1) - 1)
+        if low <= value <= high:
+            return value
+    raise ConfigError(f"{where}: {value!r} does not fit {kind}")
 
 
 def _call(helper: Node, wait: Callable[[Callable[[], bool], float], bool], call: ServiceCall, patience: float) -> None:

@@ -1,0 +1,94 @@
+"""The far side of a contract: the robot's drivers and servers as one small rclpy node, on wall time.
+
+It says everything again and again until it has heard what a test waits for, so slow machines only make it take longer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import rclpy
+from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import JointState
+from std_msgs.msg import String
+
+LIMIT = 120.0  # s for any one wait
+PERIOD = 0.02
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class FarSide:
+    """Publishes ``joints`` as measured, calls ``said`` every period, keeps what it hears in ``heard[topic]``."""
+
+    def __init__(self, domain: int, check: Callable[[], None], joints: dict[str, float], joint_topic: str) -> None:
+        self.check, self.joints = check, dict(joints)
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context, domain_id=domain)
+        self.node = rclpy.create_node("far_side", context=self.context)
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._executor.add_node(self.node)
+        self._joints_out = self.node.create_publisher(JointState, joint_topic, 10)
+        self.heard: dict[str, list[Any]] = {}
+        self.said: list[Callable[[], None]] = [self.publish_joints]
+
+    def __enter__(self) -> FarSide:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._executor.shutdown()
+        self.node.destroy_node()
+        self.context.try_shutdown()
+
+    def describe(self, urdf: str, topic: str = "robot_description") -> None:
+        """As robot_state_publisher does."""
+        self._description = self.node.create_publisher(String, topic, LATCHED)
+        self._description.publish(String(data=urdf))
+
+    def listen(self, kind: Any, topic: str) -> list[Any]:
+        box = self.heard.setdefault(topic, [])
+        self.node.create_subscription(kind, topic, box.append, 100)
+        return box
+
+    def stamp(self) -> Any:
+        return self.node.get_clock().now().to_msg()
+
+    def publish_joints(self) -> None:
+        message = JointState(name=list(self.joints), position=list(self.joints.values()))
+        message.header.stamp = self.stamp()
+        self._joints_out.publish(message)
+
+    def until(self, true: Callable[[], Any], what: str) -> None:
+        """Say everything every period until ``true()``."""
+        began = said = time.monotonic()
+        while not true():
+            self.check()
+            now = time.monotonic()
+            if now > began + LIMIT:
+                raise TimeoutError(f"waited {LIMIT:g} s for {what}")
+            if now >= said + PERIOD:
+                said = now
+                for say in self.said:
+                    say()
+            self._executor.spin_once(timeout_sec=0.005)
+
+    def call(self, kind: Any, service: str, request: Any) -> Any:
+        client = self.node.create_client(kind, service)
+        self.until(client.service_is_ready, f"service {service}")
+        future = client.call_async(request)
+        self.until(future.done, f"an answer of {service}")
+        return future.result()
+
+    def change(self, node: str, transition: int) -> bool:
+        request = ChangeState.Request()
+        request.transition.id = transition
+        return bool(self.call(ChangeState, f"{node}/change_state", request).success)
+
+    def state(self, node: str) -> str:
+        return str(self.call(GetState, f"{node}/get_state", GetState.Request()).current_state.label)
+
+    def await_state(self, node: str, label: str) -> None:
+        self.until(lambda: self.state(node) == label, f"{node} to be {label}")
