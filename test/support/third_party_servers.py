@@ -1,0 +1,79 @@
+"""MoveIt Servo's and gripper controllers' side of their interfaces, run as a process: `python third_party_servers.py`.
+
+What they were told goes out as text on `told`, in order. Like MoveIt Servo, twists are followed only after the command
+type was switched to TWIST, and only while they are younger than 0.1 s.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import rclpy
+from control_msgs.action import GripperCommand, ParallelGripperCommand  # type: ignore[import-not-found]
+from geometry_msgs.msg import TwistStamped
+from moveit_msgs.srv import ServoCommandType  # type: ignore[import-not-found]
+from rclpy.action import ActionServer
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from std_msgs.msg import String
+
+STALE = 0.1  # s
+
+
+class Servers(Node):
+    def __init__(self) -> None:
+        super().__init__("third_party")
+        self.told = self.create_publisher(
+            String, "told", QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        )
+        self.command_type: int | None = None
+        self.followed = False
+        self.create_service(ServoCommandType, "servo_node/switch_command_type", self.switch)
+        self.create_subscription(TwistStamped, "servo_node/delta_twist_cmds", self.twist, 10)
+        ActionServer(self, GripperCommand, "gripper/gripper_cmd", self.grip)
+        ActionServer(self, ParallelGripperCommand, "parallel/gripper_cmd", self.grip_parallel)
+
+    def say(self, text: str) -> None:
+        self.told.publish(String(data=text))
+
+    def switch(self, request: Any, response: Any) -> Any:
+        self.command_type = request.command_type
+        self.say(f"switch {request.command_type}")
+        response.success = True
+        return response
+
+    def twist(self, message: TwistStamped) -> None:
+        age = (self.get_clock().now() - rclpy.time.Time.from_msg(message.header.stamp)).nanoseconds * 1e-9
+        moving = message.twist.linear.x > 0.0
+        if self.command_type != ServoCommandType.Request.TWIST:
+            self.say("twist ignored")
+        elif moving and age <= STALE and not self.followed:
+            self.followed = True
+            self.say(f"twist followed in {message.header.frame_id}")
+
+    def grip(self, handle: Any) -> Any:
+        command = handle.request.command
+        self.say(f"grip {command.position:g} {command.max_effort:g}")
+        handle.succeed()
+        return GripperCommand.Result(reached_goal=True)
+
+    def grip_parallel(self, handle: Any) -> Any:
+        command = handle.request.command
+        self.say(f"parallel {list(command.name)} {list(command.position)} {list(command.effort)}")
+        handle.succeed()
+        return ParallelGripperCommand.Result(reached_goal=True)
+
+
+def main() -> int:
+    rclpy.init()
+    try:
+        rclpy.spin(Servers())
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
