@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from qt_ros.contract.strict import ConfigError, build
 
+MAX_DIMENSIONS = 64
 TARGETS = ("arm", "gripper", "base", "episode")
 
 
@@ -63,6 +64,8 @@ class ActionSpace:
     def __init__(self, dimensions: Sequence[ActionDimension]) -> None:
         if not dimensions:
             raise ConfigError("an action space needs at least one dimension")
+        if len(dimensions) > MAX_DIMENSIONS:
+            raise ConfigError(f"an action space of {len(dimensions)} dimensions; at most {MAX_DIMENSIONS} are possible")
         names = [d.name for d in dimensions]
         if len(set(names)) != len(names):
             raise ConfigError(f"action dimension names must be unique, found {names}")

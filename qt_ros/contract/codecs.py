@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from qt_ros.contract.untrusted import Refused, check_image_bounds
+
 _TO_RGB = {
     "rgb8": (3, None),
     "bgr8": (3, cv2.COLOR_BGR2RGB),
@@ -102,7 +104,11 @@ def _decode_compressed(msg: Any) -> NDArray[np.uint8]:
         raise MalformedImage(f"compressed image ({description!r}): {len(data)} bytes that are neither JPEG nor PNG")
     if not complete:
         raise MalformedImage(f"compressed image ({description!r}) is cut off after {len(data)} bytes")
-    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    try:
+        check_image_bounds(data.data)
+        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    except (Refused, cv2.error) as error:
+        raise MalformedImage(f"compressed image ({description!r}): {error}") from error
     if image is None:
         raise MalformedImage(f"compressed image ({description!r}): {len(data)} bytes that do not decode")
     if image.dtype != np.uint8:

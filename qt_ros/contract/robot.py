@@ -15,7 +15,7 @@ from typing import Any
 from qt_ros.contract.actions import ActionSpace
 from qt_ros.contract.commands import CommandSpec, ServiceCall, check_joints
 from qt_ros.contract.description import DESCRIPTION_TOPIC, UrdfText, find_description, package_root
-from qt_ros.contract.strict import ConfigError, build, load_yaml, one_of, parse_yaml
+from qt_ros.contract.strict import ConfigError, build, one_of, parse_yaml, read_config
 
 # What the nodes and the decoding of bags do. A contract that asks for anything else is refused, never half obeyed.
 OBSERVATION_TYPES = {
@@ -278,8 +278,7 @@ def load_contract(name_or_path: str | Path) -> RobotContract:
         if not path.is_file():
             known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or "none"
             raise ConfigError(f"no robot {str(name_or_path)!r} in {folder}; known: {known}")
-    load_yaml(path)  # names the file when it cannot be read
-    return parse_contract(path.read_text(encoding="utf-8"), str(path))
+    return parse_contract(read_config(path), str(path))
 
 
 def _by_name(specs: list[Any], where: str) -> dict[str, Any]:

@@ -11,6 +11,9 @@ from typing import Any, TypeVar
 
 import yaml
 
+from qt_ros.contract.untrusted import Refused, load_yaml_text, read_bounded
+
+MAX_CONFIG = 1 << 20  # bytes
 T = TypeVar("T")
 
 
@@ -37,18 +40,26 @@ _UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG,
 
 def load_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping from ``path``; ConfigError naming the file when it is missing, malformed or no mapping."""
+    return parse_yaml(read_config(path), str(path))
+
+
+def read_config(path: Path) -> str:
+    """The text of a configuration file of sane size; ConfigError when it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return read_bounded(path, MAX_CONFIG).decode("utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    return parse_yaml(text, str(path))
+    except (Refused, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); it must be a small text file") from error
 
 
 def parse_yaml(text: str, where: str) -> dict[str, Any]:
     """Parse YAML ``text`` into a mapping; ``where`` names the source in errors. Duplicate keys raise."""
+    if len(text) > MAX_CONFIG:
+        raise ConfigError(f"{where}: {len(text)} characters; a configuration is at most {MAX_CONFIG}")
     try:
-        data = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader subclass
-    except (yaml.YAMLError, ConfigError) as error:
+        data = load_yaml_text(text, _UniqueKeyLoader)
+    except (Refused, ConfigError) as error:
         raise ConfigError(f"{where}: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: expected a mapping at the top level, found {type(data).__name__}")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -105,6 +107,7 @@ def load_arrays(
     widths = (len(manifest.action_space), len(manifest.proprio_names), len(manifest.privileged_names))
     offsets = np.concatenate([[0], np.cumsum([m.length for _, _, m in places], dtype=np.int64)]).astype(np.int64)
     total = int(offsets[-1])
+    footers = _footers(places)
     out: dict[str, NDArray[Any]] = {}
     for name in names:
         if name == "images":
@@ -121,7 +124,7 @@ def load_arrays(
     groups: dict[Path, list[int]] = {}
     for position, (path, row, _) in enumerate(places):
         if path not in groups:
-            metadata = pq.read_metadata(path)
+            metadata = footers[path]
             groups[path] = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
         group = 0
         while group < len(groups[path]) and row >= groups[path][group]:
@@ -130,8 +133,12 @@ def load_arrays(
         jobs[path, group].append((row, position))
 
     def work(path: Path, group: int, rows: list[tuple[int, int]]) -> int:
-        with pq.ParquetFile(path) as file:
+        with damaged(path), pq.ParquetFile(path) as file:
             table = file.read_row_group(group, columns=["episode_id", "length", *stored])
+        with damaged(path):
+            return take(path, group, rows, table)
+
+    def take(path: Path, group: int, rows: list[tuple[int, int]], table: Any) -> int:
         done = 0
         for row, position in rows:
             meta, start, stop = places[position][2], int(offsets[position]), int(offsets[position + 1])
@@ -164,6 +171,41 @@ def load_arrays(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return EpisodeArrays([m for _, _, m in places], offsets, **out)  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def damaged(path: Path) -> Iterator[None]:
+    """Whatever goes wrong inside is the shard's fault: StoreError naming it."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except (
+        pa.ArrowException, ArithmeticError, AttributeError, LookupError, MemoryError, OSError, TypeError, ValueError
+    ) as error:  # fmt: skip
+        raise StoreError(f"{path}: damaged, or not made here ({error!r:.300}); rebuild the store") from error
+
+
+def _footers(places: Sequence[tuple[Path, int, EpisodeMeta]]) -> dict[Path, Any]:
+    """Parquet footers of all shards, once they proved to hold as many frames as the manifest says.
+
+    Memory is taken by what the manifest says, so it must not be believed alone.
+    """
+    claimed: dict[Path, int] = defaultdict(int)
+    for path, _, meta in places:
+        claimed[path] += meta.length
+    footers = {}
+    for path, steps in claimed.items():
+        with damaged(path):
+            footer = pq.read_metadata(path)
+            frames = 0
+            for group in (footer.row_group(g) for g in range(footer.num_row_groups)):
+                columns = [group.column(c) for c in range(group.num_columns)]
+                frames += sum(c.num_values for c in columns if c.path_in_schema.startswith("images."))
+        if frames < steps:
+            raise StoreError(f"{path}: {frames} frames, the manifest says {steps} and more; rebuild the store")
+        footers[path] = footer
+    return footers
 
 
 def _decode_frames(frames: Any, out: NDArray[np.uint8], path: Path, meta: EpisodeMeta) -> None:

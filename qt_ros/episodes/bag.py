@@ -12,18 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-import yaml
-from mcap.exceptions import McapError
-from mcap.reader import make_reader
 from mcap.records import Channel, Message, Schema
-from mcap.stream_reader import CRCValidationError
 from mcap_ros2.decoder import DecoderFactory
 
 from qt_ros.contract.codecs import stamp_to_ns
+from qt_ros.contract.untrusted import Refused, load_yaml_text
 from qt_ros.episodes import bag_metadata as keys
 from qt_ros.episodes.bag_metadata import BagError, BagMetadata, TopicInfo, parse_metadata, read_metadata
 from qt_ros.episodes.bag_writer import METADATA_RECORD, RESERVE, SERIALIZED, BagTopic, EpisodeBagWriter, RecordingError
 from qt_ros.episodes.episode import OUTCOMES
+from qt_ros.episodes.mcap_guard import guarded_reader
 from qt_ros.episodes.mcap_seal import Contents, cut_off_messages, is_sealed, seal
 
 __all__ = [
@@ -46,6 +44,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 _STAMP = struct.Struct("<iI")
+MAX_DEFINITION = 1 << 20  # bytes of one type's definition with all it needs
 
 
 class RawMessage(NamedTuple):
@@ -91,16 +90,25 @@ class MessageKind:
 
     def decode(self, data: bytes) -> Any:
         if self._decoder is None:
-            if self._schema is None:
-                raise BagError(f"{self._where} has no message definition, so it cannot be decoded")
-            self._decoder = DecoderFactory().decoder_for(self._encoding, self._schema)
-            if self._decoder is None:
-                encoding = f"{self._encoding} with a {self._schema.encoding} definition"
-                raise BagError(f"{self._where} is {encoding}; only cdr with ros2msg is read")
+            self._decoder = self._make_decoder()
         try:
             return self._decoder(data)
-        except (struct.error, ValueError, IndexError, EOFError) as error:
+        except Exception as error:  # definition and data are a stranger's: there is no telling what the decoder meets
             raise BagError(f"{self._where}: a {self.type} of {len(data)} bytes does not decode ({error})") from error
+
+    def _make_decoder(self) -> Callable[[bytes], Any]:
+        if self._schema is None:
+            raise BagError(f"{self._where} has no message definition, so it cannot be decoded")
+        if len(self._schema.data) > MAX_DEFINITION:
+            raise BagError(f"{self._where} has a message definition of {len(self._schema.data)} bytes; none is so long")
+        try:
+            decoder = DecoderFactory().decoder_for(self._encoding, self._schema)
+        except Exception as error:
+            raise BagError(f"{self._where}: its message definition is none ({error!r:.200})") from error
+        if decoder is None:
+            encoding = f"{self._encoding} with a {self._schema.encoding} definition"
+            raise BagError(f"{self._where} is {encoding}; only cdr with ros2msg is read")
+        return decoder
 
 
 def _begins_with_header(definition: str) -> bool:
@@ -165,7 +173,9 @@ def read_raw(
                         data=message.data,
                         kind=kinds[channel.id],
                     )
-        except (McapError, CRCValidationError, OSError) as error:
+        except BagError as error:
+            raise BagError(f"{path}: {error}") from error
+        except Exception as error:  # whatever a parser meets in a damaged file or in one that is made to harm
             raise BagError(f"{path}: damaged ({error!r}); try: qt-ros episodes recover {uri}") from error
 
 
@@ -253,19 +263,26 @@ def _rebuild(path: Path, found: Contents, known: BagMetadata | None) -> BagMetad
     topics = []
     for number, channel in sorted(found.channels.items()):
         schema = found.schemas.get(channel.schema_id)
-        qos = yaml.safe_load(channel.metadata.get("offered_qos_profiles", "") or "[]")
+        qos = _qos_of(channel)
         topics.append(
             TopicInfo(
                 name=channel.topic,
                 type=schema.name if schema else "",
                 message_count=found.counts[number],
                 type_hash=channel.metadata.get("topic_type_hash", ""),
-                qos=tuple(qos) if isinstance(qos, list) else (),
+                qos=tuple(q for q in qos if isinstance(q, dict)) if isinstance(qos, list) else (),
             )
         )
     return BagMetadata(
         (path.name,), found.start_ns, found.end_ns - found.start_ns, tuple(topics), custom, distro or keys.ros_distro()
     )
+
+
+def _qos_of(channel: Channel) -> Any:
+    try:
+        return load_yaml_text(channel.metadata.get("offered_qos_profiles", "") or "[]")
+    except Refused:
+        return []
 
 
 def _files(uri: Path) -> list[Path]:
@@ -281,4 +298,4 @@ def _files(uri: Path) -> list[Path]:
 
 
 def _sealed(stream: IO[bytes], topics: Collection[str] | None) -> Iterator[tuple[Schema | None, Channel, Message]]:
-    yield from make_reader(stream, validate_crcs=True).iter_messages(topics=None if topics is None else list(topics))
+    yield from guarded_reader(stream).iter_messages(topics=None if topics is None else list(topics))

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from qt_ros.contract.untrusted import Refused, load_yaml_text, read_bounded
 from qt_ros.episodes.files import write_atomically
 
 METADATA_FILE = "metadata.yaml"
@@ -181,7 +182,7 @@ class BagMetadata:
 def parse_metadata(text: str, where: str) -> BagMetadata:
     """Parse ``metadata.yaml`` (versions 5 to 9). Raises BagError naming ``where`` and what is wrong."""
     try:
-        root = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - a safe loader
+        root = load_yaml_text(text)
         info = root["rosbag2_bagfile_information"]
         version = int(info["version"])
         if not 5 <= version <= VERSION:
@@ -192,11 +193,11 @@ def parse_metadata(text: str, where: str) -> BagMetadata:
             qos = topic.get("offered_qos_profiles") or []
             topics.append(
                 TopicInfo(
-                    name=topic["name"],
-                    type=topic["type"],
+                    name=_text(topic["name"]),
+                    type=_text(topic["type"]),
                     message_count=int(entry["message_count"]),
-                    type_hash=topic.get("type_description_hash", ""),
-                    qos=tuple(qos) if isinstance(qos, list) else (),
+                    type_hash=_text(topic.get("type_description_hash", "")),
+                    qos=tuple(q for q in qos if isinstance(q, dict)) if isinstance(qos, list) else (),
                 )
             )
         return BagMetadata(
@@ -204,25 +205,37 @@ def parse_metadata(text: str, where: str) -> BagMetadata:
             starting_time_ns=int(info["starting_time"]["nanoseconds_since_epoch"]),
             duration_ns=int(info["duration"]["nanoseconds"]),
             topics=tuple(topics),
-            custom_data={str(k): str(v) for k, v in (info.get("custom_data") or {}).items()},
+            custom_data={str(k): _scalar(v) for k, v in (info.get("custom_data") or {}).items()},
             ros_distro=str(info.get("ros_distro", "")),
             storage=str(info["storage_identifier"]),
         )
     except BagError:
         raise
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise BagError(f"{where}: no valid rosbag2 metadata ({error!r})") from error
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r:.80} is no text")
+    return value
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, (dict, list)):
+        raise ValueError("custom_data holds text only")
+    return str(value)
 
 
 def read_metadata(folder: Path) -> BagMetadata:
     """Metadata of the bag in ``folder``. Raises BagError when there is none, or it is broken."""
     path = folder / METADATA_FILE
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bounded(path).decode("utf-8")
     except FileNotFoundError:
         hint = f"; it was not closed, run: qt-ros episodes recover {folder}" if any(folder.glob("*.mcap")) else ""
         raise BagError(f"{folder}: no {METADATA_FILE}{hint}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, Refused) as error:
         raise BagError(f"{path}: cannot be read ({error})") from error
     return parse_metadata(text, str(path))
 

@@ -77,7 +77,26 @@ def episode_from_bag(
     many bags. Raises BagError (incomplete bag, other contract or action space, missing topics, holes, undecodable
     messages) naming the bag.
     """
-    uri = Path(uri)
+    try:
+        return _episode_from_bag(
+            Path(uri), contract, image_size, namespace, source, proprioception, allow_other_contract
+        )
+    except BagError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        # The bag brings its own message definitions: what is called PolicyAction there need not be one.
+        raise BagError(f"{uri}: its messages are not what their names say ({error!r:.300})") from error
+
+
+def _episode_from_bag(
+    uri: Path,
+    contract: RobotContract,
+    image_size: tuple[int, int],
+    namespace: str | None,
+    source: str | None,
+    proprioception: Proprioception | None,
+    allow_other_contract: bool,
+) -> Episode:
     metadata = read_metadata(uri)
     _require_contract(uri, metadata, contract, allow_other_contract)
     present = [t.name for t in metadata.topics if t.message_count]

@@ -19,6 +19,7 @@ from typing import Any
 
 from qt_ros.contract.actions import ActionSpace
 from qt_ros.contract.strict import build
+from qt_ros.contract.untrusted import Refused, load_json, read_bounded
 from qt_ros.episodes.files import locked, write_atomically
 
 FORMAT = "qt_ros.store"
@@ -27,6 +28,9 @@ VERSIONS = (1, 2)
 MANIFEST = "store.json"
 PARTS = "parts"
 SHARDS = "shards"
+MAX_MANIFEST = 1 << 30  # bytes: millions of episodes
+MAX_SIDE = 8192  # pixels of a stored frame
+MAX_STEPS = 1_000_000  # of one episode
 
 
 class StoreError(ValueError):
@@ -107,8 +111,8 @@ class Manifest:
     def from_json(cls, data: bytes, where: str) -> Manifest:
         """Parse a manifest; raises StoreError naming ``where`` for anything unreadable, unknown or inconsistent."""
         try:
-            document = json.loads(data)
-        except ValueError as error:
+            document = load_json(data, MAX_MANIFEST)
+        except Refused as error:
             raise StoreError(f"{where}: no readable manifest ({error}); rebuild it with merge_manifests") from error
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise StoreError(f"{where}: this is no {FORMAT} manifest")
@@ -122,18 +126,24 @@ class Manifest:
         try:
             shards = tuple(_shard(s, where) for s in body.pop("shards", ()))
             manifest = build(cls, {**body, "shards": shards}, where)
-        except (KeyError, TypeError, ValueError) as error:
+        except StoreError:
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise StoreError(f"{where}: {error!r}; rebuild it with merge_manifests") from error
         if document.get("episodes") != len(manifest.episodes):
             raise StoreError(
                 f"{where}: says {document.get('episodes')} episodes, its shards list {len(manifest.episodes)}"
             )
+        if not (0 < manifest.image_height <= MAX_SIDE and 0 < manifest.image_width <= MAX_SIDE):
+            raise StoreError(f"{where}: images of {manifest.image_height} x {manifest.image_width}; not made here")
         return manifest
 
 
 def _shard(data: Mapping[str, Any], where: str) -> Shard:
     episodes = tuple(build(EpisodeMeta, e, f"{where}: episode") for e in data["episodes"])
     shard: Shard = build(Shard, {**data, "episodes": episodes}, f"{where}: shard")
+    if any(e.length < 1 or e.length > MAX_STEPS for e in episodes):
+        raise StoreError(f"{where}: shard {shard.file!r} has an episode of impossible length")
     if Path(shard.file).is_absolute() or ".." in Path(shard.file).parts:
         raise StoreError(f"{where}: shard path {shard.file!r} leaves the store")
     return shard
@@ -143,7 +153,9 @@ def read_manifest(root: Path) -> Manifest:
     """The manifest of the store at ``root``; raises StoreError when it is missing or damaged."""
     path = root / MANIFEST
     try:
-        data = path.read_bytes()
+        data = read_bounded(path, MAX_MANIFEST)
+    except (Refused, IsADirectoryError) as error:
+        raise StoreError(f"{path}: {error}") from error
     except FileNotFoundError:
         hint = "; its writers have not finished, run merge_manifests" if (root / PARTS).is_dir() else ""
         raise StoreError(f"{path} does not exist: no finished store is here{hint}") from None

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from mcap.data_stream import ReadDataStream, RecordBuilder
-from mcap.exceptions import McapError
 from mcap.opcode import Opcode
 from mcap.records import (
     Channel,
@@ -35,13 +34,14 @@ from mcap.records import (
     Statistics,
     SummaryOffset,
 )
-from mcap.stream_reader import CRCValidationError, breakup_chunk, get_chunk_data_stream
+from mcap.stream_reader import breakup_chunk, get_chunk_data_stream
 from mcap.writer import MCAP0_MAGIC
 
 from qt_ros.episodes.bag_metadata import BagError
+from qt_ros.episodes.mcap_guard import check_chunk
 
 _HEAD = struct.Struct("<BQ")
-_UNREADABLE = (McapError, CRCValidationError, struct.error, ValueError, RuntimeError, EOFError, OSError)
+_UNREADABLE = (Exception,)  # what parsers and decompressors raise for damaged data has no common base
 
 
 @dataclass
@@ -130,7 +130,10 @@ def cut_off_messages(
         if opcode not in _READERS:
             continue
         try:
-            record = _READERS[Opcode(opcode)](ReadDataStream(BytesIO(stream.read(length))), length)
+            content = stream.read(length)
+            if opcode == Opcode.CHUNK:
+                check_chunk(content)
+            record = _READERS[Opcode(opcode)](ReadDataStream(BytesIO(content)), length)
             records = breakup_chunk(record, validate_crc=True) if isinstance(record, Chunk) else [record]
         except _UNREADABLE:
             return
@@ -140,7 +143,9 @@ def cut_off_messages(
             elif isinstance(record, Channel):
                 channels[record.id] = record
             elif isinstance(record, Message):
-                channel = channels[record.channel_id]
+                channel = channels.get(record.channel_id)
+                if channel is None:
+                    return
                 if topics is None or channel.topic in topics:
                     yield schemas.get(channel.schema_id), channel, record
 
@@ -210,6 +215,7 @@ def _take_record(found: Contents, opcode: int, content: bytes, offset: int, afte
 
 def _take_chunk(found: Contents, content: bytes, offset: int, after: int) -> dict[int, MessageIndex]:
     """Count what a chunk holds and note its index; returns the message indexes that should follow it in the file."""
+    check_chunk(content)
     chunk = Chunk.read(ReadDataStream(BytesIO(content)))
     stream, length = get_chunk_data_stream(chunk, validate_crc=True)
     inside = Contents()

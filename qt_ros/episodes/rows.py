@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from qt_ros.contract.untrusted import check_image_bounds
 from qt_ros.episodes.episode import Episode
 
 # Fast and still small: neither rendering nor training may wait for PNG.
@@ -67,7 +68,11 @@ def encode_png(image: NDArray[np.uint8]) -> bytes:
 def decode_png(data: bytes | memoryview | NDArray[np.uint8]) -> NDArray[np.uint8]:
     """PNG bytes -> (H, W, 3) uint8 RGB. Raises ValueError when they are no image."""
     flat = data if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
-    image = cv2.imdecode(flat, cv2.IMREAD_COLOR)
+    check_image_bounds(flat.data)
+    try:
+        image = cv2.imdecode(flat, cv2.IMREAD_COLOR) if flat.size else None
+    except cv2.error as error:
+        raise ValueError(f"{len(data)} bytes that are no readable PNG ({error})") from error
     if image is None:
         raise ValueError(f"{len(data)} bytes that are no readable PNG")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, image)  # type: ignore[return-value]

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from qt_ros.contract.observations import PROPRIOCEPTION_NAMES
 from qt_ros.contract.robot import RobotContract
-from qt_ros.episodes.arrays import EpisodeArrays, load_arrays
+from qt_ros.episodes.arrays import EpisodeArrays, damaged, load_arrays
 from qt_ros.episodes.episode import Episode
 from qt_ros.episodes.files import replacing, sha256_file, write_atomically
 from qt_ros.episodes.manifest import (
@@ -250,11 +250,16 @@ class EpisodeStore:
 
     def __iter__(self) -> Iterator[Episode]:
         for shard in self.shards:
-            with pq.ParquetFile(self.root / shard.file) as file:
-                for group in range(file.num_row_groups):
+            path = self.root / shard.file
+            with damaged(path):
+                groups = pq.read_metadata(path).num_row_groups
+            for group in range(groups):
+                with damaged(path), pq.ParquetFile(path) as file:
                     table = file.read_row_group(group)
-                    for row in range(table.num_rows):
-                        yield self._episode(table, row)
+                for row in range(table.num_rows):
+                    with damaged(path):
+                        episode = self._episode(table, row)
+                    yield episode
 
     @property
     def steps(self) -> int:
@@ -271,7 +276,7 @@ class EpisodeStore:
         if not 0 <= index < len(self._rows):
             raise IndexError(f"{self.root}: episode {index} of {len(self)}")
         shard, row = self._rows[index]
-        with pq.ParquetFile(self.root / shard.file) as file:
+        with damaged(self.root / shard.file), pq.ParquetFile(self.root / shard.file) as file:
             for group in range(file.num_row_groups):
                 rows = file.metadata.row_group(group).num_rows
                 if row < rows:
@@ -318,7 +323,7 @@ class EpisodeStore:
             rows = pq.read_metadata(path).num_rows
         except FileNotFoundError:
             return "file is missing"
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
             return f"cannot be parsed ({error})"
         return None if rows == len(shard.episodes) else f"{rows} rows, the manifest says {len(shard.episodes)}"
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from qt_ros.contract.actions import ActionSpace
 from qt_ros.contract.robot import RobotContract
+from qt_ros.contract.untrusted import load_json, read_bounded
 from qt_ros.model.acting import Acting, Network
 from qt_ros.model.config import ADDED_IN_FORMAT_2, ModelConfig
 from qt_ros.model.critics import ContinuousCritic
@@ -185,6 +186,7 @@ def load_checkpoint(
     if record["id"] != record["weights"]["sha256"]:
         raise CheckpointError(f"{target / RECORD}: id is not the SHA-256 of the weights; the record was altered")
     extra = load_tensors(target, record["extra"], EXTRA) if record["extra"] is not None else {}
+    _check_size(info, weights, target)
     with torch.random.fork_rng(devices=[]):  # the random weights that are overwritten leave no trace in the generator
         model = info.acting.make_network(info.config)
     own = model.state_dict()
@@ -206,6 +208,23 @@ def load_checkpoint(
     return model.to(device).eval(), dataclasses.replace(info, extra=extra)
 
 
+def _check_size(info: CheckpointInfo, weights: Mapping[str, Tensor], target: Path) -> None:
+    """CheckpointError unless the record's network has the size of the weights: it is built before they are loaded."""
+    try:
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            planned = sum(t.numel() for t in info.acting.make_network(info.config).state_dict().values())
+    except (ArithmeticError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{target / RECORD}: no network can be built from it ({error}); it was altered"
+        ) from error
+    given = sum(t.numel() for t in weights.values())
+    if planned != given:
+        raise CheckpointError(
+            f"{target}: the record's network has {planned} numbers, the weights have {given}; "
+            "the weights belong to another model or version"
+        )
+
+
 def read_info(directory: str | Path) -> CheckpointInfo:
     """The record alone, checked but without reading the weights."""
     return _read_record(Path(directory).absolute())[0]
@@ -214,7 +233,7 @@ def read_info(directory: str | Path) -> CheckpointInfo:
 def _read_record(target: Path) -> tuple[CheckpointInfo, dict[str, Any]]:
     path = target / RECORD
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = load_json(read_bounded(path))
     except OSError as error:
         left = sorted(p.name for p in target.parent.glob(f".{target.name}.*.old"))
         hint = f"; an interrupted save left {left[-1]} beside it: rename that back" if left else ""
@@ -242,6 +261,9 @@ def _read_record(target: Path) -> tuple[CheckpointInfo, dict[str, Any]]:
         _strict(record["extra"], FILE_KEYS, f"{path}: extra")
     _strict(record["action_space"], ("sha256", "dimensions"), f"{path}: action_space")
     _strict(record["robot"], ("name", "contract_sha256"), f"{path}: robot")
+    for key in ("name", "contract_sha256"):
+        if not isinstance(record["robot"][key], str):
+            raise CheckpointError(f"{path}: robot: {key} must be text, found {record['robot'][key]!r:.80}")
     for key, kind in (
         ("id", str),
         ("preset", str),
@@ -256,8 +278,10 @@ def _read_record(target: Path) -> tuple[CheckpointInfo, dict[str, Any]]:
         acting = Acting.from_dict(record["method"])
         acting.check(config)
         space = ActionSpace.from_config(record["action_space"]["dimensions"], f"{path}: action_space")
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
         raise CheckpointError(f"{path}: {error}") from error
+    if not all(isinstance(name, str) for name in record["proprioception"]):
+        raise CheckpointError(f"{path}: proprioception must be a list of names")
     if space.sha256 != record["action_space"]["sha256"]:
         raise CheckpointError(
             f"{path}: the action space does not have the SHA-256 written beside it; the record was altered"

@@ -25,6 +25,9 @@ VISION_FIELDS = (
 """Fields that shape everything between an image and its tokens."""
 
 
+MOST = 65536  # of any size in a model: a made-up one must not take the machine's memory
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """Shape of a `QTransformer`. All fields are checked on construction; a wrong one raises ValueError naming it.
@@ -95,8 +98,10 @@ class ModelConfig:
                 raise ValueError(f"model config: {field.name} must be {field.type}, got {value!r}")
             if field.type == "int":
                 least = 0 if field.name in ("proprio_size", "state_size") else 1
-                if int(value) < least:
-                    raise ValueError(f"model config: {field.name} must be at least {least}, got {value}")
+                if not least <= int(value) <= MOST:
+                    raise ValueError(
+                        f"model config: {field.name} must be at least {least} and at most {MOST}, got {value}"
+                    )
         choices = {"vision": VISION, "vision_padding": PADDING, "batch_norm": BATCH_NORM, "feedforward": FEEDFORWARD}
         choices |= {"bin_head": BIN_HEAD, "value_head": VALUE_HEAD}
         for name, allowed in choices.items():
@@ -104,6 +109,8 @@ class ModelConfig:
                 raise ValueError(
                     f"model config: {name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}"
                 )
+        if max(self.layers, self.vision_blocks, self.history, self.tokens_per_frame, self.heads) > 1024:
+            raise ValueError("model config: at most 1024 layers, blocks, frames of history, tokens and heads")
         if self.bins < 2:
             raise ValueError(f"model config: bins must be at least 2, got {self.bins}")
         if not (math.isfinite(self.dropout) and 0.0 <= self.dropout < 1.0):

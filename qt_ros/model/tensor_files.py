@@ -38,7 +38,7 @@ def load_tensors(folder: Path, entry: Mapping[str, Any], name: str) -> dict[str,
         )
     try:
         return load_file(str(path))
-    except SafetensorError as error:
+    except (SafetensorError, ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: not a safetensors file ({error})") from error
 
 

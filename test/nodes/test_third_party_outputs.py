@@ -116,7 +116,8 @@ def test_moveit_servo_is_switched_before_it_gets_twists_and_the_gripper_gets_goa
             action.publish(message)
 
         far.said.append(act)
-        far.until(
-            lambda: "twist followed in base_link" in told and expected in told, f"a followed twist and {expected}"
-        )
+        try:
+            far.until(lambda: "twist followed in base_link" in told and expected in told, "a followed twist and a goal")
+        except TimeoutError as error:
+            raise AssertionError(f"{error}; told {told[-5:]}, {[s.message for s in statuses[-3:]]}") from error
         assert "twist ignored" not in told, "nothing was sent before the switch"
