@@ -175,6 +175,8 @@ def limits() -> str:
     units = {"speed": "m/s", "acceleration": "m/s^2", "age": "s", "low": "m", "high": "m"}
     rows = []
     for name, value in vars(load_contract(ROBOT).limits).items():
+        if isinstance(value, dict):
+            continue  # joint_speeds: described by hand
         unit = units[name.rsplit("_", 1)[1]]
         if "angular" in name or name.startswith("joint"):
             unit = unit.replace("m/", "rad/")

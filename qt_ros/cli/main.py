@@ -30,6 +30,7 @@ SUBCOMMANDS = {
     "evaluate": "Measure a checkpoint's success rate in the simulator.",
     "episodes": "List, inspect, check and label recorded episodes; build training stores from bags.",
     "contract": "Show, check or write a robot's contract, offline or against the running robot.",
+    "security": "Write SROS 2 policies for the nodes; say what this machine can protect.",
 }
 
 HELP = """Q-Transformer on ROS 2: run it, record it, train it.

@@ -33,12 +33,12 @@ def image_transport() -> dict[str, str]:
 def stay_on_this_machine(environment: MutableMapping[str, str]) -> None:
     """Where discovery is for this machine only, listen on the loopback interface only (config/fastdds_local.xml).
 
-    A profile of the user's own stays.
+    A profile of the user's own stays; the one that env.sh names does not.
     """
     if environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE") != "LOCALHOST":
         return
     for variable, ours in image_transport().items():
-        if environment.get(variable, ours) == ours:
+        if Path(environment.get(variable, ours)).parts[-2:] == ("config", "fastdds.xml"):
             environment[variable] = str(Path(ours).with_name("fastdds_local.xml"))
 
 

@@ -11,6 +11,7 @@ from qt_ros.contract.check import Finding, check_contract
 from qt_ros.contract.codecs import ENCODINGS
 from qt_ros.contract.commands import CommandSpec
 from qt_ros.contract.graph_facts import GraphFacts, Heard
+from qt_ros.contract.interfaces import MOVEIT_SWITCH, servo_switch
 from qt_ros.contract.observations import observed_joints
 from qt_ros.contract.robot import ObservationSpec, RobotContract
 
@@ -287,11 +288,8 @@ def _action(spec: CommandSpec, where: str, name: str, facts: GraphFacts) -> Iter
 
 def _services(contract: RobotContract, facts: GraphFacts) -> Iterator[Finding]:
     calls = [(c.service, c.type) for c in contract.prepare]
-    arm = contract.commands.get("arm")
-    if arm is not None and arm.follower == "moveit_servo":
-        calls.append(
-            ("".join(arm.topic.rpartition("/")[:2]) + "switch_command_type", "moveit_msgs/srv/ServoCommandType")
-        )
+    if switch := servo_switch(contract):
+        calls.append((switch, MOVEIT_SWITCH))
     for service, type_name in calls:
         name = facts.resolve(service)
         offered = facts.services.get(name)

@@ -18,6 +18,7 @@ from rclpy.parameter import Parameter
 from std_msgs.msg import String
 
 from qt_ros.contract.commands import ServiceCall
+from qt_ros.contract.interfaces import MOVEIT_SWITCH, servo_switch
 from qt_ros.contract.kinematics import Kinematics
 from qt_ros.contract.robot import RobotContract, load_contract
 from qt_ros.contract.strict import ConfigError
@@ -25,7 +26,6 @@ from qt_ros.nodes.lifecycle import LATCHED
 from qt_ros.nodes.raw_topics import message_class
 
 PATIENCE = 10.0  # s on the wall, for each answer
-SERVO_COMMAND = "moveit_msgs/srv/ServoCommandType"
 TWIST = 1  # ServoCommandType.Request.TWIST
 _INTEGER = re.compile(r"(u?)int(8|16|32|64)")
 
@@ -70,11 +70,10 @@ def prepare(node: Node, contract: RobotContract, patience: float = PATIENCE) -> 
 
 def preparations(contract: RobotContract) -> tuple[ServiceCall, ...]:
     """The contract's services, then MoveIt Servo's switch to twists where it follows the arm."""
-    arm = contract.commands.get("arm")
-    if arm is None or arm.follower != "moveit_servo":
+    switch = servo_switch(contract)
+    if not switch:
         return contract.prepare
-    service = "".join(arm.topic.rpartition("/")[:2]) + "switch_command_type"
-    return (*contract.prepare, ServiceCall(service, SERVO_COMMAND, {"command_type": TWIST}))
+    return (*contract.prepare, ServiceCall(switch, MOVEIT_SWITCH, {"command_type": TWIST}))
 
 
 def set_fields(message: Any, fields: Mapping[str, Any], where: str) -> None:
@@ -138,7 +137,10 @@ def _helper(node: Node, purpose: str) -> Iterator[tuple[Node, Callable[[Callable
         cli_args=["--ros-args", "-r", f"__node:={name}"],  # before the global remapping of our own node's name
         start_parameter_services=False,
         enable_rosout=False,
-        parameter_overrides=[Parameter("use_sim_time", value=False)],  # nothing here waits for a simulation
+        parameter_overrides=[
+            Parameter("use_sim_time", value=False),  # nothing here waits for a simulation
+            Parameter("start_type_description_service", value=False),  # no name of its own for a security policy
+        ],
     )
     executor = SingleThreadedExecutor(context=node.context)
     executor.add_node(helper)
