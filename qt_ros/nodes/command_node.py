@@ -29,7 +29,7 @@ from qt_ros.control.shaper import Command
 from qt_ros.episodes.episode import TERMINAL_REASONS, reason_name
 from qt_ros.msg import CommandStatus, EpisodeStatus, PolicyAction
 from qt_ros.nodes.lifecycle import COMMAND, EVENT, LATCHED, SENSOR, LifecycleNode, run
-from qt_ros.nodes.outputs import BaseOutput, gripper_output
+from qt_ros.nodes.outputs import base_output, gripper_output
 from qt_ros.nodes.parameters import AUTOSTART, ROBOT, Parameter, ParameterTable
 from qt_ros.nodes.policy_messages import reason_code
 from qt_ros.nodes.preparation import prepare, robot_contract
@@ -72,7 +72,7 @@ class CommandNode(LifecycleNode):
         make = self._command_publisher
         self._arm_out = make(TwistStamped, contract.commands["arm"].topic)
         self._gripper_out = gripper_output(self, contract, make, self.settings.gripper_time, self._made)
-        self._base_out = BaseOutput(contract, make)
+        self._base_out = base_output(contract, make)
         self._status_out = self.create_publisher(CommandStatus, "command_status", EVENT)
         self._made.append((self.destroy_publisher, self._status_out))
         joints = contract.observation("joint_state").topic

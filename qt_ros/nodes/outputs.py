@@ -22,6 +22,21 @@ MakePublisher = Callable[[Any, str], Any]
 """(message class, topic) -> a publisher that is silent unless its node is active."""
 
 
+class NoOutput:
+    """For what a robot does not have: nothing is sent."""
+
+    def publish(self, _: Any) -> None:
+        pass
+
+    def wait_for_all_acked(self, patience: Duration) -> None:
+        pass
+
+
+def base_output(contract: RobotContract, make: MakePublisher) -> BaseOutput | NoOutput:
+    """The base of the contract, if it has one."""
+    return BaseOutput(contract, make) if "base" in contract.commands else NoOutput()
+
+
 class BaseOutput:
     """Base velocities: TwistStamped, or Twist for drivers that take nothing else."""
 
@@ -49,8 +64,13 @@ class GripperOutput(Protocol):
 def gripper_output(
     node: Node, contract: RobotContract, make: MakePublisher, travel_time: float, made: list[tuple[Any, Any]]
 ) -> GripperOutput:
-    """The gripper of the contract. ``made`` gets what has to be destroyed; ``travel_time`` in s is for trajectories."""
-    spec = contract.commands["gripper"]
+    """The gripper of the contract, if it has one.
+
+    ``made`` gets what has to be destroyed; ``travel_time`` in s is for trajectories.
+    """
+    spec = contract.commands.get("gripper")
+    if spec is None:
+        return NoOutput()
     if "/action/" in spec.type:
         gripper = GripperAction(node, contract)
         made.append((lambda client: client.destroy(), gripper.client))
