@@ -101,6 +101,7 @@ class Servo:
         up, and `blocked` tells so. Raises `NonFiniteError` for NaN and RuntimeError before `reset`.
         """
         v = limits.finite("arm twist", twist, 6)
+        v[self._free] = 0.0
         step = float(limits.finite("dt", dt))
         if step < 0.0:
             raise ValueError(f"dt must not be negative, got {step}")
@@ -110,7 +111,6 @@ class Servo:
             return q
         if measured is not None:
             q = self._stay_near(q, self._vector(measured))
-        v[self._free] = 0.0
         v[:3] = limits.limit_norm(v[:3], self.limits.linear_speed)
         v[3:] = limits.limit_norm(v[3:], self.limits.angular_speed)
         v[:3] = limits.limit_outward(self._p, v[:3], self.limits.workspace_low, self.limits.workspace_high, step)

@@ -115,7 +115,10 @@ class GraphProbe:
             if there != seen:
                 seen, since = there, now
             joints = [name for name, types in there[0] if JOINTS in types]
-            complete = all(self.node.count_publishers(name) for name in expected or joints or [JOINTS])
+            if expected:
+                complete = all(self.node.count_publishers(name) for name in expected)
+            else:
+                complete = any(self.node.count_publishers(name) for name in joints)
             if now - since > QUIET * (1 if complete else 4):
                 return
             self._executor.spin_once(timeout_sec=0.1)

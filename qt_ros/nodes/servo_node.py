@@ -66,7 +66,8 @@ class ServoNode(LifecycleNode):
             (TwistStamped, contract.commands["arm"].topic, self._on_twist, COMMAND),
             (JointState, contract.observation("joint_state").topic, self._on_joints, SENSOR),
         ]
-        self._gripper = contract.kinematics.gripper_joint
+        spec = contract.kinematics
+        self._gripper, self._gripper_range = spec.gripper_joint, sorted((spec.gripper_open, spec.gripper_closed))
         if isinstance(self._out, ArrayOutput) and self._gripper in self._out.vector.others:
             # The controller owns the gripper too, and one array must not undo what another one says.
             inputs.append((JointTrajectory, contract.commands["gripper"].topic, self._on_gripper, COMMAND))
@@ -147,7 +148,7 @@ class ServoNode(LifecycleNode):
             return
         try:
             target = dict(zip(message.joint_names, message.points[-1].positions, strict=True))[self._gripper]
-            self._out.vector.set(self._gripper, target)
+            self._out.vector.set(self._gripper, min(max(target, self._gripper_range[0]), self._gripper_range[1]))
         except (ValueError, KeyError, IndexError) as error:
             self.get_logger().error(f"gripper command refused: {error}", throttle_duration_sec=QUIET)
             return
