@@ -23,7 +23,7 @@ from qt_ros.contract.robot import RobotContract, load_contract
 from qt_ros.episodes.episode import Episode
 from qt_ros.episodes.manifest import PARTS, Manifest
 from qt_ros.episodes.store import StoreWriter, merge_manifests
-from qt_ros.sim.demonstrator import DART, NOISE, Demonstrator, NoiseSpec
+from qt_ros.sim.demonstrator import DART, FLAWS, NOISE, Demonstrator, NoiseSpec
 from qt_ros.sim.privileged import PRIVILEGED_NAMES, privileged_state
 from qt_ros.sim.rollout import MAX_STEPS, Rollout
 from qt_ros.sim.store_guard import CollectError, alone, require_settings
@@ -42,7 +42,7 @@ class Plan:
     ``tasks``: names to draw from by seed (empty = all). ``noise`` replaces the source's noise. ``wrong_instruction``:
     the policy is told to pick another object of the scene than the one scored. ``held_out``: instructions never trained
     on. ``out``: store to add to (None = keep nothing). ``image_size``: (height, width) of recorded frames; a policy
-    brings its own.
+    brings its own. ``flaws``: those that a noise episode may have (empty = all of `FLAWS`), in their shares.
     """
 
     source: str
@@ -56,6 +56,7 @@ class Plan:
     held_out: bool = False
     max_steps: int = MAX_STEPS
     image_size: tuple[int, int] = (96, 128)
+    flaws: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
@@ -67,6 +68,10 @@ class Plan:
         unknown = sorted(set(self.tasks) - set(load_tasks()))
         if unknown:
             raise CollectError(f"unknown task(s) {', '.join(unknown)}; known: {', '.join(load_tasks())}")
+        if unknown := sorted(set(self.flaws) - set(FLAWS)):
+            raise CollectError(f"unknown flaw(s) {', '.join(unknown)}; known: {', '.join(FLAWS)}")
+        if self.flaws and self.source != "noise":
+            raise CollectError(f"flaws are for source 'noise', not {self.source!r}")
 
 
 @dataclass(frozen=True)
@@ -155,7 +160,8 @@ class EpisodeMaker:
             actor, source, checkpoint = self._actor(scene.target), "autonomous", self.policy.info.id
         else:
             default = DART if plan.source == "demonstration" else NOISE
-            script = Demonstrator(self.world, scene, plan.noise or default, np.random.default_rng([seed, 3]))
+            rng = np.random.default_rng([seed, 3])
+            script = Demonstrator(self.world, scene, plan.noise or default, rng, flaws=plan.flaws)
             detail, source, checkpoint = script.flaw, plan.source, ""
 
             def actor(image: Any, joints: Any) -> Any:
@@ -232,7 +238,8 @@ def collect(
 def _settings(plan: Plan) -> dict[str, Any]:
     """What must be the same for all episodes of a store, resolved, for JSON; seeds may differ."""
     noise = plan.noise or (DART if plan.source == "demonstration" else NOISE)
-    return {
+    flaws = {"flaws": list(plan.flaws)} if plan.flaws else {}  # stores of before have no such entry
+    return flaws | {
         "source": plan.source,
         "tasks": list(plan.tasks) or list(load_tasks()),
         "noise": None if plan.source == "policy" else asdict(noise),

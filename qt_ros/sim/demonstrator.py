@@ -8,6 +8,7 @@ comes down only as far as it is above the object (a funnel), and any disturbance
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -147,7 +148,8 @@ class Demonstrator:
     """Acts in ``world`` towards the target of ``task`` (any object with a ``target`` name); one instance per episode.
 
     ``act()`` gives the action for the present state, (D,) float64 in SI units of the action space, exactly on bin
-    centres. With noise it is random, by ``rng`` alone. ``flaw`` names the flaw drawn for this episode ('' = none).
+    centres. With noise it is random, by ``rng`` alone. ``flaw`` names the flaw drawn for this episode ('' = none),
+    among ``flaws`` where some are given.
     """
 
     def __init__(
@@ -157,6 +159,7 @@ class Demonstrator:
         noise: NoiseSpec = CLEAN,
         rng: np.random.Generator | None = None,
         settings: GraspSettings | None = None,
+        flaws: Sequence[str] = (),
     ) -> None:
         self.world, self.noise = world, noise
         self.settings = settings or GraspSettings()
@@ -176,7 +179,7 @@ class Demonstrator:
         self._burst, self._flip = noise.burst, noise.flip
         self._stray = noise.stray > 0.0 and self._rng.random() < noise.stray
         if noise.flawed > 0.0 and self._rng.random() < noise.flawed:
-            self._draw_flaw()
+            self._draw_flaw({name: FLAWS[name] for name in flaws} or FLAWS)
 
     def state(self) -> GraspState:
         """The privileged state the rule looks at."""
@@ -207,10 +210,9 @@ class Demonstrator:
             values += self._stray_motion()
         return self.space.decode(self.space.encode(values))
 
-    def _draw_flaw(self) -> None:
+    def _draw_flaw(self, shares: Mapping[str, float]) -> None:
         rng = self._rng
-        names = list(FLAWS)
-        self.flaw = str(rng.choice(names, p=np.array(list(FLAWS.values())) / sum(FLAWS.values())))
+        self.flaw = str(rng.choice(list(shares), p=np.array(list(shares.values())) / sum(shares.values())))
         others = sorted(name for name in self.world.scene.objects if name != self.target)
         if self.flaw == "wrong_object" and not others:
             self.flaw = "aside"
