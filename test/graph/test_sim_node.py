@@ -95,8 +95,8 @@ def test_sensors_keep_their_rates_in_simulated_time_and_the_clock_never_jumps(si
 
 
 def test_raw_and_compressed_images_show_the_same_scene(sim: Watcher) -> None:
+    info = sim.until("head_camera/camera_info", lambda m: True, "the intrinsics")
     raw = sim.until("head_camera/image_raw", lambda m: True, "an image")
-    info = sim.heard["head_camera/camera_info"][-1]
     assert (raw.encoding, raw.width, raw.height, raw.step) == ("rgb8", 640, 480, 1920)
     assert raw.header.frame_id == info.header.frame_id == "head_camera_optical_frame"
     assert (info.width, info.height) == (640, 480)
