@@ -26,6 +26,7 @@ from qt_ros.model.checkpoint import read_info
 from qt_ros.sim.collect import EpisodeResult, Plan, Summary, collect
 
 KEEP_EVERY = 25  # episodes between two writes of an evaluation that is under way
+SIDE_BY_SIDE = 8  # episodes under way at once in an evaluation
 
 
 class CellError(RuntimeError):
@@ -232,7 +233,7 @@ def _evaluate(
             report(f"evaluated {len(episodes)}/{len(cell.scenes)} at step {step}", {"successes": float(good)})
 
     if remaining:
-        plan = Plan("policy", remaining, checkpoint=checkpoint, robot=robot)
+        plan = Plan("policy", remaining, checkpoint=checkpoint, robot=robot, side_by_side=SIDE_BY_SIDE)
         collect(plan, work.workers, take, stopped)
         keep()
     if len(episodes) < len(cell.scenes):

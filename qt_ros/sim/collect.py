@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing.connection import wait
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qt_ros.contract.robot import RobotContract, load_contract
 from qt_ros.episodes.episode import Episode
@@ -28,10 +29,13 @@ from qt_ros.sim.privileged import PRIVILEGED_NAMES, privileged_state
 from qt_ros.sim.rollout import MAX_STEPS, Rollout
 from qt_ros.sim.store_guard import CollectError, alone, require_settings
 from qt_ros.sim.tasks import Task, find_task, load_tasks, sample_scene
-from qt_ros.sim.world import SceneSpec, SimulationError, World
+from qt_ros.sim.world import SceneSpec, World
 
 SOURCES = ("demonstration", "noise", "policy")
 _SHARD_EPISODES = 32
+
+PolicySees = tuple[NDArray[np.uint8], Mapping[str, float], NDArray[np.float32] | None]
+"""Arguments of `Policy.step`."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class Plan:
     max_steps: int = MAX_STEPS
     image_size: tuple[int, int] = (96, 128)
     flaws: tuple[str, ...] = ()
+    side_by_side: int = 1
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
@@ -70,6 +75,8 @@ class Plan:
             raise CollectError(f"unknown task(s) {', '.join(unknown)}; known: {', '.join(load_tasks())}")
         if unknown := sorted(set(self.flaws) - set(FLAWS)):
             raise CollectError(f"unknown flaw(s) {', '.join(unknown)}; known: {', '.join(FLAWS)}")
+        if self.side_by_side < 1 or (self.side_by_side > 1 and self.source != "policy"):
+            raise CollectError(f"side_by_side must be at least 1, and 1 without a policy; found {self.side_by_side}")
         if self.flaws and self.source != "noise":
             raise CollectError(f"flaws are for source 'noise', not {self.source!r}")
 
@@ -115,17 +122,18 @@ class Summary:
 
 
 class EpisodeMaker:
-    """Runs the episodes of a plan one by one; one per process."""
+    """Runs the episodes of a plan one by one. ``policy``: the plan's, where it is loaded already."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, policy: Any = None) -> None:
         self.plan = plan
         self.contract: RobotContract = load_contract(plan.robot)
-        self.policy: Any = None
+        self.policy = policy
         image_size = plan.image_size
         if plan.checkpoint is not None:
             from qt_ros.control.policy import Policy  # torch: only where a policy acts
 
-            self.policy = Policy.load(plan.checkpoint, self.contract, threads=1, privileged=True)
+            if policy is None:
+                self.policy = Policy.load(plan.checkpoint, self.contract, threads=1, privileged=True)
             image_size = self.policy.image_size
         sees = self.policy is None or self.policy.model.config.vision != "state"
         if not sees and plan.wrong_instruction:
@@ -141,36 +149,48 @@ class EpisodeMaker:
         """Name of the episode that ``seed`` gives under this plan."""
         return f"{self._prefix}-{seed:07d}"
 
-    def _actor(self, target: str) -> Any:
-        """The policy's step, with the privileged state in the place of the picture where it acts on that."""
-        if self.sees:
-            return self.policy.step
-        return lambda image, joints: self.policy.step(image, joints, privileged_state(self.world, target))
-
     def run(self, seed: int) -> tuple[Episode, EpisodeResult]:
         """The episode of ``seed``. Raises SimulationError when the physics failed."""
+        steps = self.steps(seed)
+        asked: Any = None
+        while True:
+            try:
+                asked = self.policy.step(*steps.send(asked))
+            except StopIteration as end:
+                made: tuple[Episode, EpisodeResult] = end.value
+                return made
+
+    def steps(self, seed: int) -> Generator[PolicySees, Any, tuple[Episode, EpisodeResult]]:
+        """`run` that pauses whenever it needs an action: yields what `Policy.step` takes, is sent what it gives."""
         plan = self.plan
         task = draw_task(plan.tasks, seed)
         scene = sample_scene(task, seed)
         instruction = instruction_for(task, scene, seed, plan.wrong_instruction, plan.held_out)
         self.world.reset(scene)
-        detail = ""
+        script, detail, source, checkpoint = None, "", plan.source, ""
         if self.policy is not None:
             self.policy.reset(instruction)
-            actor, source, checkpoint = self._actor(scene.target), "autonomous", self.policy.info.id
+            source, checkpoint = "autonomous", self.policy.info.id
         else:
             default = DART if plan.source == "demonstration" else NOISE
             rng = np.random.default_rng([seed, 3])
             script = Demonstrator(self.world, scene, plan.noise or default, rng, flaws=plan.flaws)
-            detail, source, checkpoint = script.flaw, plan.source, ""
-
-            def actor(image: Any, joints: Any) -> Any:
-                return script.act()
-
-        episode = self.rollout.run(
-            task, scene, actor, reset=False, max_steps=plan.max_steps, episode_id=self.episode_id(seed), source=source,
+            detail = script.flaw
+        steps = self.rollout.steps(
+            task, scene, reset=False, max_steps=plan.max_steps, episode_id=self.episode_id(seed), source=source,
             instruction=instruction, checkpoint=checkpoint,
         )  # fmt: skip
+        asked: Any = None
+        while True:
+            try:
+                image, joints = steps.send(asked)
+            except StopIteration as end:
+                episode: Episode = end.value
+                break
+            if script is not None:
+                asked = script.act()
+            else:
+                asked = yield image, joints, None if self.sees else privileged_state(self.world, scene.target)
         value = float("nan") if episode.q_values is None else float(episode.q_values[0, 0])
         return episode, EpisodeResult(
             seed, task.name, task.target, instruction, episode.outcome, episode.reason, len(episode), detail, value
@@ -269,6 +289,7 @@ def _privileged_names(root: Path) -> tuple[str, ...]:
 
 def _run(plan: Plan, worker: int, take: Callable[[EpisodeResult], None], stopped: Callable[[], bool]) -> None:
     maker = EpisodeMaker(plan)
+    makers = [maker] + [EpisodeMaker(plan, maker.policy.beside()) for _ in range(plan.side_by_side - 1)]
     writer = None
     stack = ExitStack()
     if plan.out is not None:
@@ -280,23 +301,49 @@ def _run(plan: Plan, worker: int, take: Callable[[EpisodeResult], None], stopped
             privileged_names=_privileged_names(plan.out),
         )  # fmt: skip
     try:
-        for seed in plan.seeds:
-            if stopped():
-                break
-            try:
-                episode, result = maker.run(seed)
-            except SimulationError as error:
-                task = draw_task(plan.tasks, seed)
-                take(EpisodeResult(seed, task.name, task.target, "", "unstable", "fault", 0, str(error)))
-                continue
-            if writer is not None:
+        for episode, result in _episodes(plan, makers, stopped):
+            if writer is not None and episode is not None:
                 writer.add(episode if writer.manifest.privileged_names else replace(episode, privileged=None))
             take(result)
     finally:
         if writer is not None:
             writer.close()
         stack.close()
-        maker.world.close()
+        for each in makers:
+            each.world.close()
+
+
+def _episodes(
+    plan: Plan, makers: Sequence[EpisodeMaker], stopped: Callable[[], bool]
+) -> Iterator[tuple[Episode | None, EpisodeResult]]:
+    """The plan's episodes as they end, one of each maker at a time; no episode where the physics failed."""
+    from qt_ros.sim.side_by_side import Running, advance
+
+    seeds = iter(plan.seeds)
+    running: dict[int, Running] = {}
+    while True:
+        for place, maker in enumerate(makers):
+            while place not in running and not stopped() and (seed := next(seeds, None)) is not None:
+                run = Running(seed, maker.steps(seed), maker.policy)
+                if run.resume(None):
+                    running[place] = run
+                else:
+                    yield _outcome(plan, run)
+        if not running:
+            return
+        advance(list(running.values()), len(makers))
+        for place, run in list(running.items()):
+            if run.waiting is None:
+                del running[place]
+                yield _outcome(plan, run)
+
+
+def _outcome(plan: Plan, run: Any) -> tuple[Episode | None, EpisodeResult]:
+    if run.made is not None:
+        made: tuple[Episode, EpisodeResult] = run.made
+        return made
+    task = draw_task(plan.tasks, run.seed)
+    return None, EpisodeResult(run.seed, task.name, task.target, "", "unstable", "fault", 0, str(run.failed))
 
 
 def _run_parallel(

@@ -6,7 +6,7 @@ are reported. `qt-ros collect` refuses seeds outside the first range, the demo d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,8 @@ LATENCY = (0.03, 0.10)  # s from image to action, as measured in the node graph
 _EPSILON = 1e-6  # s: less than any physics step
 SERVO_HORIZON = 2.0  # command periods: the arm controller heads for each setpoint that long, as servo_node asks it to
 
+Seen = tuple[NDArray[np.uint8], Mapping[str, float]]
+"""Image (H, W, 3) uint8 at policy size, joint positions by name."""
 Actor = Callable[[NDArray[np.uint8], Mapping[str, float]], Any]
 """(image (H, W, 3) uint8 at policy size, joint positions) -> action (D,) in SI, or a Decision (``values``, ``q``)."""
 
@@ -83,11 +85,22 @@ class Rollout:
             return np.zeros((*self.image_size, 3), np.uint8)
         return resize_rgb(self.world.render(self.camera.width, self.camera.height), *self.image_size)
 
-    def run(
+    def run(self, task: Task, scene: SceneSpec, actor: Actor, **settings: Any) -> Episode:
+        """One episode in which ``actor`` is asked at every step; the rest as `steps`."""
+        steps = self.steps(task, scene, **settings)
+        asked: Any = None
+        while True:
+            try:
+                image, joints = steps.send(asked)
+            except StopIteration as end:
+                episode: Episode = end.value
+                return episode
+            asked = actor(image, joints)
+
+    def steps(
         self,
         task: Task,
         scene: SceneSpec,
-        actor: Actor,
         *,
         max_steps: int = MAX_STEPS,
         latency: tuple[float, float] = LATENCY,
@@ -97,16 +110,16 @@ class Rollout:
         source: str = "autonomous",
         instruction: str | None = None,
         checkpoint: str = "",
-    ) -> Episode:
-        """One episode of ``task`` in ``scene``, scored at its end by ground truth.
+    ) -> Generator[Seen, Any, Episode]:
+        """One episode of ``task`` in ``scene``, scored at its end by ground truth; pauses when it needs an action.
 
-        The actor is asked every policy period; its action takes effect after a delay drawn uniformly from ``latency`` s
-        by ``rng`` (default: the scene's seed). A picture goes with the newest joint state of a stream at the contract's
-        rate, as live: less than one of its periods older, by a lag drawn once per episode. ``terminate`` >= 0.5 ends
-        the episode when that action arrives, before the rest of it is executed; after ``max_steps`` steps it is a
-        time-out. A stop of the shaper ends it with its reason. ``reset=False``: the caller has reset the world to
-        ``scene``. ``instruction`` (default the scene's) is only recorded: the caller tells the actor. Raises ValueError
-        when the actor returns something that is no action.
+        Yields what an `Actor` sees and is sent what an `Actor` gives; returns the episode. It asks every policy period;
+        the action takes effect after a delay drawn uniformly from ``latency`` s by ``rng`` (default: the scene's seed).
+        A picture goes with the newest joint state of a stream at the contract's rate, as live: less than one of its
+        periods older, by a lag drawn once per episode. ``terminate`` >= 0.5 ends the episode when that action arrives,
+        before the rest of it is executed; after ``max_steps`` steps it is a time-out. A stop of the shaper ends it with
+        its reason. ``reset=False``: the caller has reset the world to ``scene``. ``instruction`` (default the scene's)
+        is only recorded: the caller tells the actor. Raises ValueError when it is sent something that is no action.
         """
         if max_steps < 1 or not 0.0 <= latency[0] <= latency[1] < self.contract.policy_period:
             raise ValueError(f"need max_steps >= 1 and 0 <= latency low <= high < {self.contract.policy_period} s")
@@ -121,7 +134,8 @@ class Rollout:
         self._joint_lag = self._draw_joint_lag(rng)
         self._joints = self._joint_state()
         for _ in range(max_steps):
-            values = self._decide(actor, steps, scene.target)
+            joints, image = self._joints, self.observe()
+            values = self._record(steps, image, joints, (yield image, joints), scene.target)
             ended = self._execute(values, float(rng.uniform(*latency)))
             if ended:
                 reason = ended
@@ -131,12 +145,11 @@ class Rollout:
         success = Scorer(task).success(self.world)
         return self._episode(steps, task, scene, success, reason, episode_id, source, instruction, checkpoint)
 
-    def _decide(self, actor: Actor, steps: _Steps, target: str) -> NDArray[np.float64]:
-        """Ask the actor once and record the step; returns the action (D,) that is executed, on bin centres."""
+    def _record(
+        self, steps: _Steps, image: NDArray[np.uint8], joints: Mapping[str, float], decision: Any, target: str
+    ) -> NDArray[np.float64]:
+        """Record the step that was decided; returns the action (D,) that is executed, on bin centres."""
         world = self.world
-        joints = self._joints
-        image = self.observe()
-        decision = actor(image, joints)
         asked: Any = getattr(decision, "values", decision)
         values = self.space.decode(self.space.encode(asked))
         steps.images.append(image)
