@@ -211,6 +211,7 @@ def write_tables(
     from qt_ros.experiments.pages import data_page, page
     from qt_ros.experiments.plots import plot
     from qt_ros.experiments.report import collect_results
+    from qt_ros.experiments.tuning import collect_trials, tuning_page
     from qt_ros.experiments.work import read_json, write_json
 
     results.mkdir(parents=True, exist_ok=True)
@@ -222,7 +223,18 @@ def write_tables(
         target = results / f"{experiment.data.name}-data"
         write_json(target.with_suffix(".json"), described)
         target.with_suffix(".md").write_text(data_page(described), encoding="utf-8")
-    if data_only or tuning:
+    if data_only:
+        return
+    if tuning:
+        path = results / f"{experiment.name}-tuning.json"
+        document = collect_trials(experiment, works, path)
+        write_json(path, document)
+        path.with_suffix(".md").write_text(tuning_page(document), encoding="utf-8")
+        print(
+            json.dumps({"results": str(path)})
+            if as_json
+            else f"{path.with_suffix('.md')}: {len(document['rows'])} trials"
+        )
         return
     path = results / f"{experiment.name}.json"
     document = collect_results(experiment, works, path)

@@ -109,7 +109,7 @@ def run_cell(
             "seed": cell.seed,
             "identity": cell.identity,
             "training": cell.training,
-            "tuning": cell.tuning,
+            "trial": cell.trial,
             "changes": cell.changes,
             "bins": contract.action_space.bins,
             "rows": rows,
