@@ -119,7 +119,7 @@ def collect_data(recipe: Any, place: Any, jobs: int, stopped: Any) -> bool:
             everything.summaries[part.store] = summary
             report(result, everything)
 
-        return make_data(recipe, place, jobs, take, stopped)
+        return make_data(recipe, place, jobs if jobs > 1 else 0, take, stopped)
 
 
 class _Summed:
@@ -224,6 +224,8 @@ def write_tables(
         write_json(target.with_suffix(".json"), described)
         target.with_suffix(".md").write_text(data_page(described), encoding="utf-8")
     if data_only:
+        page_path = str(results / f"{experiment.data.name}-data.md")
+        print(json.dumps({"data": page_path, **described["all"]}) if as_json else page_path)
         return
     if tuning:
         path = results / f"{experiment.name}-tuning.json"
