@@ -23,7 +23,8 @@ def command(
     ],
     work: Annotated[Path, typer.Option(help="Folder for data, warm-up, cells.")] = Path("outputs/experiments"),
     cell: Annotated[
-        list[str] | None, typer.Option(help="Only these: METHOD[/VARIANT][/SEED]; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Only METHOD, METHOD/VARIANT, METHOD/SEED or METHOD/VARIANT/SEED; may be repeated."),
     ] = None,
     jobs: Annotated[int, typer.Option(help="Cells, or collecting processes, side by side.", min=1)] = 1,
     threads: Annotated[int, typer.Option(help="CPU threads of each cell.", min=1)] = 1,
@@ -53,12 +54,14 @@ def command(
     """
     from qt_ros.experiments.cells import all_cells, selected, tuning_cell
     from qt_ros.experiments.data import data_is_made
+    from qt_ros.experiments.origin import commit, source
     from qt_ros.experiments.schedule import run_cells
     from qt_ros.experiments.spec import load_experiment
     from qt_ros.experiments.work import Work
 
     if set_ and not tuning:
         raise typer.BadParameter("--set is for --tuning; a reported change is a variant in the experiment's YAML")
+    commit(), source()  # now, while the files are those that were loaded
     console = Console(stderr=True)
     experiment = load_experiment(name)
     place = Work(work, device, threads, workers, jobs, command_line(sys.argv[1:]))
