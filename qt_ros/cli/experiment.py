@@ -23,7 +23,8 @@ def command(
     ],
     work: Annotated[Path, typer.Option(help="Folder for data, warm-up, cells.")] = Path("outputs/experiments"),
     cell: Annotated[
-        list[str] | None, typer.Option(help="Only these: METHOD[/VARIANT][/SEED]; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Only METHOD, METHOD/VARIANT, METHOD/SEED or METHOD/VARIANT/SEED; may be repeated."),
     ] = None,
     jobs: Annotated[int, typer.Option(help="Cells, or collecting processes, side by side.", min=1)] = 1,
     threads: Annotated[int, typer.Option(help="CPU threads of each cell.", min=1)] = 1,
@@ -53,12 +54,14 @@ def command(
     """
     from qt_ros.experiments.cells import all_cells, selected, tuning_cell
     from qt_ros.experiments.data import data_is_made
+    from qt_ros.experiments.origin import commit, source
     from qt_ros.experiments.schedule import run_cells
     from qt_ros.experiments.spec import load_experiment
     from qt_ros.experiments.work import Work
 
     if set_ and not tuning:
         raise typer.BadParameter("--set is for --tuning; a reported change is a variant in the experiment's YAML")
+    commit(), source()  # now, while the files are those that were loaded
     console = Console(stderr=True)
     experiment = load_experiment(name)
     place = Work(work, device, threads, workers, jobs, command_line(sys.argv[1:]))
@@ -119,7 +122,7 @@ def collect_data(recipe: Any, place: Any, jobs: int, stopped: Any) -> bool:
             everything.summaries[part.store] = summary
             report(result, everything)
 
-        return make_data(recipe, place, jobs, take, stopped)
+        return make_data(recipe, place, jobs if jobs > 1 else 0, take, stopped)
 
 
 class _Summed:
@@ -211,6 +214,7 @@ def write_tables(
     from qt_ros.experiments.pages import data_page, page
     from qt_ros.experiments.plots import plot
     from qt_ros.experiments.report import collect_results
+    from qt_ros.experiments.tuning import collect_trials, tuning_page
     from qt_ros.experiments.work import read_json, write_json
 
     results.mkdir(parents=True, exist_ok=True)
@@ -222,7 +226,20 @@ def write_tables(
         target = results / f"{experiment.data.name}-data"
         write_json(target.with_suffix(".json"), described)
         target.with_suffix(".md").write_text(data_page(described), encoding="utf-8")
-    if data_only or tuning:
+    if data_only:
+        page_path = str(results / f"{experiment.data.name}-data.md")
+        print(json.dumps({"data": page_path, **described["all"]}) if as_json else page_path)
+        return
+    if tuning:
+        path = results / f"{experiment.name}-tuning.json"
+        document = collect_trials(experiment, works, path)
+        write_json(path, document)
+        path.with_suffix(".md").write_text(tuning_page(document), encoding="utf-8")
+        print(
+            json.dumps({"results": str(path)})
+            if as_json
+            else f"{path.with_suffix('.md')}: {len(document['rows'])} trials"
+        )
         return
     path = results / f"{experiment.name}.json"
     document = collect_results(experiment, works, path)

@@ -22,8 +22,9 @@ _HOW = ("log_every", "save_every", "threads", "autocast")  # settings that say h
 class Cell:
     """One training run.
 
-    settings: all of them. ``changes``: what differs from the config that the spec names. marks: gradient steps at which
-    it is evaluated, the last included. scenes: of its evaluation. training: hash of all that decides what is trained;
+    settings: all of them. ``changes``: what differs from the config that the spec names; ``trial``: what of it a tuning
+    trial tries, None for a cell that is reported. marks: gradient steps at which it is evaluated, the last included.
+    scenes: of its evaluation. training: hash of all that decides what is trained;
     identity: of that and of the evaluation. Files whose hash is another belong to another cell of the same name.
     """
 
@@ -33,7 +34,11 @@ class Cell:
     settings: TrainConfig
     changes: dict[str, Any]
     scenes: range
-    tuning: bool = False
+    trial: dict[str, Any] | None = None
+
+    @property
+    def tuning(self) -> bool:
+        return self.trial is not None
 
     @property
     def marks(self) -> tuple[int, ...]:
@@ -142,4 +147,4 @@ def _cell(
         raise ConfigError(
             f"{where}: experiments from images train on the warmed-up, frozen vision side (freeze_vision)"
         )
-    return Cell(experiment, spec, seed, settings, dict(changes), scenes, trial is not None)
+    return Cell(experiment, spec, seed, settings, dict(changes), scenes, None if trial is None else dict(trial))

@@ -17,7 +17,8 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 @lru_cache(maxsize=1)
 def commit() -> str:
-    """Commit of this code, ``-dirty`` where tracked files of the checkout differ; 'unknown' outside of git."""
+    """Commit of this code as it was when first asked for, ``-dirty`` where tracked files of the code, its settings or
+    the robot's description differ; 'unknown' outside of git."""
 
     def git(*words: str) -> str:
         command = ["git", "--no-optional-locks", *words]
@@ -26,14 +27,15 @@ def commit() -> str:
 
     try:
         git("ls-files", "--error-unmatch", "experiments/origin.py")  # else it is the repository of somebody else
-        return git("describe", "--always", "--abbrev=12", "--dirty", "--exclude=*")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", "../config", "../description")
+        return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return "unknown"
 
 
 @lru_cache(maxsize=1)
 def source() -> str:
-    """Hash of the package's Python files: says which code ran where there is no git."""
+    """Hash of the package's Python files when first asked for: says which code ran where there is no git."""
     found = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*.py")):
         found.update(str(path.relative_to(PACKAGE)).encode() + b"\0" + path.read_bytes())

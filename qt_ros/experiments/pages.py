@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 from qt_ros.experiments.intervals import Pooled, pooled
+from qt_ros.experiments.markdown import MADE, label, minutes, table, value_text
 from qt_ros.experiments.report import final_rows, good_share, rows_of
 
-MADE = "<!-- Written by `qt-ros experiment`; edit nothing here. -->"
 INTERVAL = """\
 The interval is 95%: from the lower of two lower ends to the higher of two upper ends, of Wilson's interval of the
 pooled count and of Student's t interval over the seeds' rates. With three seeds the second is wide; that is what three
@@ -49,11 +48,6 @@ def ranking(document: dict[str, Any]) -> list[tuple[dict[str, Any], Pooled]]:
     return sorted(found, key=lambda item: (-item[1].rate, item[0]["method"], item[0]["variant"]))
 
 
-def label(cell: dict[str, Any]) -> str:
-    """How a cell is called in tables and plots."""
-    return cell["method"] if cell["variant"] == "default" else f"{cell['method']}/{cell['variant']}"
-
-
 def _missing(document: dict[str, Any]) -> list[str]:
     missing = document["missing"]
     if not missing:
@@ -79,10 +73,10 @@ def _success(document: dict[str, Any]) -> list[str]:
                 f"{rate.worst:.1%} .. {rate.best:.1%}" if len(found) > 1 else "one only",
                 f"{rate.successes} / {rate.episodes}",
                 cell["gradient_steps"],
-                _minutes(sum(times) / len(times)) if times else "",
+                minutes(sum(times) / len(times)) if times else "",
             )
         )
-    return _table(("method", "success", "interval", "seeds", "successes", "gradient steps", "training, a seed"), rows)
+    return table(("method", "success", "interval", "seeds", "successes", "gradient steps", "training, a seed"), rows)
 
 
 def _over_steps(document: dict[str, Any]) -> list[str]:
@@ -103,7 +97,7 @@ def _over_steps(document: dict[str, Any]) -> list[str]:
     return [
         "## Over gradient steps",
         "",
-        *_table(("method", "gradient steps", "success", "interval", "seeds"), rows),
+        *table(("method", "gradient steps", "success", "interval", "seeds"), rows),
         "",
     ]
 
@@ -112,9 +106,9 @@ def _what(document: dict[str, Any]) -> list[str]:
     rows = []
     for cell in document["cells"]:
         changed = {**cell["set"], **({"bins": cell["bins"]} if cell["bins"] else {})}
-        told = ", ".join(f"`{key}: {_value(value)}`" for key, value in changed.items())
+        told = ", ".join(f"`{key}: {value_text(value)}`" for key, value in changed.items())
         rows.append((f"`{label(cell)}`", f"`{cell['config']}`", told, cell["batch"], cell["note"]))
-    return ["## What they are", "", *_table(("method", "config", "changed", "batch", ""), rows), ""]
+    return ["## What they are", "", *table(("method", "config", "changed", "batch", ""), rows), ""]
 
 
 def _runs(document: dict[str, Any]) -> list[str]:
@@ -130,9 +124,9 @@ def _runs(document: dict[str, Any]) -> list[str]:
                 row["gradient_steps"],
                 f"{row['successes']} / {row['episodes']}",
                 row["unstable"],
-                _minutes(row["train_seconds"]),
+                minutes(row["train_seconds"]),
                 "" if row["samples_per_second"] is None else f"{row['samples_per_second']:.0f}",
-                _minutes(row["evaluate_seconds"]),
+                minutes(row["evaluate_seconds"]),
                 "" if spread is None else f"{spread:.3f}",
                 f"`{row['commit']}`",
                 f"`{row['source']}`",
@@ -145,7 +139,7 @@ def _runs(document: dict[str, Any]) -> list[str]:
         "method", "seed", "gradient steps", "successes", "unstable", "training", "samples/s", "evaluation",
         "value spread", "commit", "source", "machine", "command",
     )  # fmt: skip
-    lines = ["## Runs", "", *_table(head, rows), ""]
+    lines = ["## Runs", "", *table(head, rows), ""]
     lines += [f"- machine {i}: {_machine(facts)}" for i, facts in enumerate(machines, 1)]
     lines += [f"- command {i}: `{command}`" for i, command in enumerate(commands, 1)]
     for hashes in stores:
@@ -176,7 +170,7 @@ def data_page(document: dict[str, Any]) -> str:
         for name, part in parts.items()
     ]  # fmt: skip
     head = ("store", "episodes", "successes", "mean return", "steps", "length", "of successes", "of failures")
-    lines += [*_table(head, rows), "", "Lengths in steps: mean (10%, 50%, 90% quantiles; largest).", ""]
+    lines += [*table(head, rows), "", "Lengths in steps: mean (10%, 50%, 90% quantiles; largest).", ""]
     lines += ["## How they are made", ""]
     rows = []
     for name, part in document["parts"].items():
@@ -187,11 +181,11 @@ def data_page(document: dict[str, Any]) -> str:
             (name, recipe["source"], seeds, ", ".join(recipe["tasks"]) or "all", ", ".join(recipe["flaws"]) or "",
              size, f"`{part['manifest_sha256'][:12]}`")
         )  # fmt: skip
-    lines += [*_table(("store", "source", "scenes", "tasks", "flaws", "images", "manifest"), rows), ""]
+    lines += [*table(("store", "source", "scenes", "tasks", "flaws", "images", "manifest"), rows), ""]
     rows = [(reason, count) for reason, count in everything["reasons"].items()]
-    lines += ["## How episodes end", "", *_table(("outcome/reason", "episodes"), rows), ""]
+    lines += ["## How episodes end", "", *table(("outcome/reason", "episodes"), rows), ""]
     rows = [(f"`{task}`", c["episodes"], c["success"]) for task, c in everything["tasks"].items()]
-    lines += ["## Tasks", "", *_table(("task", "episodes", "successes"), rows)]
+    lines += ["## Tasks", "", *table(("task", "episodes", "successes"), rows)]
     lines += ["", f"{everything['instructions']} different instructions."]
     return "\n".join(lines) + "\n"
 
@@ -216,20 +210,3 @@ def _machine(facts: dict[str, Any]) -> str:
         f"{gpu}{facts['processor']}, {facts['cores']} cores, {facts['threads']} threads a cell{side}; "
         f"torch {facts['torch']}, Python {facts['python']}"
     )
-
-
-def _minutes(seconds: float | None) -> str:
-    return "" if seconds is None else f"{seconds / 60:.1f} min"
-
-
-def _value(value: Any) -> str:
-    return (
-        {True: "true", False: "false", None: "null"}[value]
-        if value is None or value is True or value is False
-        else str(value)
-    )
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    return lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]

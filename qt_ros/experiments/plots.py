@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from qt_ros.experiments.intervals import pooled
-from qt_ros.experiments.pages import label, ranking
+from qt_ros.experiments.markdown import label
+from qt_ros.experiments.pages import ranking
 from qt_ros.experiments.report import good_share, rows_of
 
 BAR, ACCENT, LINE = "#9aa7b1", "#2f6f9f", "#b5651d"

@@ -54,6 +54,7 @@ def run_cell(
         return True
     folder = work.root / cell.directory
     _move_others_aside(folder, cell)
+    origin = {"commit": commit(), "source": source()}  # of the code that is loaded now; files may change later
     progress = read_json(folder / "cell.json") or {"training": cell.training, "seconds": {}, "metrics": {}}
     write_json(folder / "cell.json", progress)
     begin = time.monotonic()
@@ -83,7 +84,7 @@ def run_cell(
     if session.seconds:
         seconds["train"] = seconds.get("train", 0.0) + session.seconds
         seconds["load"] = loading
-        progress["device"] = machine(work.device, work.threads, work.jobs)
+        progress["origin"] = {**origin, "machine": machine(work.device, work.threads, work.jobs)}
         write_json(folder / "cell.json", progress)
     if not session.finished:
         return False
@@ -110,16 +111,15 @@ def run_cell(
             "seed": cell.seed,
             "identity": cell.identity,
             "training": cell.training,
-            "tuning": cell.tuning,
+            "trial": cell.trial,
             "changes": cell.changes,
             "bins": contract.action_space.bins,
             "rows": rows,
             "train_seconds": _number(round(taken, 1)),
             "load_seconds": round(seconds.get("load", 0.0), 1),
             "samples_per_second": _number(round(samples, 1)),
-            "commit": commit(),
-            "source": source(),
-            "machine": progress.get("device") or machine(work.device, work.threads, work.jobs),
+            **(progress.get("origin") or {**origin, "machine": machine(work.device, work.threads, work.jobs)}),
+            "evaluated_by": origin,
             "command": work.command,
             "metrics": progress["metrics"],
             "data": provenance["stores"],

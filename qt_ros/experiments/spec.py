@@ -10,6 +10,7 @@ from typing import Any
 
 from qt_ros.contract.robot import package_root
 from qt_ros.contract.strict import ConfigError, build, load_yaml
+from qt_ros.sim.rollout import TEST_SEEDS, TUNING_SEEDS
 
 OBSERVATIONS = ("images", "state")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -216,6 +217,10 @@ def _check(experiment: Experiment, path: Path) -> None:
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
         raise ConfigError(f"{path}: cell {', '.join(twice)} is listed twice; give each a variant of its own")
-    first, last = experiment.tuning.first_scene, experiment.evaluation.first_scene
-    if not 1_000_000 <= first < 2_000_000 <= last:
-        raise ConfigError(f"{path}: tuning scenes start from 1000000 on and those of evaluation from 2000000 on")
+    tuning, evaluation = experiment.tuning, experiment.evaluation
+    last = tuning.first_scene + tuning.episodes - 1
+    if tuning.first_scene not in TUNING_SEEDS or last not in TUNING_SEEDS or evaluation.first_scene not in TEST_SEEDS:
+        raise ConfigError(
+            f"{path}: tuning scenes lie in {TUNING_SEEDS.start} .. {TUNING_SEEDS.stop - 1}, those of evaluation from "
+            f"{TEST_SEEDS.start} on; no scene may be both"
+        )

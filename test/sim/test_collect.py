@@ -140,6 +140,15 @@ def test_noise_episodes_are_labelled_by_their_outcome_and_mostly_fail(tmp_path: 
     assert all(r.detail for r in summary.results)
 
 
+def test_only_the_named_flaws_occur_and_a_store_keeps_to_them(tmp_path: Path) -> None:
+    few = plan(tmp_path / "n", 4, 500_000, source="noise", noise=None, flaws=("early", "open"))
+    assert {r.detail for r in collect(few, workers=0).results} <= {"early", "open"}
+    with pytest.raises(CollectError, match="flaws is"):
+        collect(dataclasses.replace(few, flaws=("drop",)), workers=0)
+    with pytest.raises(CollectError, match="flaws is"):
+        collect(dataclasses.replace(few, flaws=()), workers=0)
+
+
 def test_only_the_named_tasks_are_drawn() -> None:
     names = ("pick_red_cube", "pick_blue_ball")
     assert {draw_task(names, seed).name for seed in range(20)} == set(names)
@@ -175,6 +184,8 @@ def test_held_out_instructions_are_none_that_were_trained_on() -> None:
         ({"source": "policy"}, "checkpoint"),
         ({"tasks": ("juggle",)}, "juggle"),
         ({"wrong_instruction": True}, "wrong_instruction"),
+        ({"source": "noise", "flaws": ("clumsy",)}, "clumsy"),
+        ({"flaws": ("early",)}, "source 'noise'"),
     ],
 )
 def test_a_plan_that_makes_no_sense_is_refused(changes: dict[str, object], message: str) -> None:
