@@ -75,7 +75,8 @@ def command(
         return
     stopped = stop_on_interrupt()
     if not report_only:
-        made = data_is_made(experiment.data, place) or collect_data(experiment.data, place, jobs, stopped)
+        recipes = [experiment.data] if experiment.warm_up is None else [experiment.data, experiment.warm_up.data]
+        made = all(data_is_made(r, place) or collect_data(r, place, jobs, stopped) for r in recipes)
         if made and not data and experiment.warm_up is not None:
             made = warm_up(experiment, place, stopped, json_output) and encode(experiment, place, console, stopped)
         if not made:
@@ -151,7 +152,7 @@ def warm_up(experiment: Any, place: Any, stopped: Any, as_json: bool) -> bool:
     def report(step: int, metrics: dict[str, float]) -> None:
         print_report(step, experiment.warm_up.gradient_steps, metrics, as_json)
 
-    return warming.warm_up(experiment.warm_up, experiment.data, place, report, stopped)
+    return warming.warm_up(experiment.warm_up, place, report, stopped)
 
 
 def encode(experiment: Any, place: Any, console: Console, stopped: Any) -> bool:
@@ -159,7 +160,7 @@ def encode(experiment: Any, place: Any, console: Console, stopped: Any) -> bool:
     from qt_ros.experiments.warm_up import warmed_up
     from qt_ros.learning.tokens import Stopped, frozen_tokens
 
-    init = warmed_up(experiment.warm_up, experiment.data, place)
+    init = warmed_up(experiment.warm_up, place)
     assert init is not None  # the warm-up has just ended
     with console.status("encoding every frame once") as status:
 

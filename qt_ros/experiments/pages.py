@@ -28,7 +28,9 @@ def page(document: dict[str, Any]) -> str:
     data = f"[{document['data']}]({document['data']}-data.md)"
     lines += [f"Training seeds {', '.join(map(str, seeds))}; {scenes}; data: {data}."]
     if document["warm_up"]:
-        lines += [f"Vision: warmed up once for {document['warm_up']['gradient_steps']} gradient steps, then frozen."]
+        warm = document["warm_up"]
+        where = f"[{warm['data']}]({warm['data']}-data.md)"
+        lines += [f"Vision: warmed up once for {warm['gradient_steps']} gradient steps on {where}, then frozen."]
     if share is not None:
         lines += [f"In the data {share:.1%} of the episodes succeed."]
     lines += ["", *_missing(document)]

@@ -44,7 +44,9 @@ def collect_results(experiment: Experiment, works: Sequence[Path], earlier: Path
         "about": experiment.about,
         "observations": experiment.observations,
         "data": experiment.data.name,
-        "warm_up": None if warm is None else {"name": warm.name, "gradient_steps": warm.gradient_steps},
+        "warm_up": None
+        if warm is None
+        else {"name": warm.name, "data": warm.data.name, "gradient_steps": warm.gradient_steps},
         "seeds": list(experiment.seeds),
         "evaluation": {"episodes": experiment.evaluation.episodes, "first_scene": experiment.evaluation.first_scene},
         "cells": [_described(cell) for cell in cells if cell.seed == experiment.seeds[0]],

@@ -178,7 +178,7 @@ def _data(
     recode(data, recorded, contract)
     if experiment.warm_up is None:
         return data, None
-    init = warmed_up(experiment.warm_up, experiment.data, work)
+    init = warmed_up(experiment.warm_up, work)
     if init is None:
         raise CellError(f"{work.warm_up(experiment.warm_up)} is not finished; run qt-ros experiment {experiment.name}")
     data.tokens = frozen_tokens(

@@ -52,11 +52,12 @@ class DataRecipe:
 
 @dataclass(frozen=True)
 class WarmUpRecipe:
-    """A warmed-up vision side: see `qt_ros.learning.pointing.PointingConfig`. ``data``: a data recipe's name. model:
-    preset and changed fields."""
+    """A warmed-up vision side: see `qt_ros.learning.pointing.PointingConfig`. ``data``: what it is warmed up on
+    (by name in the YAML), which may be more than what the experiment learns to act from. model: preset and changed
+    fields."""
 
     name: str
-    data: str
+    data: DataRecipe
     gradient_steps: int
     batch: int
     learning_rate: float
@@ -178,6 +179,8 @@ def _experiment(name: str, data: Mapping[str, Any], path: Path) -> Experiment:
     values["data"] = data_recipe(str(values["data"]), path.parent)
     if values.get("warm_up") is not None:
         recipe = {"name": values["warm_up"], **load_recipe("warm_up", str(values["warm_up"]), path.parent)}
+        if "data" in recipe:
+            recipe["data"] = data_recipe(str(recipe["data"]), path.parent)
         values["warm_up"] = build(WarmUpRecipe, recipe, f"{path}: warm_up {values['warm_up']}")
     for key in ("evaluation", "tuning"):
         values[key] = build(Scenes, values[key], f"{path}: {key}")
@@ -207,10 +210,6 @@ def _check(experiment: Experiment, path: Path) -> None:
         raise ConfigError(f"{path}: observations must be one of {', '.join(OBSERVATIONS)}")
     if (experiment.warm_up is not None) != (experiment.observations == "images"):
         raise ConfigError(f"{path}: warm_up goes with observations 'images' and only with them")
-    if experiment.warm_up is not None and experiment.warm_up.data != experiment.data.name:
-        raise ConfigError(
-            f"{path}: the warm-up is on data {experiment.warm_up.data!r}, the experiment on {experiment.data.name!r}"
-        )
     if not experiment.seeds or len(set(experiment.seeds)) != len(experiment.seeds) or min(experiment.seeds) < 1:
         raise ConfigError(f"{path}: seeds must be different numbers from 1 on (0 is for tuning), and at least one")
     labels = [cell.label for cell in experiment.cells]

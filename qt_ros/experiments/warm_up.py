@@ -10,7 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from qt_ros.contract.robot import load_contract
 from qt_ros.experiments.data import DataError
-from qt_ros.experiments.spec import DataRecipe, WarmUpRecipe
+from qt_ros.experiments.spec import WarmUpRecipe
 from qt_ros.experiments.work import Work, digest, read_json, write_json
 from qt_ros.learning.dataset import load_training_data
 from qt_ros.learning.pointing import PointingConfig, PointingTrainer
@@ -18,11 +18,11 @@ from qt_ros.learning.run import build_model, save_pointing
 from qt_ros.model.q_transformer import QTransformer
 
 
-def warmed_up(recipe: WarmUpRecipe, data: DataRecipe, work: Work) -> Path | None:
+def warmed_up(recipe: WarmUpRecipe, work: Work) -> Path | None:
     """Its checkpoint, or None while it is not finished. DataError when one of that name was made by another recipe."""
     folder = work.warm_up(recipe)
     found = read_json(folder / "warm-up.json")
-    if found and found["recipe"] != _identity(recipe, data):
+    if found and found["recipe"] != _identity(recipe):
         raise DataError(
             f"{folder}: made by another version of the warm-up recipe {recipe.name} or of its data; use another --work "
             "folder, or delete that one"
@@ -32,17 +32,16 @@ def warmed_up(recipe: WarmUpRecipe, data: DataRecipe, work: Work) -> Path | None
 
 def warm_up(
     recipe: WarmUpRecipe,
-    data: DataRecipe,
     work: Work,
     report: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Train it, or go on; False when stopped before the end."""
-    if warmed_up(recipe, data, work) is not None:
+    if warmed_up(recipe, work) is not None:
         return True
     folder, contract = work.warm_up(recipe), load_contract(work.robot)
-    write_json(folder / "warm-up.json", {"recipe": _identity(recipe, data), "finished": False})
-    episodes = load_training_data(work.stores(data), 1.0, contract=contract)
+    write_json(folder / "warm-up.json", {"recipe": _identity(recipe), "finished": False})
+    episodes = load_training_data(work.stores(recipe.data), 1.0, contract=contract)
     model, encoder = build_model(recipe.model, contract, episodes, None, work.device, seed=recipe.seed)
     assert isinstance(model, QTransformer)  # what build_model makes unless told otherwise
     settings = PointingConfig(
@@ -67,9 +66,9 @@ def warm_up(
             return False
     save_pointing(folder / "checkpoint", model, contract, encoder, settings, episodes, trainer.step)
     metrics = {key: round(value, 5) for key, value in sorted(last.items())}
-    write_json(folder / "warm-up.json", {"recipe": _identity(recipe, data), "finished": True, "metrics": metrics})
+    write_json(folder / "warm-up.json", {"recipe": _identity(recipe), "finished": True, "metrics": metrics})
     return True
 
 
-def _identity(recipe: WarmUpRecipe, data: DataRecipe) -> str:
-    return digest([asdict(recipe), asdict(data)])
+def _identity(recipe: WarmUpRecipe) -> str:
+    return digest(asdict(recipe))

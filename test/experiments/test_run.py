@@ -49,9 +49,9 @@ def test_a_cell_from_images_learns_from_the_shared_warm_up(tmp_path: Path, work:
     (cell,) = selected(all_cells(given), ["q_transformer/1"])
     with pytest.raises(CellError, match="not finished"):
         run_cell(cell, work)
-    assert given.warm_up is not None and warm_up(given.warm_up, given.data, work)
+    assert given.warm_up is not None and warm_up(given.warm_up, work)
     assert run_cell(cell, work)
-    init = warmed_up(given.warm_up, given.data, work)
+    init = warmed_up(given.warm_up, work)
     result = result_of(cell, work)
     assert init is not None and result is not None and result["init"] == read_info(init).id
     assert len(list(work.tokens.glob("*.npy"))) == 1

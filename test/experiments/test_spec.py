@@ -105,11 +105,15 @@ def test_a_base_that_leads_back_is_refused(tmp_path: Path) -> None:
         load_experiment(str(tmp_path / "first.yaml"))
 
 
-def test_a_warm_up_on_other_data_is_refused(tmp_path: Path) -> None:
+def test_a_warm_up_may_have_data_of_its_own_but_not_none(tmp_path: Path) -> None:
     path = write_experiment(tmp_path, images=True)
     recipe = tmp_path / "warm_up" / "few.yaml"
-    recipe.write_text(recipe.read_text().replace("few", "picking"))
-    with pytest.raises(ConfigError, match="warm-up is on data 'picking'"):
+    own = recipe.read_text()
+    recipe.write_text(own.replace("few", "picking"))
+    experiment = load_experiment(str(path))
+    assert experiment.warm_up is not None and experiment.warm_up.data.name == "picking" != experiment.data.name
+    recipe.write_text(own.replace("few", "nowhere"))
+    with pytest.raises(ConfigError, match="no data recipe 'nowhere'"):
         load_experiment(str(path))
 
 
