@@ -32,6 +32,9 @@ def command(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     autocast: Annotated[bool, typer.Option("--autocast", help="Mixed precision (bfloat16); for CUDA.")] = False,
     data: Annotated[bool, typer.Option("--data", help="Only make and describe the data.")] = False,
+    sanity: Annotated[
+        bool, typer.Option("--sanity", help="Only train every method on its sanity tasks (minutes).")
+    ] = False,
     list_: Annotated[bool, typer.Option("--list", help="Only say how far every cell is.")] = False,
     report_only: Annotated[bool, typer.Option("--report-only", help="Only write the tables.")] = False,
     import_: Annotated[
@@ -70,6 +73,9 @@ def command(
     if tuning:
         specs = {c.spec.label: c.spec for c in cells}.values()
         cells = [tuning_cell(experiment, spec, parse_settings(set_ or []), machine) for spec in specs]
+    if sanity:
+        run_sanity(place, results, json_output)
+        return
     if list_:
         print_states(cells, place, json_output)
         return
@@ -192,6 +198,27 @@ def progress_lines(cells: list[Any], as_json: bool) -> Any:
         print(f"{cell.name:<40} {text}  {numbers}".rstrip(), flush=True)
 
     return report
+
+
+def run_sanity(place: Any, results: Path, as_json: bool) -> None:
+    """Train every method on the tasks whose answer is known, and write results/sanity.md and .json."""
+    from tempfile import TemporaryDirectory
+
+    from qt_ros.experiments.sanity import METHODS, TASKS, chance_of_success, document, trained
+    from qt_ros.experiments.sanity_page import sanity_page
+    from qt_ros.experiments.work import write_json
+
+    chances = {}
+    for task in TASKS:
+        for name in METHODS:
+            with TemporaryDirectory() as folder:
+                chances[task.name, name] = chance_of_success(task, trained(task, name, Path(folder)))
+            chance = chances[task.name, name]
+            line = json.dumps({"task": task.name, "method": name, "chance": chance})
+            print(line if as_json else f"{task.name:<10} {name:<30} {chance:.0%}", flush=True)
+    found = document(chances)
+    write_json(results / "sanity.json", found)
+    (results / "sanity.md").write_text(sanity_page(found), encoding="utf-8")
 
 
 def print_states(cells: list[Any], place: Any, as_json: bool) -> None:
