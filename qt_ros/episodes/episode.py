@@ -32,6 +32,7 @@ REASONS = (
     "limit",
     "fault",
     "preempted",
+    "lost_command",
 )
 """Why an episode ended; index = the numeric value of ``EpisodeStatus.REASON_*``."""
 
