@@ -23,9 +23,9 @@ class DeadReckoning:
         self._velocity: Array = np.zeros(3)
 
     def advance(self, now: float) -> None:
-        """Time has come to ``now``; a clock that was set back forgets everything."""
-        if self._past and now < self._past[-1][0]:
-            self._past.clear()
+        """Time has come to ``now``. Where the clock was set back the past goes back with it."""
+        if self._past and now < (newest := self._past[-1][0]):
+            self._past = deque((t + now - newest, place) for t, place in self._past)
         if not self._past:
             self._past.append((now, np.zeros(3)))
             return

@@ -24,7 +24,9 @@ class GripperLimits:
         self.low = low if bound.gripper_low is None else max(low, bound.gripper_low)
         self.high = high if bound.gripper_high is None else min(high, bound.gripper_high)
         if self.low > self.high:
-            raise ConfigError(f"limits: gripper_low and gripper_high leave nothing between {low} and {high}; widen them")
+            raise ConfigError(
+                f"limits: gripper_low and gripper_high leave nothing between {low} and {high}; widen them"
+            )
         self.joint = spec.gripper_joint
         self._position = self._effort = math.nan
         self._held: float | None = None

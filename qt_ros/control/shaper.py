@@ -133,10 +133,15 @@ class CommandShaper:
         self._velocity[:] = 0.0
 
     def brake(self, dt: float) -> Command:
-        """The command after `dt` s of braking; also where no clock ticks any more."""
+        """The command after `dt` s of braking, of which 2 ticks count; also where no clock ticks any more."""
+        dt = min(dt, 2.0 * self._tick_period)  # a clock that jumps forward is no time to brake in
         for part, speed, acceleration in self._parts:
-            change = max(acceleration, speed / BRAKE_TIME) * dt
-            self._velocity[part] = limits.slew(self._velocity[part], np.zeros(part.stop - part.start), change)
+            v, change = self._velocity[part], max(acceleration, speed / BRAKE_TIME) * dt
+            # Every axis on its own first, as fast as the walls of the workspace count on, and the rest straight.
+            share = acceleration * dt / np.sqrt(len(v))
+            slower = np.sign(v) * np.maximum(np.abs(v) - share, 0.0)
+            rest = max(change - float(np.linalg.norm(slower - v)), 0.0)
+            self._velocity[part] = limits.slew(slower, np.zeros(len(v)), rest)
         return self._command(None)
 
     def _command(self, age: float | None) -> Command:

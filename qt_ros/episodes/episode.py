@@ -48,6 +48,11 @@ class InvalidEpisode(ValueError):
     """An episode breaks its own rules (shapes, types, ranges, or outcome against rewards)."""
 
 
+def is_episode_id(text: str) -> bool:
+    """Whether ``text`` can name an episode and the folder of its bag: letters, digits and . _ : - only."""
+    return _EPISODE_ID.fullmatch(text) is not None
+
+
 def reason_name(value: int) -> str:
     """Lower-case name of an ``EpisodeStatus.REASON_*`` value. Raises ValueError on an unknown value."""
     if not 0 <= value < len(REASONS):

@@ -25,7 +25,7 @@ from qt_ros.contract.robot import RobotContract, load_contract
 from qt_ros.episodes import bag_metadata as keys
 from qt_ros.episodes.bag import BagError, BagTopic, relabel
 from qt_ros.episodes.bag_metadata import Qos
-from qt_ros.episodes.episode import OUTCOMES, outcome_name, reason_name
+from qt_ros.episodes.episode import OUTCOMES, is_episode_id, outcome_name, reason_name
 from qt_ros.episodes.recorder import Recorder, RecordingError, RecordReport
 from qt_ros.msg import EpisodeOutcome, EpisodeRecord, EpisodeStatus
 from qt_ros.nodes.lifecycle import LATCHED, run
@@ -128,6 +128,13 @@ class RecorderNode(Node):
         self.recorder.add_topic(BagTopic.find(name, type_name, offered))
 
     def _on_message(self, message: RawMessage) -> None:
+        try:
+            self._take(message)
+        except Exception as error:  # what cannot be read must not cost the bag
+            problem = f"{message.topic}: {type(error).__name__}: {error}"
+            self.get_logger().error(f"message refused: {problem}", throttle_duration_sec=1.0)
+
+    def _take(self, message: RawMessage) -> None:
         if message.topic == self._status:
             self._on_status(message)
             return
@@ -157,11 +164,22 @@ class RecorderNode(Node):
         current = self.current
         if status.state == EpisodeStatus.STATE_ENDED and current is not None and not current.reason:
             if current.episode_id == status.episode_id:
-                current.reason = reason_name(status.reason)
+                current.reason = self._named(status)
                 current.deadline = time.monotonic() + self.settings.outcome_timeout
                 self._close_when_judged()
 
+    def _named(self, status: EpisodeStatus) -> str:
+        """Why it ended; a number that nobody knows is a fault of whoever said it, and no reason to lose a bag."""
+        try:
+            return reason_name(status.reason)
+        except ValueError as error:
+            self.get_logger().error(f"episode {status.episode_id}: {error}; recorded as fault")
+            return "fault"
+
     def _on_outcome(self, outcome: EpisodeOutcome) -> None:
+        if outcome.outcome >= len(OUTCOMES):
+            self.get_logger().error(f"episode {outcome.episode_id}: outcome {outcome.outcome} is unknown; ignored")
+            return
         if self.current is not None and outcome.episode_id == self.current.episode_id:
             self.current.outcome = outcome
             self._close_when_judged()
@@ -229,9 +247,11 @@ class RecorderNode(Node):
         try:
             if request.outcome >= len(OUTCOMES):
                 raise ValueError(f"outcome {request.outcome} is unknown; 1 is success, 2 failure")
+            if not is_episode_id(episode_id):
+                raise ValueError(f"{episode_id!r} names no episode; give the name of its bag's folder")
             if current is not None and current.episode_id == episode_id:
-                if not current.reason:
-                    raise ValueError(f"episode {episode_id} is still running; label it when it has ended")
+                if not current.reason and not request.episode_id:
+                    raise ValueError(f"episode {episode_id} is still running; name it to end it with this label")
                 # Said aloud: policy_node waits for it, and it comes back to us by its topic.
                 label = EpisodeOutcome(episode_id=episode_id, outcome=request.outcome)
                 label.header.stamp = self.get_clock().now().to_msg()
