@@ -45,6 +45,7 @@ PARAMETERS = ParameterTable(
     Parameter("silence_timeout", 5.0, "No sign of the policy for so long ends a bag.", unit="s", low=0.5, high=3600.0),
     Parameter("extra_topics", [], "More topics to record, each as 'name:package/msg/Type'."),
 )
+LINGER = 0.5  # s after the end: the last of the braking belongs to the episode
 LATCHED_RECORDS = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 ABOUT_EPISODES = {
     "policy_action": "qt_ros/msg/PolicyAction",
@@ -68,6 +69,7 @@ class Current:
     heard: float
     reason: str = ""  # set once it has ended
     deadline: float = 0.0
+    linger: float = 0.0  # the robot still brakes: not closed before
     outcome: EpisodeOutcome | None = None  # may arrive before the end it judges: other publisher, other order
 
 
@@ -165,7 +167,8 @@ class RecorderNode(Node):
         if status.state == EpisodeStatus.STATE_ENDED and current is not None and not current.reason:
             if current.episode_id == status.episode_id:
                 current.reason = self._named(status)
-                current.deadline = time.monotonic() + self.settings.outcome_timeout
+                current.linger = time.monotonic() + LINGER
+                current.deadline = max(current.linger, time.monotonic() + self.settings.outcome_timeout)
                 self._close_when_judged()
 
     def _named(self, status: EpisodeStatus) -> str:
@@ -186,12 +189,17 @@ class RecorderNode(Node):
 
     def _close_when_judged(self) -> None:
         current = self.current
-        if current is not None and current.reason and current.outcome is not None:
+        if current is None or not current.reason or current.outcome is None:
+            return
+        if time.monotonic() > current.linger:
             self._close(outcome_name(current.outcome.outcome), current.reason, current.outcome.labelled_by)
 
     def _watch(self) -> None:
         current, now = self.current, time.monotonic()
         if current is None:
+            return
+        self._close_when_judged()
+        if self.current is not current:
             return
         if current.reason and now > current.deadline:
             self._close("unknown", current.reason)
