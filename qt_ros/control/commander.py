@@ -141,11 +141,14 @@ class Commander:
         self.gripper.release()
         self.shaper.start(episode_id, now)
         self.heed_estop(now)
-        if not self.active or self._active_since is None:
+        since = self._active_since
+        if not self.active:
             self.stop("deactivated", "command_node is not active; activate it before an episode begins", now)
-        elif step > 0 or (stamp is not None and stamp < self._active_since - _CLOCKS):
+        elif step > 0 or (stamp is not None and since is not None and stamp < since - _CLOCKS):
             told = "command_node was started in mid-episode and does not join it; begin a new episode"
             self.stop("lost_command", told, now)
+        elif since is None:
+            self.stop("deactivated", "this node's clock has not begun; is /clock published?", now)
 
     def end(self, episode_id: str, reason: str, now: float) -> None:
         """Episode ``episode_id`` ended with ``reason``; one that never began here will not begin any more."""

@@ -13,6 +13,7 @@ from std_srvs.srv import Trigger
 from qt_ros.control.estop import EStop
 from qt_ros.nodes.inputs import subscribe
 
+TOPIC = "estop"
 BUTTON = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)  # hears every publisher
 LATCHED_BUTTON = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)  # and what was said before we came
 
@@ -24,16 +25,25 @@ class EStopInput:
     """
 
     def __init__(self, node: Node, estop: EStop, heed: Callable[[], None]) -> None:
-        self.estop, self._heed, self._logger = estop, heed, node.get_logger()
-        for qos, told in ((BUTTON, True), (LATCHED_BUTTON, False)):
-            subscribe(node, Bool, "estop", self._on_button, qos, self._on_odd_button, told)
+        self.estop, self._heed, self._node = estop, heed, node
+        self._follows_latched = False
+        subscribe(node, Bool, TOPIC, self._on_button, BUTTON, self._on_odd_button)
         node.create_service(Trigger, "~/estop", self._on_trigger)
         node.create_service(Trigger, "~/reset", self._on_reset)
 
     def watch(self) -> None:
-        """Let a button that fell silent count as pressed; call it often."""
+        """Let a button that fell silent count as pressed, and look for one that latches; call it often."""
+        if not self._follows_latched:
+            self._look()
         self.estop.watch(time.monotonic())
         self._heed()
+
+    def _look(self) -> None:
+        """What a latching button said before we came is only heard by asking for it, and only from such a button."""
+        offers = self._node.get_publishers_info_by_topic(self._node.resolve_topic_name(TOPIC))
+        if any(o.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for o in offers):
+            self._follows_latched = True
+            subscribe(self._node, Bool, TOPIC, self._on_button, LATCHED_BUTTON, self._on_odd_button, told=False)
 
     def _on_button(self, message: Bool) -> None:
         self.estop.press(message.data, time.monotonic())
@@ -51,5 +61,5 @@ class EStopInput:
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success, response.message = self.estop.reset()
-        self._logger.info(response.message)
+        self._node.get_logger().info(response.message)
         return response
