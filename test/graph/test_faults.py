@@ -270,7 +270,9 @@ def test_a_killed_policy_stops_the_robot_and_the_bag_is_closed(graph: Graph) -> 
     graph.group.nodes.remove(node)
     os.killpg(node.process.pid, signal.SIGKILL)
     node.process.wait(10)
-    stopped = graph.robot.until("command_status", lambda m: m.state == CommandStatus.STATE_STOPPED, "the stop")
+    stopped = graph.robot.until(
+        "command_status", lambda m: m.state == CommandStatus.STATE_STOPPED and m.episode_id == episode, "the stop"
+    )
     assert (stopped.episode_id, stopped.reason) == (episode, EpisodeStatus.REASON_LOST_POLICY)
     record = graph.client.record(episode)
     assert record.reason == EpisodeStatus.REASON_LOST_POLICY
