@@ -40,6 +40,7 @@ class Graph:
                 "outcome_wait": 600.0,
                 "command_timeout": 1.0,
                 "follow_instruction_topic": True,
+                "preempt": True,
             },
         }
         for name in self.parameters:
@@ -155,10 +156,10 @@ def test_a_goal_has_its_result_when_the_policy_is_told_to_go_and_an_old_sentence
     graph.ready()
     graph.client.wait_for_links([("scripted_robot", "instruction", "policy_node")])
     graph.robot.forget()
-    result = graph.begin("asked for")  # what was said before would be heard by now
+    result = graph.begin("asked-for")  # what was said before would be heard by now
     statuses = [m for m in graph.robot.heard["episode_status"] if m.instruction == "pick up the blue ball"]
     assert not statuses
     graph.client.cancel()
-    graph.ended("asked for", EpisodeStatus.REASON_CANCELED)
+    graph.ended("asked-for", EpisodeStatus.REASON_CANCELED)
     speak.publish(String(data="pick up the blue ball"))
     graph.robot.until("episode_status", lambda m: m.instruction == "pick up the blue ball", "the new sentence", 60.0)
