@@ -45,7 +45,7 @@ class FaultRelay(Node):
         self._late: deque[tuple[float, bytes]] = deque()
         self._last_image = b""
         camera, joints = contract.observation("image").topic, contract.observation("joint_state").topic
-        self._clock = self.create_publisher(Clock, "/clock", 10)
+        self._clock_out = self.create_publisher(Clock, "/clock", 10)
         self._image = self.create_publisher(Image, camera, 30)
         self._joints = self.create_publisher(JointState, joints, 100)
         self._action = self.create_publisher(PolicyAction, "policy_action", 10)
@@ -73,12 +73,12 @@ class FaultRelay(Node):
 
     def _on_clock(self, data: bytes) -> None:
         if not (shift := self.fault.get("clock", 0.0)):
-            self._clock.publish(data)
+            self._clock_out.publish(data)
             return
         clock = deserialize_message(data, Clock)
         ns = max(0, clock.clock.sec * 10**9 + clock.clock.nanosec + round(shift * 1e9))
         clock.clock = Time(sec=ns // 10**9, nanosec=ns % 10**9)
-        self._clock.publish(clock)
+        self._clock_out.publish(clock)
 
     def _on_image(self, data: bytes) -> None:
         how = self.fault.get("camera", "")
