@@ -37,7 +37,7 @@ from benchmarks.report import ROOT, add_json_option, context, emit
 from qt_ros.action import ExecuteInstruction
 from qt_ros.cli.processes import NodeGroup, NodeProcess
 from qt_ros.contract.robot import load_contract
-from qt_ros.episodes.bag import is_complete, read_bag
+from qt_ros.episodes.bag import BagError, is_complete, read_bag
 from qt_ros.episodes.episode import REASONS
 
 MANAGED = ("servo_node", "command_node", "policy_node")
@@ -257,7 +257,7 @@ class Bench:
 
     def _judge_bag(self, fault: str, episode: str, problems: list[str]) -> None:
         if fault == "kill recorder_node":
-            if not any(True for _ in read_bag(self.bags / episode)):
+            if not _readable(self.bags / episode):
                 problems.append("nothing can be read of the bag of a killed recorder")
             return
         if not self.watch.until(lambda: episode in self.watch.records, PATIENCE):
@@ -267,7 +267,7 @@ class Bench:
         if fault == "full disk":
             if record.complete and self.watch.steps.get(episode, 0) > 10:
                 problems.append("the disk was full and nobody noticed")
-            elif record.messages and not any(True for _ in read_bag(record.uri)):
+            elif record.messages and not _readable(Path(record.uri)):
                 problems.append("nothing can be read of the bag on a full disk")
             return
         if not is_complete(Path(record.uri)):
@@ -284,6 +284,14 @@ class Bench:
         for bag in sorted(self.bags.iterdir(), key=lambda p: p.stat().st_mtime)[:-keep]:
             self.finished.pop(bag.name, None)
             shutil.rmtree(bag)
+
+
+def _readable(bag: Path) -> bool:
+    """Whether anything can be read of a bag that was cut off."""
+    try:
+        return any(True for _ in read_bag(bag, allow_incomplete=True))
+    except BagError:
+        return False
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
