@@ -22,7 +22,7 @@ FIELDS = {
     "latency_ms_p95",
     "msg/EpisodeOutcome": "header episode_id outcome labelled_by comment",
     "msg/EpisodeRecord": "header episode_id uri outcome reason messages dropped complete error",
-    "msg/CommandStatus": "header state reason episode_id step action_age_s message",
+    "msg/CommandStatus": "header state reason episode_id step action_age_s message dry_run estop",
     "srv/ResetScene.Request": "seed task instruction_for",
     "srv/ResetScene.Response": "success message task instruction objects target",
     "srv/SetOutcome.Request": "episode_id outcome labelled_by comment",

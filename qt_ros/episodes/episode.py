@@ -32,6 +32,7 @@ REASONS = (
     "limit",
     "fault",
     "preempted",
+    "lost_command",
 )
 """Why an episode ended; index = the numeric value of ``EpisodeStatus.REASON_*``."""
 
@@ -45,6 +46,11 @@ _EPISODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
 
 class InvalidEpisode(ValueError):
     """An episode breaks its own rules (shapes, types, ranges, or outcome against rewards)."""
+
+
+def is_episode_id(text: str) -> bool:
+    """Whether ``text`` can name an episode and the folder of its bag: letters, digits and . _ : - only."""
+    return _EPISODE_ID.fullmatch(text) is not None
 
 
 def reason_name(value: int) -> str:

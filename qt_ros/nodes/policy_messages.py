@@ -11,6 +11,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from qt_ros.action import ExecuteInstruction
 from qt_ros.contract.actions import ActionSpace
 from qt_ros.control.runner import Episode, Step
+from qt_ros.episodes.episode import is_episode_id
 from qt_ros.msg import EpisodeStatus, PolicyAction
 
 
@@ -79,6 +80,8 @@ def goal_problem(
         return f"max_duration {goal.max_duration} is not a time in seconds"
     if busy_with:
         return f"busy with episode {busy_with}; cancel it or wait for its result"
+    if goal.episode_id and not is_episode_id(goal.episode_id):
+        return f"episode_id {goal.episode_id!r} cannot name a bag; use letters, digits and . _ : - only"
     if goal.episode_id in used:
         return f"there was an episode {goal.episode_id} already; give another episode_id, or none"
     return ""

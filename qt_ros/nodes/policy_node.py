@@ -30,8 +30,9 @@ from qt_ros.contract.codecs import ns_to_seconds, stamp_to_ns
 from qt_ros.contract.robot import load_contract
 from qt_ros.control.policy import Policy
 from qt_ros.control.runner import Episode, EpisodeRunner, Step
-from qt_ros.episodes.episode import TERMINAL_REASONS, reason_name
+from qt_ros.episodes.episode import TERMINAL_REASONS, outcome_name, reason_name
 from qt_ros.msg import CommandStatus, EpisodeOutcome, EpisodeStatus, PolicyAction
+from qt_ros.nodes.inputs import subscribe
 from qt_ros.nodes.lifecycle import EVENT, LATCHED, SENSOR, LifecycleNode, run
 from qt_ros.nodes.parameters import AUTOSTART, ROBOT, Parameter, ParameterTable
 from qt_ros.nodes.policy_messages import (
@@ -54,6 +55,14 @@ PARAMETERS = ParameterTable(
     Parameter("outcome_wait", 1.0, "How long a result waits for episode_outcome.", unit="s", low=0.0, high=600.0),
     Parameter("preempt", False, "A new goal takes the place of the running one; else it is rejected."),
     Parameter("follow_instruction_topic", False, "Obey the contract's instruction topic too; empty text stops."),
+    Parameter(
+        "command_timeout",
+        2.0,
+        "Once command_status was heard, its silence for so long ends an episode.",
+        unit="s",
+        low=0.3,
+        high=60.0,
+    ),
 )
 WATCH_PERIOD = 0.05  # s on the wall: how often limits in time are checked
 PATIENCE = Duration(seconds=0.5)
@@ -73,6 +82,10 @@ class PolicyNode(LifecycleNode):
         self._finished: Future | None = None  # set to the outcome when the goal's episode is over and judged
         self._give_up_outcome = 0.0  # monotonic s
         self._used: set[str] = set()  # ids of all episodes so far
+        self._server: ActionServer | None = None
+        self._retired: list[ActionServer] = []  # still owe a client its result
+        self._owed = 0  # goals whose result is not out
+        self._command_heard: float | None = None  # monotonic s
         self._clock_seen = (0, 0.0)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -103,10 +116,13 @@ class PolicyNode(LifecycleNode):
             (EpisodeOutcome, "episode_outcome", self._on_outcome, LATCHED),
         ]
         if self.settings.follow_instruction_topic:
-            inputs.append((String, self.contract.observation("text").topic, self._on_instruction, LATCHED))
+            # Not latched: a sentence from before we came must not start motion, however its publisher keeps it.
+            inputs.append((String, self.contract.observation("text").topic, self._on_instruction, EVENT))
         for entry in inputs:
-            self._made.callback(self.destroy_subscription, self.create_subscription(*entry))
-        server = ActionServer(
+            subscription = subscribe(self, *entry, on_error=partial(self._stop, "fault"))
+            self._made.callback(self.destroy_subscription, subscription)
+        self._bury()  # two servers of one name would both accept a goal
+        self._server = ActionServer(
             self,
             ExecuteInstruction,
             "execute_instruction",
@@ -115,13 +131,12 @@ class PolicyNode(LifecycleNode):
             handle_accepted_callback=self._on_accepted,
             cancel_callback=self._on_cancel,
         )
-        self._made.callback(server.destroy)
         wall = Clock(clock_type=ClockType.STEADY_TIME)  # must go on when the node's clock stops
         for period, callback in ((WATCH_PERIOD, self._watch), (1.0, self._report)):
             self._made.callback(self.destroy_timer, self.create_timer(period, callback, clock=wall))
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._active = True
+        self._active, self._command_heard = True, None
         self._say(None, "ready")
         return super().on_activate(state)
 
@@ -145,8 +160,22 @@ class PolicyNode(LifecycleNode):
             self.runner.close()
             self.runner = None
             thaw_memory()
-        self._goal = self._finished = None  # its server goes now: there is nobody left to answer
+        self._finish(EpisodeStatus.OUTCOME_UNKNOWN)  # nobody will hear of an outcome any more
+        if self._server is not None:
+            self._retired.append(self._server)
+            self._server = None
         self._made.close()
+        if not self._owed:
+            self._bury()
+
+    def owes(self) -> bool:
+        """A goal whose result is not out yet."""
+        return bool(self._owed)
+
+    def _bury(self) -> None:
+        """Action servers without anybody waiting for them."""
+        while self._retired:
+            self._retired.pop().destroy()
 
     def _now(self) -> float:
         return ns_to_seconds(self.get_clock().now().nanoseconds)
@@ -162,6 +191,7 @@ class PolicyNode(LifecycleNode):
 
     def _on_command_status(self, message: CommandStatus) -> None:
         episode = self.runner.episode if self.runner is not None else None
+        self._command_heard = time.monotonic()
         if message.state != CommandStatus.STATE_STOPPED or episode is None or message.episode_id != episode.episode_id:
             return
         self._stop(reason_name(message.reason), f"command_node stopped: {message.message}")
@@ -175,6 +205,10 @@ class PolicyNode(LifecycleNode):
             self._clock_seen = (now, wall)
         elif wall - self._clock_seen[1] > CLOCK_PATIENCE:
             self._stop("fault", f"the clock has not moved for {CLOCK_PATIENCE:g} s; is /clock published?")
+        if self._command_heard is not None and wall - self._command_heard > self.settings.command_timeout:
+            told = f"command_node has been silent for {self.settings.command_timeout:g} s; is it alive?"
+            if self._stop("lost_command", told) or not runner.busy:
+                self._command_heard = None  # until it comes back
         runner.check()
         if self._goal is not None and not runner.busy and wall > self._give_up_outcome:
             self._finish(EpisodeStatus.OUTCOME_UNKNOWN)
@@ -215,10 +249,15 @@ class PolicyNode(LifecycleNode):
             self.get_logger().warning(told)
 
     def _on_outcome(self, message: EpisodeOutcome) -> None:
+        """A judgement ends an episode that still runs: the task is done, or cannot be any more."""
         episode = self.runner.episode if self.runner is not None else None
-        if episode is None or episode.running or message.episode_id != episode.episode_id:
+        if episode is None or message.episode_id != episode.episode_id:
             return
-        self._finish(message.outcome)
+        outcome = outcome_name(message.outcome)
+        if episode.running and outcome != "unknown":
+            self._stop("done", f"{message.labelled_by or 'somebody'} judged it a {outcome}")
+        if not episode.running:
+            self._finish(message.outcome)
 
     def _finish(self, outcome: int) -> None:
         """Let the goal of the ended episode have its result."""
@@ -259,6 +298,7 @@ class PolicyNode(LifecycleNode):
         self._goal, self._finished = handle, Future(executor=self.executor)
         request = handle.request
         episode = self._begin(request.instruction.strip(), request.episode_id, request.max_duration)
+        self._owed += 1
         handle.execute(partial(self._execute, episode, self._finished))
 
     def _on_cancel(self, handle: Any) -> CancelResponse:
@@ -268,6 +308,7 @@ class PolicyNode(LifecycleNode):
 
     async def _execute(self, episode: Episode, finished: Future, handle: Any) -> Any:
         outcome = await finished
+        self.executor.create_task(self._answered)  # in its next turn, when this result is out
         if handle.is_cancel_requested:
             handle.canceled()
         elif episode.reason in TERMINAL_REASONS:
@@ -275,6 +316,11 @@ class PolicyNode(LifecycleNode):
         else:
             handle.abort()
         return result_message(episode, outcome)
+
+    def _answered(self) -> None:
+        self._owed -= 1
+        if not self._owed and self._server is None:
+            self._bury()
 
     def _stamp(self) -> Any:
         return self.get_clock().now().to_msg()

@@ -25,7 +25,7 @@ from qt_ros.contract.robot import RobotContract, load_contract
 from qt_ros.episodes import bag_metadata as keys
 from qt_ros.episodes.bag import BagError, BagTopic, relabel
 from qt_ros.episodes.bag_metadata import Qos
-from qt_ros.episodes.episode import OUTCOMES, outcome_name, reason_name
+from qt_ros.episodes.episode import OUTCOMES, is_episode_id, outcome_name, reason_name
 from qt_ros.episodes.recorder import Recorder, RecordingError, RecordReport
 from qt_ros.msg import EpisodeOutcome, EpisodeRecord, EpisodeStatus
 from qt_ros.nodes.lifecycle import LATCHED, run
@@ -45,6 +45,7 @@ PARAMETERS = ParameterTable(
     Parameter("silence_timeout", 5.0, "No sign of the policy for so long ends a bag.", unit="s", low=0.5, high=3600.0),
     Parameter("extra_topics", [], "More topics to record, each as 'name:package/msg/Type'."),
 )
+LINGER = 0.5  # s after the end: the last of the braking belongs to the episode
 LATCHED_RECORDS = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 ABOUT_EPISODES = {
     "policy_action": "qt_ros/msg/PolicyAction",
@@ -68,6 +69,7 @@ class Current:
     heard: float
     reason: str = ""  # set once it has ended
     deadline: float = 0.0
+    linger: float = 0.0  # the robot still brakes: not closed before
     outcome: EpisodeOutcome | None = None  # may arrive before the end it judges: other publisher, other order
 
 
@@ -128,6 +130,13 @@ class RecorderNode(Node):
         self.recorder.add_topic(BagTopic.find(name, type_name, offered))
 
     def _on_message(self, message: RawMessage) -> None:
+        try:
+            self._take(message)
+        except Exception as error:  # what cannot be read must not cost the bag
+            problem = f"{message.topic}: {type(error).__name__}: {error}"
+            self.get_logger().error(f"message refused: {problem}", throttle_duration_sec=1.0)
+
+    def _take(self, message: RawMessage) -> None:
         if message.topic == self._status:
             self._on_status(message)
             return
@@ -157,23 +166,40 @@ class RecorderNode(Node):
         current = self.current
         if status.state == EpisodeStatus.STATE_ENDED and current is not None and not current.reason:
             if current.episode_id == status.episode_id:
-                current.reason = reason_name(status.reason)
-                current.deadline = time.monotonic() + self.settings.outcome_timeout
+                current.reason = self._named(status)
+                current.linger = time.monotonic() + LINGER
+                current.deadline = max(current.linger, time.monotonic() + self.settings.outcome_timeout)
                 self._close_when_judged()
 
+    def _named(self, status: EpisodeStatus) -> str:
+        """Why it ended; a number that nobody knows is a fault of whoever said it, and no reason to lose a bag."""
+        try:
+            return reason_name(status.reason)
+        except ValueError as error:
+            self.get_logger().error(f"episode {status.episode_id}: {error}; recorded as fault")
+            return "fault"
+
     def _on_outcome(self, outcome: EpisodeOutcome) -> None:
+        if outcome.outcome >= len(OUTCOMES):
+            self.get_logger().error(f"episode {outcome.episode_id}: outcome {outcome.outcome} is unknown; ignored")
+            return
         if self.current is not None and outcome.episode_id == self.current.episode_id:
             self.current.outcome = outcome
             self._close_when_judged()
 
     def _close_when_judged(self) -> None:
         current = self.current
-        if current is not None and current.reason and current.outcome is not None:
+        if current is None or not current.reason or current.outcome is None:
+            return
+        if time.monotonic() > current.linger:
             self._close(outcome_name(current.outcome.outcome), current.reason, current.outcome.labelled_by)
 
     def _watch(self) -> None:
         current, now = self.current, time.monotonic()
         if current is None:
+            return
+        self._close_when_judged()
+        if self.current is not current:
             return
         if current.reason and now > current.deadline:
             self._close("unknown", current.reason)
@@ -229,9 +255,11 @@ class RecorderNode(Node):
         try:
             if request.outcome >= len(OUTCOMES):
                 raise ValueError(f"outcome {request.outcome} is unknown; 1 is success, 2 failure")
+            if not is_episode_id(episode_id):
+                raise ValueError(f"{episode_id!r} names no episode; give the name of its bag's folder")
             if current is not None and current.episode_id == episode_id:
-                if not current.reason:
-                    raise ValueError(f"episode {episode_id} is still running; label it when it has ended")
+                if not current.reason and not request.episode_id:
+                    raise ValueError(f"episode {episode_id} is still running; name it to end it with this label")
                 # Said aloud: policy_node waits for it, and it comes back to us by its topic.
                 label = EpisodeOutcome(episode_id=episode_id, outcome=request.outcome)
                 label.header.stamp = self.get_clock().now().to_msg()

@@ -114,7 +114,7 @@ class ServoNode(LifecycleNode):
         if self.loop is None:
             return
         try:
-            positions = decode_joint_positions(message, self.loop.joints)
+            positions = decode_joint_positions(message, (*self.loop.joints, *self.loop.servo.carriers))
             self.loop.offer_joints(positions, ns_to_seconds(stamp_to_ns(message.header.stamp)))
         except ValueError as error:  # a joint state that is no use counts as none: it goes stale
             self.get_logger().error(f"joint state refused: {error}", throttle_duration_sec=QUIET)
