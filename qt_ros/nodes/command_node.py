@@ -27,9 +27,11 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from qt_ros.contract.codecs import NonFiniteObservation, decode_joint_positions, ns_to_seconds, stamp_to_ns
 from qt_ros.contract.robot import load_contract
 from qt_ros.control.commander import Commander, EStop
+from qt_ros.control.health import Health, Stream, command_health
 from qt_ros.control.shaper import Command
 from qt_ros.episodes.episode import TERMINAL_REASONS, reason_name
 from qt_ros.msg import CommandStatus, EpisodeStatus, PolicyAction
+from qt_ros.nodes.diagnostics import Diagnostics
 from qt_ros.nodes.lifecycle import COMMAND, EVENT, LATCHED, SENSOR, LifecycleNode, run
 from qt_ros.nodes.parameters import AUTOSTART, ROBOT, Parameter, ParameterTable
 from qt_ros.nodes.policy_messages import reason_code
@@ -95,6 +97,12 @@ class CommandNode(LifecycleNode):
         self._gripper_sent = ("", -1)
         self._age = 0.0
         self._clock_seen = (0, time.monotonic())
+        self._streams = [
+            Stream("ticks", contract.command_rate),
+            Stream(joints, contract.observation("joint_state").rate),
+        ]
+        self._actions = Stream("policy_action", contract.policy_rate)
+        self._made.append((Diagnostics.close, Diagnostics(self, self.health, contract.robot)))
         self.commander = Commander(contract, self.estop)
         return super().on_configure(state)
 
@@ -164,6 +172,7 @@ class CommandNode(LifecycleNode):
     def _on_action(self, message: PolicyAction) -> None:
         if self.commander is None:
             return
+        self._actions.seen(self._now())
         self.commander.act(
             message.episode_id,
             message.step,
@@ -178,6 +187,7 @@ class CommandNode(LifecycleNode):
     def _on_joints(self, message: JointState) -> None:
         if self.commander is None:
             return
+        self._streams[1].seen(self._now())
         try:
             positions = decode_joint_positions(message, self.commander.joints)
             self.commander.observe_joints(positions, ns_to_seconds(stamp_to_ns(message.header.stamp)))
@@ -192,6 +202,7 @@ class CommandNode(LifecycleNode):
     def _tick(self) -> None:
         if self.commander is None or not self.get_clock().now().nanoseconds:
             return  # a simulated clock that has not begun
+        self._streams[0].seen(self._now())
         command = self.commander.tick(self._now())
         self._age = command.action_age or 0.0
         if self.commander.shaper.running:
@@ -257,6 +268,16 @@ class CommandNode(LifecycleNode):
         message.episode_id, message.step = commander.episode_id, max(0, commander.step)
         message.action_age_s, message.message = self._age, commander.message
         self._status_out.publish(message)
+
+    def health(self, now: float) -> list[Health]:
+        """What /diagnostics says: what is commanded, why it stopped, and how inputs and ticks come."""
+        c = self.commander
+        if c is None:
+            return []
+        state = command_health(c.state, c.reason, c.message, c.episode_id, self._age, self.estop.latched, c.active)
+        limits = (0.0, c.joint_max_age)
+        streams = [s.health(now, limit) for s, limit in zip(self._streams, limits, strict=True)]
+        return [state, self._actions.health(now, needed=c.state == "moving"), *streams]
 
 
 def main(arguments: list[str] | None = None) -> int:
