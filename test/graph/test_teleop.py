@@ -133,7 +133,7 @@ def pilot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pilot]:
             group.start("teleop_node", {**timed, "operator": "anna", "joy_timeout": 3.0, "outcome_wait": 0.1})
             group.start("command_node", timed)
             group.start("servo_node", timed)
-            group.start("sim_node", {"real_time_factor": 0.5})  # limits in time must hold on a busy machine too
+            group.start("sim_node", {"real_time_factor": 0.35})  # limits in time must hold on a busy machine too
             group.start("recorder_node", {"use_sim_time": True, "root": str(folder / "bags"), "compression": "lz4"})
             group.start("marker_node", {"use_sim_time": True})
             made = Pilot(group, folder)
@@ -220,7 +220,7 @@ def test_letting_go_of_the_dead_man_button_stops_motion_and_the_episode_goes_on(
     pilot.moving("let-go")
     pilot.hold(dz=1.0)  # the stick is still deflected
     still = pilot.until("policy_action", lambda m: m.values[4] == 0.0, "a neutral action")
-    assert still.episode_id == "let-go"
+    assert len(still.bins) and still.episode_id == "let-go", pilot.heard["episode_status"][-1].message
     assert pilot.until("policy_action", lambda m: m.step > still.step, "another action").values[4] == 0.0
     pilot.hold("failure")
     result = pilot.end("let-go")
