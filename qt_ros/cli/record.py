@@ -18,6 +18,7 @@ from rich.table import Table
 from qt_ros.cli.operator import Operator
 from qt_ros.cli.processes import NodeDied, NodeGroup
 from qt_ros.contract.robot import RobotContract, load_contract
+from qt_ros.episodes.episode import outcome_name
 
 INPUTS = {"keyboard": "teleop_keyboard", "joystick": "teleop_xbox"}  # and the mapping each begins with
 LABELS = {"s": "success", "f": "failure", "u": "unknown", "d": "discard"}
@@ -243,14 +244,21 @@ class Walk:
         except KeyboardInterrupt:
             self._abandon(client, episode_id, instruction)
             raise
-        record = client.record(episode_id, PATIENCE)
+        interrupted = False
+        try:
+            record = client.record(episode_id, PATIENCE)
+        except KeyboardInterrupt:  # the episode is over: only its bag is still being closed
+            interrupted = True
+            record = client.record(episode_id, 10.0)
         row = Row(
-            episode_id, instruction, result.outcome, result.reason, result.steps, record.uri,
+            episode_id, instruction, outcome_name(record.outcome), result.reason, result.steps, record.uri,
             messages=record.messages, dropped=record.dropped, complete=record.complete, error=record.error,
         )  # fmt: skip
         self.rows.append(row)
         if scene is not None and not row.error:
             self._describe(row, scene.task, self.seed + number - 1)
+        if interrupted:
+            raise KeyboardInterrupt
         self._settle(client, row, result)
         return True
 

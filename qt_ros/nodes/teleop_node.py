@@ -59,6 +59,7 @@ class TeleopNode(PolicyNode):
         super().__init__("teleop_node", PARAMETERS)
         self.teleop: Teleoperator | None = None
         self._label: tuple[int, str] | None = None  # outcome and comment for the running episode
+        self._judged = ("", 0)  # the last episode that the operator judged, and its outcome
         self._was_driving = False
 
     def load_actor(self) -> Actor:
@@ -187,9 +188,16 @@ class TeleopNode(PolicyNode):
             outcome, comment = self._label
             message = EpisodeOutcome(episode_id=episode.episode_id, outcome=outcome, comment=comment)
             message.header.stamp, message.labelled_by = self._stamp(), self.settings.operator
+            self._judged = (episode.episode_id, outcome)
             self._outcome_out.publish(message)
             self._label = None
         super()._on_end(episode)
+
+    def _on_outcome(self, message: EpisodeOutcome) -> None:
+        """The operator's word stands: a simulator that judges too may be heard first, or instead."""
+        if message.episode_id == self._judged[0]:
+            message.outcome = self._judged[1]
+        super()._on_outcome(message)
 
     def health(self, now: float) -> list[Health]:
         """policy_node's, and the joystick's."""
