@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from domains import reserved_domain
+from patient import patient_contract
 
 from qt_ros.contract.robot import load_contract
 from qt_ros.episodes.bag import is_complete
@@ -86,7 +87,8 @@ def domain(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_an_operator_drives_labels_and_interrupts_and_every_bag_is_where_it_belongs(tmp_path: Path) -> None:
     options = ["--sim", "--task", "pick_red_cube", "--instruction", "raise the hand", "--countdown", "0"]
-    options += ["--real-time-factor", "0.35", "--joy-timeout", "5", "--operator", "anna"]
+    robot = patient_contract(tmp_path)
+    options += ["--real-time-factor", "0.5", "--joy-timeout", "8", "--operator", "anna", "--robot", str(robot)]
     person = Terminal(tmp_path / "out", options)
     rising = lambda: any(m.values[UP] > 0.01 for m in person.actions)  # noqa: E731
     person.hold(b"r", rising, "the arm to be sent up")
@@ -108,7 +110,7 @@ def test_an_operator_drives_labels_and_interrupts_and_every_bag_is_where_it_belo
     custom = read_metadata(bag).custom_data
     facts = (custom[SOURCE], custom[OUTCOME], custom[LABELLED_BY], custom[INSTRUCTION], custom[TASK])
     assert facts == ("teleop", "success", "anna", "raise the hand", "pick_red_cube")
-    episode = episode_from_bag(bag, CONTRACT)
+    episode = episode_from_bag(bag, load_contract(robot))
     assert (episode.actions[:, UP] > 0.01).any() and episode.reason == "terminate"
     aside = Path(canceled["bag"])
     assert aside.parent == tmp_path / "out" / "discarded" and is_complete(aside)

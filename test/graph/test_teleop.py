@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from domains import reserved_domain
+from patient import patient_contract
 from rosbags.highlevel import AnyReader
 from typer.testing import CliRunner
 from visualization_msgs.msg import Marker, MarkerArray
@@ -129,13 +130,15 @@ def pilot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pilot]:
         patch.setenv("ROS_DOMAIN_ID", str(domain))
         patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
         with NodeGroup(folder / "logs", {"OMP_NUM_THREADS": "1"}).running() as group:
-            timed = {"use_sim_time": True, "autostart": True}
-            group.start("teleop_node", {**timed, "operator": "anna", "joy_timeout": 3.0, "outcome_wait": 0.1})
-            group.start("command_node", timed)
-            group.start("servo_node", timed)
-            group.start("sim_node", {"real_time_factor": 0.35})  # limits in time must hold on a busy machine too
-            group.start("recorder_node", {"use_sim_time": True, "root": str(folder / "bags"), "compression": "lz4"})
-            group.start("marker_node", {"use_sim_time": True})
+            robot = {"robot": str(patient_contract(folder))}
+            timed = {**robot, "use_sim_time": True, "autostart": True}
+            group.start("teleop_node", {**timed, "operator": "anna", "joy_timeout": 4.0, "outcome_wait": 0.1})
+            group.start("command_node", {**timed, "clock_patience": 60.0})
+            group.start("servo_node", {**timed, "twist_timeout": 1.0})
+            group.start("sim_node", {**robot, "real_time_factor": 0.5})
+            recorder = {"root": str(folder / "bags"), "silence_timeout": 60.0, "compression": "lz4"}
+            group.start("recorder_node", {**robot, "use_sim_time": True, **recorder})
+            group.start("marker_node", {**robot, "use_sim_time": True})
             made = Pilot(group, folder)
             try:
                 made.client.wait_for_service("reset_scene")
@@ -198,8 +201,8 @@ def check_bag(bag: Path, sent: list[Any]) -> None:
 
 def check_store(bag: Path, sent: list[Any], store: Path) -> None:
     """The command that users type makes an episode of it, equal to what was sent."""
-    words = ["episodes", "build", str(bag), "--store", str(store), "--json"]
-    told = CliRunner().invoke(build_app("episodes"), words)
+    words = ["episodes", "build", str(bag), "--store", str(store), "--robot", str(bag.parents[1] / "patient.yaml")]
+    told = CliRunner().invoke(build_app("episodes"), [*words, "--json"])
     assert told.exit_code == 0, told.output
     assert json.loads(told.stdout)["added"] == ["demo-1"]
     (episode,) = EpisodeStore(store)
