@@ -265,15 +265,16 @@ class Walk:
     def _follow(self, client: Any) -> Any:
         """Wait for the end of the episode; the operator may give it up."""
         deadline = self.max_duration / (self.factor if self.sim else 1.0) + PATIENCE
-        given_up = False
+        check, told = client.check, False
 
         def watch() -> None:
-            nonlocal given_up
-            if self.operator.gave_up and not given_up:
-                given_up = True
+            nonlocal told
+            check()
+            if self.operator.gave_up and not told:
+                told = True
                 client.cancel()
 
-        check, client.check = client.check, lambda: (check(), watch())  # type: ignore[func-returns-value]
+        client.check = watch
         try:
             return client.result(deadline)
         finally:

@@ -57,8 +57,6 @@ class Teleoperator:
         self._clock = clock
         self._lock = threading.Lock()
         self._reading: Reading | None = None
-        self.released: frozenset[str] = frozenset()
-        """Roles that the last message let go of."""
         self._received = -np.inf
         self._closedness: float | None = None
         self._finishing = False
@@ -74,6 +72,12 @@ class Teleoperator:
         return self.age > self.timeout
 
     @property
+    def pressed(self) -> frozenset[str]:
+        """Roles that are held, by the last good message."""
+        with self._lock:
+            return self._reading.pressed if self._reading is not None else frozenset()
+
+    @property
     def driving(self) -> bool:
         """Whether the dead-man button is held, by an input that is fresh."""
         return "deadman" in self._wish().pressed
@@ -81,8 +85,8 @@ class Teleoperator:
     def offer(self, axes: Sequence[float], buttons: Sequence[int]) -> frozenset[str]:
         """Take a Joy message; returns the roles that have just been pressed.
 
-        A button that was down before the first message has not been pressed by anyone, but for the e-stop. Raises
-        InputError and NonFiniteError as `JoystickMapping.read` does; the input is then lost until a good one comes.
+        A button that was down before the first message has not been pressed by anyone. Raises InputError and
+        NonFiniteError as `JoystickMapping.read` does; the input is then lost until a good one comes.
         """
         try:
             reading = self.mapping.read(axes, buttons)
@@ -93,11 +97,10 @@ class Teleoperator:
         with self._lock:
             before = self._reading
             self._reading, self._received = reading, self._clock()
-            self.released = before.pressed - reading.pressed if before is not None else frozenset()
             if "deadman" in reading.pressed and self._closedness is not None:
                 if "close" in reading.pressed or "open" in reading.pressed:
                     self._closedness = float("close" in reading.pressed)
-        return reading.pressed - before.pressed if before is not None else reading.pressed & {"estop"}
+        return reading.pressed - before.pressed if before is not None else frozenset()
 
     def finish(self) -> None:
         """End the episode with the next step, by a terminate action: the operator says that the task is done."""
@@ -113,10 +116,10 @@ class Teleoperator:
         space, wish = self._space, self._wish()
         values = space.neutral()
         with self._lock:
-            if self._closedness is None:
-                spec = self.contract.kinematics
-                self._closedness = float(np.clip(spec.closedness(joint_positions[spec.gripper_joint]), 0.0, 1.0))
             if "gripper" in space.names:
+                if self._closedness is None:
+                    spec = self.contract.kinematics
+                    self._closedness = float(np.clip(spec.closedness(joint_positions[spec.gripper_joint]), 0.0, 1.0))
                 i = space.index("gripper")
                 values[i] = space.low[i] + self._closedness * (space.high[i] - space.low[i])
         terminate = self._finishing and "terminate" in space.names

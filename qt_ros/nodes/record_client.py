@@ -12,8 +12,8 @@ from std_srvs.srv import Trigger
 
 from qt_ros.episodes.episode import OUTCOMES
 from qt_ros.msg import EpisodeOutcome
-from qt_ros.nodes.demo_client import GoalRejected, GraphClient
-from qt_ros.nodes.lifecycle import EVENT, LATCHED
+from qt_ros.nodes.demo_client import LATCHED, GoalRejected, GraphClient
+from qt_ros.nodes.lifecycle import EVENT
 from qt_ros.nodes.teleop_node import DISCARDED, joy_message
 from qt_ros.srv import SetOutcome
 
@@ -29,11 +29,12 @@ class RecordClient(GraphClient):
         self._estop_out = self.node.create_publisher(Bool, "estop", EVENT)
         self._labels = self.node.create_client(SetOutcome, "set_outcome")
         self._resets = self.node.create_client(Trigger, "command_node/reset")
-        self._outcomes: dict[str, EpisodeOutcome] = {}
+        self._discarded: set[str] = set()
         self.node.create_subscription(EpisodeOutcome, "episode_outcome", self._on_outcome, LATCHED)
 
     def _on_outcome(self, message: EpisodeOutcome) -> None:
-        self._outcomes.setdefault(message.episode_id, message)
+        if message.comment == DISCARDED:
+            self._discarded.add(message.episode_id)
 
     def steer(self, axes: list[float], buttons: list[int]) -> None:
         """Publish the state of a virtual joystick."""
@@ -77,8 +78,7 @@ class RecordClient(GraphClient):
 
     def discarded(self, episode_id: str) -> bool:
         """Whether the operator pressed the discard button in this episode."""
-        outcome = self._outcomes.get(episode_id)
-        return outcome is not None and outcome.comment == DISCARDED
+        return episode_id in self._discarded
 
     def label(self, episode_id: str, outcome: str, operator: str) -> None:
         """Write a label into a closed bag; RuntimeError with the recorder's words when it cannot."""

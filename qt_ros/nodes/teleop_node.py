@@ -60,7 +60,8 @@ class TeleopNode(PolicyNode):
         self.teleop: Teleoperator | None = None
         self._label: tuple[int, str] | None = None  # outcome and comment for the running episode
         self._judged = ("", 0)  # the last episode that the operator judged, and its outcome
-        self._was_driving = False
+        self._was_driving = self._estop_down = False
+        self._joy_problem = ""
 
     def load_actor(self) -> Actor:
         """The person at the joystick or keyboard."""
@@ -71,8 +72,10 @@ class TeleopNode(PolicyNode):
             raise ValueError(f"mapping {name} is not for a keyboard; use teleop_keyboard, or set keyboard false")
         mapping = keys.joystick if keys is not None else load_joystick(name, self.contract)
         self.teleop = Teleoperator(self.contract, mapping, s.joy_timeout)
-        self._checkpoint, self._label, self._was_driving = SOURCE, None, False
-        self._joy_problem = ""
+        self._checkpoint, self._label = SOURCE, None
+        self._was_driving = self._estop_down = False
+        # A tap on a key is meant to be one whole step; a button that is let go is meant to stop.
+        self._hasty = keys is None
         self._outcome_out = self.create_publisher(EpisodeOutcome, "episode_outcome", LATCHED)
         self._estop_out = self.create_publisher(Bool, "estop", EVENT)
         for out in (self._outcome_out, self._estop_out):
@@ -120,14 +123,13 @@ class TeleopNode(PolicyNode):
             self.get_logger().error(f"joy: {error}", throttle_duration_sec=5.0)
             return
         driving = self.teleop.driving
-        if self._was_driving and not driving and self.runner is not None:
+        if self._hasty and self._was_driving and not driving and self.runner is not None:
             self.runner.hasten()  # let go: the neutral action with the next image, not at the end of the period
         self._was_driving = driving
-        if "estop" in pressed:
-            self._estop_out.publish(Bool(data=True))
-            self.get_logger().warning("emergency stop pressed")
-        elif "estop" in self.teleop.released:
-            self._estop_out.publish(Bool(data=False))
+        if (down := "estop" in self.teleop.pressed) != self._estop_down:
+            self._estop_down = down
+            self._estop_out.publish(Bool(data=down))
+            self.get_logger().warning(f"emergency stop {'pressed' if down else 'let go'}")
         for role, act in (
             ("discard", self._discard),
             ("failure", self._fail),

@@ -1,4 +1,4 @@
-"""The shipped robot with patience: for graphs in which lateness is not what is tested, on a machine that may be busy."""
+"""The shipped robot with patience, for graphs in which lateness is not what is tested: the machine may be busy."""
 
 from __future__ import annotations
 
