@@ -7,6 +7,7 @@ recorded bags.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -211,10 +212,16 @@ class Demo:
                     on_step=lambda step, value: line.update(f"{label}: step {step + 1}, value {value:.2f}"),
                 )
         except KeyboardInterrupt:
-            client.cancel()
-            client.record(episode_id, 5.0)
+            with contextlib.suppress(TimeoutError, RuntimeError):  # it may not have begun, or a node is gone
+                client.cancel()
+                client.record(episode_id, 5.0)
             raise
-        record = client.record(episode_id)
+        interrupted = False
+        try:
+            record = client.record(episode_id)
+        except KeyboardInterrupt:  # too late for this episode: it is over, and its bag is about to be closed
+            interrupted = True
+            record = client.record(episode_id, 10.0)
         row = Row(
             instruction=scene.instruction,
             seed=seed,
@@ -236,6 +243,8 @@ class Demo:
             f"{label}: {row.outcome} ({row.reason}, {row.steps} steps, {row.latency_ms_p50:.0f} ms) {row.error}",
             highlight=False,
         )
+        if interrupted:
+            raise KeyboardInterrupt
 
     def _other_task(self, scene: Any, seed: int) -> str:
         """A task about another object of the same scene, drawn by the scene's seed."""

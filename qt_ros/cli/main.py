@@ -24,6 +24,7 @@ import qt_ros
 SUBCOMMANDS = {
     "doctor": "Say what this machine has, and what is missing.",
     "demo": "Run the closed loop in simulation: instructions in, actions out, one bag per episode.",
+    "record": "Record a person's demonstrations, by keyboard or joystick.",
     "collect": "Let the scripted demonstrator fill a training store in the simulator.",
     "pretrain": "Train the vision encoder to point at the named object, before the Q-function.",
     "train": "Train a Q-Transformer from a training store.",

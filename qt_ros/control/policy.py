@@ -53,6 +53,17 @@ class Decision:
     timings_ms: dict[str, float] = field(default_factory=dict)
 
 
+def gpu_memory(device: str) -> dict[str, float]:
+    """MiB on the GPU ``device`` ('cuda', 'cuda:1'): used by this process's tensors, its peak, and free for anybody."""
+    free, total = torch.cuda.mem_get_info(device)
+    return {
+        "gpu_memory_used_mib": torch.cuda.memory_allocated(device) / 2**20,
+        "gpu_memory_peak_mib": torch.cuda.max_memory_allocated(device) / 2**20,
+        "gpu_memory_free_mib": free / 2**20,
+        "gpu_memory_total_mib": total / 2**20,
+    }
+
+
 class Policy:
     """One robot's policy. `reset` with an instruction, then `step` once per policy period; not thread-safe.
 

@@ -28,10 +28,12 @@ from qt_ros.contract.codecs import NonFiniteObservation, decode_joint_positions,
 from qt_ros.contract.robot import load_contract
 from qt_ros.control.commander import Commander
 from qt_ros.control.estop import EStop
+from qt_ros.control.health import Health, Stream, command_health
 from qt_ros.control.shaper import Command
 from qt_ros.episodes.episode import TERMINAL_REASONS, reason_name
 from qt_ros.msg import CommandStatus, EpisodeStatus, PolicyAction
 from qt_ros.nodes.command_messages import command_status, gripper_message, twist_messages
+from qt_ros.nodes.diagnostics import Diagnostics
 from qt_ros.nodes.estop_input import EStopInput
 from qt_ros.nodes.inputs import subscribe
 from qt_ros.nodes.lifecycle import COMMAND_OUT, EVENT, SENSOR, LifecycleNode, run
@@ -108,6 +110,12 @@ class CommandNode(LifecycleNode):
         self._period = 1.0 / contract.command_rate
         self._clock_seen = (0, time.monotonic())
         self.estop.timeout = self.settings.estop_timeout
+        self._streams = [
+            Stream("ticks", contract.command_rate),
+            Stream(contract.observation("joint_state").topic, contract.observation("joint_state").rate),
+        ]
+        self._actions = Stream("policy_action", contract.policy_rate)
+        self._made.append((Diagnostics.close, Diagnostics(self, self.health, contract.robot)))
         self.commander = Commander(contract, self.estop)
         return super().on_configure(state)
 
@@ -184,6 +192,7 @@ class CommandNode(LifecycleNode):
     def _on_action(self, message: PolicyAction) -> None:
         if self.commander is None:
             return
+        self._actions.seen(self._now())
         self.commander.act(
             message.episode_id,
             message.step,
@@ -199,6 +208,7 @@ class CommandNode(LifecycleNode):
         if self.commander is None:
             return
         gripper = self._spec.gripper_joint
+        self._streams[1].seen(self._now())
         try:
             positions = decode_joint_positions(message, (*self.commander.joints, gripper))
             effort = dict(zip(message.name, message.effort)).get(gripper)
@@ -214,6 +224,7 @@ class CommandNode(LifecycleNode):
     def _tick(self) -> None:
         if self.commander is None or not self.get_clock().now().nanoseconds:
             return  # a simulated clock that has not begun
+        self._streams[0].seen(self._now())
         command = self.commander.tick(self._now())
         if self.commander.shaper.running or command.moving:
             self._publish(command)
@@ -280,6 +291,17 @@ class CommandNode(LifecycleNode):
         if self.commander is not None:
             dry_run, now = not self.settings.enable_motion, self.get_clock().now().to_msg()
             self._status_out.publish(command_status(self.commander.standing, dry_run, now))
+
+    def health(self, now: float) -> list[Health]:
+        """What /diagnostics says: what is commanded, why it stopped, and how inputs and ticks come."""
+        c = self.commander
+        if c is None:
+            return []
+        n = c.standing
+        state = command_health(n.state, n.reason, n.message, n.episode_id, n.action_age, n.estop, c.active)
+        limits = (0.0, c.joint_max_age)
+        streams = [s.health(now, limit) for s, limit in zip(self._streams, limits, strict=True)]
+        return [state, self._actions.health(now, needed=n.state == "moving"), *streams]
 
 
 def main(arguments: list[str] | None = None) -> int:

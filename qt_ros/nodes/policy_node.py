@@ -15,7 +15,6 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
@@ -23,22 +22,23 @@ from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage, Image, JointState
-from std_msgs.msg import String
+from std_msgs.msg import Float32MultiArray, String
 
 from qt_ros.action import ExecuteInstruction
 from qt_ros.contract.codecs import ns_to_seconds, stamp_to_ns
 from qt_ros.contract.robot import load_contract
-from qt_ros.control.policy import Policy
-from qt_ros.control.runner import Episode, EpisodeRunner, Step
+from qt_ros.control.health import Health, Stream, policy_health
+from qt_ros.control.runner import Actor, Episode, EpisodeRunner, Step
 from qt_ros.episodes.episode import TERMINAL_REASONS, outcome_name, reason_name
 from qt_ros.msg import CommandStatus, EpisodeOutcome, EpisodeStatus, PolicyAction
+from qt_ros.nodes.diagnostics import Diagnostics
 from qt_ros.nodes.inputs import subscribe
 from qt_ros.nodes.lifecycle import EVENT, LATCHED, SENSOR, LifecycleNode, run
 from qt_ros.nodes.parameters import AUTOSTART, ROBOT, Parameter, ParameterTable
 from qt_ros.nodes.policy_messages import (
     action_message,
-    diagnostics_message,
     goal_problem,
+    q_curves_message,
     result_message,
     status_message,
     stop_message,
@@ -50,7 +50,13 @@ PARAMETERS = ParameterTable(
     AUTOSTART,
     Parameter("checkpoint", "", "Folder of the checkpoint that decides (model.safetensors, checkpoint.json)."),
     Parameter("device", "cpu", "Where the network runs: cpu, cuda or cuda:<number>."),
-    Parameter("threads", 0, "CPU threads of the network; 0: as torch chooses.", low=0, high=256),
+    Parameter(
+        "threads",
+        1,
+        "CPU threads of the network; 0: as torch chooses, which is slow where other nodes share the cores.",
+        low=0,
+        high=256,
+    ),
     Parameter("max_duration", 12.0, "Longest episode when the goal does not say.", unit="s", low=0.1, high=3600.0),
     Parameter("outcome_wait", 1.0, "How long a result waits for episode_outcome.", unit="s", low=0.0, high=600.0),
     Parameter("preempt", False, "A new goal takes the place of the running one; else it is rejected."),
@@ -63,6 +69,7 @@ PARAMETERS = ParameterTable(
         low=0.3,
         high=60.0,
     ),
+    Parameter("q_curves", False, "Publish the Q of every bin on ~/q_curves too, to look at; costs a message a step."),
 )
 WATCH_PERIOD = 0.05  # s on the wall: how often limits in time are checked
 PATIENCE = Duration(seconds=0.5)
@@ -72,8 +79,8 @@ CLOCK_PATIENCE = 5.0  # s on the wall without any progress of the node's clock w
 class PolicyNode(LifecycleNode):
     """Parameters, topics and the action; see the module."""
 
-    def __init__(self) -> None:
-        super().__init__("policy_node", PARAMETERS)
+    def __init__(self, name: str = "policy_node", parameters: ParameterTable = PARAMETERS) -> None:
+        super().__init__(name, parameters)
         self.runner: EpisodeRunner | None = None
         self._made = ExitStack()
         self._active = False
@@ -87,28 +94,40 @@ class PolicyNode(LifecycleNode):
         self._owed = 0  # goals whose result is not out
         self._command_heard: float | None = None  # monotonic s
         self._clock_seen = (0, 0.0)
+        self._curves_out: Any = None  # with q_curves only
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.contract = load_contract(self.settings.robot)
+        actor = self.load_actor()
+        self._make_topics()
+        self.runner = EpisodeRunner(self.contract, actor, self._now, self._on_step, self._on_end)
+        freeze_memory()
+        return super().on_configure(state)
+
+    def load_actor(self) -> Actor:
+        """Who decides: here the trained network. Sets the checkpoint that messages name."""
+        from qt_ros.control.policy import Policy  # torch: seconds, which a node without a network need not wait for
+
         s = self.settings
-        self.contract = load_contract(s.robot)
         if not s.checkpoint:
             raise ValueError("parameter checkpoint is empty; give the folder of a trained checkpoint")
         policy = Policy.load(s.checkpoint, self.contract, s.device, threads=s.threads or None)
         self._checkpoint = policy.info.id
-        self._make_topics()
-        self.runner = EpisodeRunner(self.contract, policy, self._now, self._on_step, self._on_end)
-        freeze_memory()
+        if s.q_curves:
+            self._curves_out = self.create_publisher(Float32MultiArray, "~/q_curves", EVENT)
+            self._made.callback(self.destroy_publisher, self._curves_out)
         self.get_logger().info(f"checkpoint {self._checkpoint[:12]} ({policy.info.preset}) on {s.device}")
-        return super().on_configure(state)
+        return policy
 
     def _make_topics(self) -> None:
         camera, joints = self.contract.observation("image"), self.contract.observation("joint_state")
         kind = CompressedImage if camera.type.endswith("CompressedImage") else Image
         self._action_out = self.create_publisher(PolicyAction, "policy_action", EVENT)
         self._status_out = self.create_publisher(EpisodeStatus, "episode_status", LATCHED)
-        self._diagnostics_out = self.create_publisher(DiagnosticArray, "/diagnostics", EVENT)
-        for out in (self._action_out, self._status_out, self._diagnostics_out):
+        for out in (self._action_out, self._status_out):
             self._made.callback(self.destroy_publisher, out)
+        self._images, self._joints = Stream(camera.topic, camera.rate), Stream(joints.topic, joints.rate)
+        self._made.callback(Diagnostics(self, self.health, self.contract.robot).close)
         inputs: list[tuple[Any, str, Any, Any]] = [
             (kind, camera.topic, self._on_image, SENSOR),
             (JointState, joints.topic, self._on_joints, SENSOR),
@@ -132,8 +151,7 @@ class PolicyNode(LifecycleNode):
             cancel_callback=self._on_cancel,
         )
         wall = Clock(clock_type=ClockType.STEADY_TIME)  # must go on when the node's clock stops
-        for period, callback in ((WATCH_PERIOD, self._watch), (1.0, self._report)):
-            self._made.callback(self.destroy_timer, self.create_timer(period, callback, clock=wall))
+        self._made.callback(self.destroy_timer, self.create_timer(WATCH_PERIOD, self._watch, clock=wall))
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._active, self._command_heard = True, None
@@ -165,6 +183,7 @@ class PolicyNode(LifecycleNode):
             self._retired.append(self._server)
             self._server = None
         self._made.close()
+        self._curves_out = None
         if not self._owed:
             self._bury()
 
@@ -182,10 +201,12 @@ class PolicyNode(LifecycleNode):
 
     def _on_image(self, message: Any) -> None:
         received = time.monotonic()
+        self._images.seen(self._now())
         if self.runner is not None:
             self.runner.offer_image(message, ns_to_seconds(stamp_to_ns(message.header.stamp)), received)
 
     def _on_joints(self, message: JointState) -> None:
+        self._joints.seen(self._now())
         if self.runner is not None:
             self.runner.offer_joints(message, ns_to_seconds(stamp_to_ns(message.header.stamp)))
 
@@ -231,6 +252,8 @@ class PolicyNode(LifecycleNode):
         space, frame = self.contract.action_space, self.contract.kinematics.base_frame
         self._action_out.publish(action_message(step, space, frame, self._checkpoint, self._stamp()))
         self._say(step.episode)
+        if self._curves_out is not None and step.decision.q_all is not None:
+            self._curves_out.publish(q_curves_message(step.decision.q_all, space))
         if (goal := self._goal) is not None:
             feedback = ExecuteInstruction.Feedback(step=step.index, value=step.decision.value)
             feedback.q = step.decision.q.tolist()
@@ -329,9 +352,20 @@ class PolicyNode(LifecycleNode):
         if self.runner is not None:
             self._status_out.publish(status_message(episode, self._checkpoint, self._stamp(), message))
 
-    def _report(self) -> None:
+    def health(self, now: float) -> list[Health]:
+        """What /diagnostics says: the inputs, the episode, its latency, GPU memory."""
         episode = self.runner.episode if self.runner is not None else None
-        self._diagnostics_out.publish(diagnostics_message(episode, self.get_name(), self._active, self._stamp()))
+        limits = (self.contract.observation("image").max_age, self.contract.observation("joint_state").max_age)
+        streams = [s.health(now, limit) for s, limit in zip((self._images, self._joints), limits, strict=True)]
+        return [*policy_health(episode, self._active, self.contract.policy_period, self.memory()), *streams]
+
+    def memory(self) -> dict[str, float]:
+        """GPU memory in MiB, where the network runs on one."""
+        if not str(getattr(self.settings, "device", "cpu")).startswith("cuda"):
+            return {}
+        from qt_ros.control.policy import gpu_memory
+
+        return gpu_memory(self.settings.device)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -7,6 +7,7 @@ publishes episode_record. The writing is done by qt_ros.episodes.recorder in thr
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 import time
@@ -22,12 +23,14 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import deserialize_message
 
 from qt_ros.contract.robot import RobotContract, load_contract
+from qt_ros.control.health import Health, recorder_health
 from qt_ros.episodes import bag_metadata as keys
 from qt_ros.episodes.bag import BagError, BagTopic, relabel
 from qt_ros.episodes.bag_metadata import Qos
-from qt_ros.episodes.episode import OUTCOMES, is_episode_id, outcome_name, reason_name
+from qt_ros.episodes.episode import OUTCOMES, SOURCES, is_episode_id, outcome_name, reason_name
 from qt_ros.episodes.recorder import Recorder, RecordingError, RecordReport
 from qt_ros.msg import EpisodeOutcome, EpisodeRecord, EpisodeStatus
+from qt_ros.nodes.diagnostics import Diagnostics
 from qt_ros.nodes.lifecycle import LATCHED, run
 from qt_ros.nodes.parameters import ROBOT, Parameter, ParameterTable
 from qt_ros.nodes.policy_messages import reason_code
@@ -95,6 +98,8 @@ class RecorderNode(Node):
         self._status, self._outcome, self._action = (
             self.resolve_topic_name(t) for t in ("episode_status", "episode_outcome", "policy_action")
         )
+        self._last: RecordReport | None = None
+        Diagnostics(self, self.health, self.contract.robot)
         self._record_out = self.create_publisher(EpisodeRecord, "episode_record", LATCHED_RECORDS)
         self._outcome_out = self.create_publisher(EpisodeOutcome, "episode_outcome", LATCHED)
         self.create_service(SetOutcome, "set_outcome", self._on_set_outcome)
@@ -230,7 +235,7 @@ class RecorderNode(Node):
 
     def _report(self, done: Future[RecordReport], problem: str, told: threading.Event) -> None:
         """Called by the recorder's thread when the bag is closed."""
-        report = done.result()
+        report = self._last = done.result()
         record = EpisodeRecord(episode_id=report.episode_id, uri=str(report.uri))
         record.outcome, record.reason = OUTCOMES.index(report.outcome), reason_code(report.reason)
         record.messages, record.dropped = report.messages, report.dropped
@@ -251,7 +256,7 @@ class RecorderNode(Node):
 
     def _on_set_outcome(self, request: SetOutcome.Request, response: SetOutcome.Response) -> SetOutcome.Response:
         current = self.current
-        episode_id = request.episode_id or (current.episode_id if current is not None else self._last())
+        episode_id = request.episode_id or (current.episode_id if current is not None else self._newest())
         try:
             if request.outcome >= len(OUTCOMES):
                 raise ValueError(f"outcome {request.outcome} is unknown; 1 is success, 2 failure")
@@ -272,9 +277,18 @@ class RecorderNode(Node):
             response.message = str(error)
         return response
 
-    def _last(self) -> str:
+    def _newest(self) -> str:
         bags = sorted(self.root.glob(f"*/{keys.METADATA_FILE}"), key=lambda p: p.stat().st_mtime)
         return bags[-1].parent.name if bags else ""
+
+    def health(self, now: float) -> list[Health]:
+        """What /diagnostics says: what is being recorded, what the last bag lacks, room on the disk."""
+        last = self._last
+        told = {"last_bag": str(last.uri), "messages": str(last.messages), "dropped": str(last.dropped)} if last else {}
+        there = next(path for path in (self.root, *self.root.parents) if path.exists())
+        episode_id = self.current.episode_id if self.current is not None else ""
+        dropped, error = (last.dropped, last.error) if last else (0, "")
+        return [recorder_health(episode_id, shutil.disk_usage(there).free, told, dropped, error)]
 
     def destroy_node(self) -> None:
         """Close whatever is open before the node goes; the bag then says that the recorder was stopped."""
@@ -289,11 +303,15 @@ class RecorderNode(Node):
 
 
 def describe(contract: RobotContract, status: EpisodeStatus) -> dict[str, str]:
-    """What is known about an episode when it begins, for the bag's metadata."""
+    """What is known about an episode when it begins, for the bag's metadata.
+
+    Where no checkpoint decides, the status names the source in its place (teleop_node: 'teleop').
+    """
+    source = status.checkpoint if status.checkpoint in SOURCES else "autonomous"
     return {
         keys.INSTRUCTION: status.instruction,
-        keys.CHECKPOINT: status.checkpoint,
-        keys.SOURCE: "autonomous",
+        keys.CHECKPOINT: status.checkpoint if source == "autonomous" else "",
+        keys.SOURCE: source,
         keys.ROBOT: contract.robot,
         keys.CONTRACT_SHA256: contract.sha256,
         keys.CONTRACT_YAML: contract.text,
