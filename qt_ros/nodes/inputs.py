@@ -18,7 +18,7 @@ def subscribe(
     topic: str,
     callback: Callable[[Any], None],
     qos: QoSProfile,
-    on_error: Callable[[str], None] | None = None,
+    on_error: Callable[[str], object] | None = None,
     told: bool = True,
 ) -> Any:
     """A subscription of ``node`` whose callback cannot end the node.

@@ -331,6 +331,7 @@ class PolicyNode(LifecycleNode):
 
     async def _execute(self, episode: Episode, finished: Future, handle: Any) -> Any:
         outcome = await finished
+        assert self.executor is not None  # it is what runs this
         self.executor.create_task(self._answered)  # in its next turn, when this result is out
         if handle.is_cancel_requested:
             handle.canceled()
