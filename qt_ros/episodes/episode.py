@@ -61,6 +61,14 @@ def outcome_name(value: int) -> str:
     return OUTCOMES[value]
 
 
+def is_episode_id(text: object) -> bool:
+    """Whether ``text`` can name an episode: 1 to 200 of letters, digits and . _ : -, first a letter or digit.
+
+    So it can name a folder too, and never leads out of one.
+    """
+    return isinstance(text, str) and _EPISODE_ID.fullmatch(text) is not None
+
+
 def is_terminal(outcome: str, reason: str) -> bool:
     """Whether the MDP ended at the last step, so that no value is bootstrapped past it.
 
@@ -115,7 +123,7 @@ class Episode:
 
     def validate(self) -> None:
         """Check all rules; raises InvalidEpisode naming the episode, the field and what was found."""
-        if not isinstance(self.episode_id, str) or not _EPISODE_ID.fullmatch(self.episode_id):
+        if not is_episode_id(self.episode_id):
             raise InvalidEpisode(
                 f"episode_id {self.episode_id!r}: use 1 to 200 of letters, digits and . _ : - (first a letter or digit)"
             )
