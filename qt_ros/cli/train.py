@@ -61,7 +61,7 @@ def command(
 
     from qt_ros.contract.robot import load_contract
     from qt_ros.learning.config import PRIVILEGED, load_train_config
-    from qt_ros.learning.run import build_model, require_start, save_run
+    from qt_ros.learning.run import build_model, require_start, save_run, started_from
     from qt_ros.learning.trainer import StepReport, Trainer
 
     console = Console(stderr=True)
@@ -91,7 +91,8 @@ def command(
         vision_weights=vision_weights,
     )
     text = encode_text(encoder, data.instructions)
-    trainer = Trainer(model, data, text, settings, out / "state", device)
+    start = started_from(encoder, init, vision_weights)
+    trainer = Trainer(model, data, text, settings, out / "state", device, start)
     stopped = stop_on_interrupt()
     kept = -1  # step of the checkpoint on disk
 

@@ -55,9 +55,7 @@ def make_label(episode_id: str, outcome: str, by: str, comment: str = "") -> Lab
     if not by:
         raise LabelError(f"episode {episode_id}: a label needs the name of the person who judges; give it with --by")
     if not by.isprintable() or len(by) > NAME_LENGTH:
-        raise LabelError(
-            f"episode {episode_id}: the name {by[:40]!r} is too long or holds control characters"
-        )
+        raise LabelError(f"episode {episode_id}: the name {by[:40]!r} is too long or holds control characters")
     if len(comment) > COMMENT_LENGTH:
         raise LabelError(f"episode {episode_id}: the comment has {len(comment)} characters, at most {COMMENT_LENGTH}")
     return Label(episode_id, outcome, by, now(), comment)

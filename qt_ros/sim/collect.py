@@ -154,8 +154,8 @@ class EpisodeMaker:
             self.policy.reset(instruction)
             actor, source, checkpoint = self._actor(scene.target), "autonomous", self.policy.info.id
         else:
-            default = DART if plan.source == "demonstration" else NOISE
-            script = Demonstrator(self.world, scene, plan.noise or default, np.random.default_rng([seed, 3]))
+            noise = plan.noise or default_noise(plan.source)
+            script = Demonstrator(self.world, scene, noise, np.random.default_rng([seed, 3]))
             detail, source, checkpoint = script.flaw, plan.source, ""
 
             def actor(image: Any, joints: Any) -> Any:
@@ -169,6 +169,11 @@ class EpisodeMaker:
         return episode, EpisodeResult(
             seed, task.name, task.target, instruction, episode.outcome, episode.reason, len(episode), detail, value
         )
+
+
+def default_noise(source: str) -> NoiseSpec:
+    """The noise of a scripted source that is not told otherwise."""
+    return DART if source == "demonstration" else NOISE
 
 
 def draw_task(names: Sequence[str], seed: int) -> Task:
@@ -231,7 +236,7 @@ def collect(
 
 def _settings(plan: Plan) -> dict[str, Any]:
     """What must be the same for all episodes of a store, resolved, for JSON; seeds may differ."""
-    noise = plan.noise or (DART if plan.source == "demonstration" else NOISE)
+    noise = plan.noise or default_noise(plan.source)
     return {
         "source": plan.source,
         "tasks": list(plan.tasks) or list(load_tasks()),
