@@ -27,6 +27,7 @@ SUBCOMMANDS = {
     "collect": "Let the scripted demonstrator fill a training store in the simulator.",
     "pretrain": "Train the vision encoder to point at the named object, before the Q-function.",
     "train": "Train a Q-Transformer from a training store.",
+    "improve": "Rounds of improvement: collect, judge, learn, compare, keep the better policy.",
     "evaluate": "Measure a checkpoint's success rate in the simulator.",
     "episodes": "List, inspect, check and label recorded episodes; build training stores from bags.",
     "contract": "Show or check a robot's contract.",
