@@ -1,4 +1,4 @@
-"""Who may import whom: contract <- model, episodes <- learning, control <- planning, sim <- improvement <- nodes, cli."""
+"""Who may import whom: contract; model, episodes; learning, control; planning, sim; improvement; nodes; cli."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "qt_ros"
 
-LAYERS = (("contract",), ("model", "episodes"), ("learning", "control"), ("planning", "sim"), ("improvement",), ("nodes",), ("cli",))
+LAYERS = (
+    ("contract",),
+    ("model", "episodes"),
+    ("learning", "control"),
+    ("planning", "sim"),
+    ("improvement",),
+    ("nodes",),
+    ("cli",),
+)
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 GENERATED = {"qt_ros.msg", "qt_ros.srv", "qt_ros.action"}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))

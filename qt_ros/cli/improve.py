@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-app = typer.Typer(help="Let a policy improve from what it does: collect, judge, learn, compare, keep the better one.")
+app = typer.Typer()
 LINE_EVERY = 10  # per cent of a phase between two lines where no bar can be drawn
 
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
@@ -69,7 +69,7 @@ def improve(
     ] = False,
     json_output: Json = False,
 ) -> None:
-    """Run rounds of improvement in a folder. Ctrl-C is safe: the same command, or one with --dir alone, goes on.
+    """Let a policy improve from what it does: collect, judge, learn, compare, keep the better one. Ctrl-C is safe: the same command, or one with --dir alone, goes on.
 
     Example: qt-ros improve --dir runs/better --rounds 2 --checkpoint runs/weak/checkpoint --store stores/few
     """

@@ -37,6 +37,7 @@ class Context:
 
     bags: folders of recorded bags to take in. twin: another run whose collections and measurements are taken over where
     they are of the same policy in the same scenes. keep_open: file descriptors that processes we start hold open.
+    doing: begins what ``progress`` is told.
     """
 
     state: State
@@ -47,14 +48,19 @@ class Context:
     progress: Progress = lambda what, done, total: None
     stopped: Callable[[], bool] = lambda: False
     keep_open: Sequence[int] = ()
+    doing: str = ""
     contract: RobotContract = field(init=False)
 
     def __post_init__(self) -> None:
         self.contract = load_contract(self.state.settings.robot)
 
+    def say(self, what: str, done: int, total: int) -> None:
+        """Progress of one phase, with the round it belongs to."""
+        self.progress(f"{self.doing}{what}", done, total)
+
     def counting(self, what: str, total: int) -> Callable[[EpisodeResult, Summary], None]:
         """Progress of episodes."""
-        return lambda _, summary: self.progress(what, summary.skipped + len(summary.results), total)
+        return lambda _, summary: self.say(what, summary.skipped + len(summary.results), total)
 
 
 def collect_episodes(context: Context, this: Round) -> dict[str, Any]:
@@ -101,7 +107,7 @@ def _collect_by_nodes(context: Context, this: Round) -> dict[str, Any]:
         commands.append(told(words))
         log = folder / f"demo-{attempt:02d}.log"
         run_command(
-            words, log, on_line=lambda _: context.progress("collect", judged_bags(folder / "bags"), wanted),
+            words, log, on_line=lambda _: context.say("collect", judged_bags(folder / "bags"), wanted),
             stopped=context.stopped, keep_open=context.keep_open,
         )  # fmt: skip
         attempt += 1
@@ -118,7 +124,7 @@ def take_bags(context: Context, this: Round) -> dict[str, Any]:
     folders = [*context.bags, *([folder / "bags"] if (folder / "bags").is_dir() else [])]
     if not folders:
         return {"bags": 0, "folders": []}
-    context.progress("bags", 0, 1)
+    context.say("bags", 0, 1)
     config = read_info(Path(this.policy)).config
     size = (config.image_height, config.image_width)
     found = build_from_bags(
@@ -130,7 +136,7 @@ def take_bags(context: Context, this: Round) -> dict[str, Any]:
 def audit_round(context: Context, this: Round) -> dict[str, Any]:
     """Is what was lived fit to be learnt from? See `audit_episodes`."""
     state = context.state
-    context.progress("audit", 0, 1)
+    context.say("audit", 0, 1)
     known: set[str] = set()
     if (state.store / PARTS).is_dir() and (state.store / MANIFEST).is_file():
         part = state.store / PARTS / f"round-{this.number:02d}.json"
@@ -145,7 +151,7 @@ def audit_round(context: Context, this: Round) -> dict[str, Any]:
 def add_round(context: Context, this: Round) -> dict[str, Any]:
     """What passed the audit joins the store of all rounds; in a run without failures only its successes."""
     state = context.state
-    context.progress("add", 0, 1)
+    context.say("add", 0, 1)
     counts = add_episodes(
         _new_stores(context, this), state.store, this.number, context.contract, this.phases["audit"]["refused"],
         with_failures=state.settings.with_failures, other=state.settings.allow_other_contract, stopped=context.stopped,
@@ -180,9 +186,9 @@ def train_round(context: Context, this: Round) -> dict[str, Any]:
     def on_line(line: str) -> None:
         if line.startswith("{"):
             metrics.update(json.loads(line))
-            context.progress("train", int(metrics["step"]), settings.steps)
+            context.say("train", int(metrics["step"]), settings.steps)
 
-    context.progress("train", 0, settings.steps)
+    context.say("train", 0, settings.steps)
     run_command(
         [*words, "--json"], folder / f"train-{key}.log", on_line=on_line, stopped=context.stopped,
         keep_open=context.keep_open,

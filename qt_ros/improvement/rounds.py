@@ -78,6 +78,7 @@ def run(context: Context, rounds: int) -> State:
         this = state.rounds[number - 1]
         if this.finished:
             continue
+        context.doing = f"round {number}: "
         for name, function in FUNCTIONS.items():
             if name in this.phases:
                 continue
@@ -88,6 +89,7 @@ def run(context: Context, rounds: int) -> State:
         folder = state.round_folder(number)
         write_json(folder / "report.json", round_document(state, this))
         write_atomically(folder / "report.md", round_page(state, this).encode())
+    context.doing = ""
     for path, identity in dict.fromkeys(state.policies):
         if identity not in state.tests and state.settings.test_episodes:
             if context.stopped():
