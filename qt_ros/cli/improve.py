@@ -69,7 +69,9 @@ def improve(
     ] = False,
     json_output: Json = False,
 ) -> None:
-    """Let a policy improve from what it does: collect, judge, learn, compare, keep the better one. Ctrl-C is safe: the same command, or one with --dir alone, goes on.
+    """Let a policy improve from what it does: collect, judge, learn, compare, keep the better one.
+
+    Ctrl-C is safe: the same command, or one with --dir alone, goes on.
 
     Example: qt-ros improve --dir runs/better --rounds 2 --checkpoint runs/weak/checkpoint --store stores/few
     """

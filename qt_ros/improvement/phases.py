@@ -26,6 +26,7 @@ from qt_ros.improvement.statistics import Paired
 from qt_ros.learning.config import TrainConfig
 from qt_ros.model.checkpoint import read_info
 from qt_ros.sim.collect import EpisodeResult, Plan, Summary, collect
+from qt_ros.sim.store_guard import SETTINGS
 
 Progress = Callable[[str, int, int], None]
 """(what is being done, how much of it is done, of how much)."""
@@ -72,9 +73,7 @@ def collect_episodes(context: Context, this: Round) -> dict[str, Any]:
     if settings.backend == "ros":
         return _collect_by_nodes(context, this)
     out = _collected(context, this)
-    _take_from_twin(
-        context, out, lambda p: json.loads((p / "collect.json").read_text())["checkpoint"] == this.policy_id
-    )
+    _take_from_twin(context, out, lambda theirs: _collected_with(theirs) == this.policy_id)
     plan = Plan("policy", tuple(seeds), out, Path(this.policy), settings.tasks, settings.robot)
     summary = collect(plan, context.workers, context.counting("collect", len(seeds)), context.stopped)
     episodes = read_manifest(out).episodes if (out / MANIFEST).is_file() else []
@@ -289,6 +288,14 @@ def _evaluate_command(context: Context, path: str, seeds: range) -> str:
     words = ["evaluate", path, "--episodes", str(len(seeds)), "--seed", str(seeds.start)]
     words += ["--robot", context.state.settings.robot]
     return told([*words, *(word for task in context.state.settings.tasks for word in ("--task", task))])
+
+
+def _collected_with(store: Path) -> str:
+    """Id of the checkpoint that acted in a collected store; '' when it does not say."""
+    try:
+        return str(json.loads((store / SETTINGS).read_bytes())["checkpoint"])
+    except (OSError, ValueError, KeyError):
+        return ""
 
 
 def _collected(context: Context, this: Round) -> Path:

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from qt_ros.contract.robot import load_contract
 from qt_ros.episodes.files import write_atomically
+from qt_ros.episodes.store import EpisodeStore
 from qt_ros.improvement import phases
 from qt_ros.improvement.environment import environment
 from qt_ros.improvement.phases import Context
@@ -50,11 +52,33 @@ def begin(folder: Path, settings: Settings | None, rounds: int, twin: Path | Non
             f"{state.settings.checkpoint} holds checkpoint {found[:12]}, the run began with "
             f"{state.settings.checkpoint_id[:12]}; put that one back, or use another folder"
         )
-    phases.train_settings(Path(state.settings.checkpoint), state.settings.steps, state.settings.changes)
+    require_trainable(state.settings)
     if twin is not None:
         _require_twin(state, twin)
     state.save()
     return state
+
+
+def require_trainable(settings: Settings) -> None:
+    """What would stop the first training, said before hours of collecting: ImprovementError, StoreError."""
+    policy = Path(settings.checkpoint)
+    data = phases.train_settings(policy, settings.steps, settings.changes)
+    config, contract = read_info(policy).config, load_contract(settings.robot)
+    stores = [
+        EpisodeStore(root, contract, allow_other_contract=settings.allow_other_contract, verify=False)
+        for root in settings.stores
+    ]
+    for store in stores:
+        if config.vision != "state" and store.image_size != (config.image_height, config.image_width):
+            seen = f"{config.image_height} x {config.image_width}"
+            raise ImprovementError(f"{store.root}: its frames are {store.image_size}, the policy sees {seen} pixels")
+    share = data.get("success_share")
+    outcomes = {meta.outcome == "success" for store in stores for meta in store.meta}
+    if share is not None and share < 1 and not settings.with_failures and False not in outcomes:
+        raise ImprovementError(
+            f"success_share {share} asks for failed episodes, and without the new ones there are none; "
+            "sample the data as it is in both runs: --set success_share=null"
+        )
 
 
 def _require_twin(state: State, twin: Path) -> None:
