@@ -31,9 +31,12 @@ def label(
     """
     from qt_ros.cli.episodes import coloured, say, show_json
     from qt_ros.episodes.bag_labels import bag_labels, bag_of, episode_of, label_bag
+    from qt_ros.episodes.episode import OUTCOMES
     from qt_ros.episodes.manifest import MANIFEST
     from qt_ros.episodes.store_labels import label_episode, store_labels, take_labels
 
+    if outcome not in OUTCOMES:
+        raise typer.BadParameter(f"{outcome!r} is none of {', '.join(OUTCOMES)}")
     name = login_name() if by is None else by
     if (path / MANIFEST).is_file():
         if episode is None or store:

@@ -45,8 +45,7 @@ def now() -> str:
 
 
 def make_label(episode_id: str, outcome: str, by: str, comment: str = "") -> Label:
-    """A label of this moment. LabelError for an unknown outcome, an id that is none, or a name that
-    names nobody."""
+    """A label of this moment. LabelError for an unknown outcome, an id that is none, or a name that names nobody."""
     if not is_episode_id(episode_id):
         raise LabelError(f"{episode_id!r} is no episode id; use one that `qt-ros episodes ls` shows, without a folder")
     if outcome not in OUTCOMES:
@@ -94,10 +93,10 @@ def append_label(path: Path, label: Label, first: Sequence[Label] = ()) -> Label
     before the one of its episode that it overrules. Several processes may do so at once.
     """
     with locked(path):
-        known = read_labels(path) or list(first)
-        last = max((other.at for other in known if other.episode_id == label.episode_id), default="")
+        before = [] if (known := read_labels(path)) else list(first)
+        last = max((other.at for other in (*before, *known) if other.episode_id == label.episode_id), default="")
         label = replace(label, at=max(label.at, last))
-        _write(path, [label] if path.stat().st_size else [*first, label])
+        _write(path, [*before, label])
     return label
 
 

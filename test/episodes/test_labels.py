@@ -109,6 +109,9 @@ def test_the_recorded_label_comes_first_and_only_once(tmp_path: Path) -> None:
     for outcome in ("failure", "success"):
         append_label(file, make_label("e1", outcome, "anna"), first=[recorded])
     assert [label.by for label in read_labels(file)] == ["sim", "anna", "anna"]
+    file.write_text('{"episode_id": "e')  # the very first one was cut off
+    append_label(file, make_label("e1", "failure", "anna"), first=[recorded])
+    assert [label.by for label in read_labels(file)] == ["sim", "anna"]
 
 
 def _say(file: Path, who: int) -> None:
