@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +29,12 @@ def command(
     ] = False,
     workers: Annotated[int, typer.Option(help="Processes; 0 runs in this one.", min=0)] = 2,
     task: Annotated[list[str] | None, typer.Option(help="Only this task; may be repeated.")] = None,
+    noise: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Change one setting of the scripted sources' noise, e.g. --noise burst=0.1; may be repeated."
+        ),
+    ] = None,
     image_size: Annotated[
         str | None, typer.Option(help="HEIGHTxWIDTH of the frames kept, 96x128 if absent; a policy brings its own.")
     ] = None,
@@ -40,17 +46,21 @@ def command(
     Example: qt-ros collect --out data/demos --episodes 4000 --workers 2
     """
     from qt_ros.cli.train import stop_on_interrupt
-    from qt_ros.sim.collect import Plan, collect
+    from qt_ros.sim.collect import Plan, collect, default_noise
     from qt_ros.sim.store_guard import require_training_seeds
 
     if image_size is not None and checkpoint is not None:
         raise typer.BadParameter("--image-size is for scripted sources; a policy's frames have the size it sees")
+    if noise and source == "policy":
+        raise typer.BadParameter("--noise is for the scripted sources; a policy acts as it decides")
     size = parse_size(image_size) if image_size is not None else None
     if not any_seed:
         require_training_seeds(range(seed, seed + episodes))
     plan = Plan(source, tuple(range(seed, seed + episodes)), out, checkpoint, tuple(task or ()), robot)
     if size is not None:
         plan = replace(plan, image_size=size)
+    if noise:
+        plan = replace(plan, noise=parse_noise(noise, default_noise(source)))
     begin = time.monotonic()
     with episode_progress(source, episodes) as report:
         summary = collect(plan, workers, report, stop_on_interrupt())
@@ -66,6 +76,25 @@ def parse_size(text: str) -> tuple[int, int]:
     if match is None:
         raise typer.BadParameter(f"--image-size needs HEIGHTxWIDTH such as 300x300, found {text!r}")
     return int(match[1]), int(match[2])
+
+
+def parse_noise(entries: Sequence[str], default: Any) -> Any:
+    """``["burst=0.1"]`` -> the NoiseSpec ``default`` with that changed. typer.BadParameter for an unknown setting, a
+    value that is no number, or a chance that is none."""
+    known = {f.name: type(getattr(default, f.name)) for f in fields(default)}
+    changes: dict[str, Any] = {}
+    for entry in entries:
+        key, equals, text = entry.partition("=")
+        if not equals or key not in known:
+            raise typer.BadParameter(f"--noise needs KEY=VALUE with KEY one of {', '.join(known)}, found {entry!r}")
+        try:
+            value = known[key](text)
+        except ValueError:
+            raise typer.BadParameter(f"--noise {entry}: {text!r} is no {known[key].__name__}") from None
+        if known[key] is float and not 0.0 <= value <= 1.0 or known[key] is int and value < 1:
+            raise typer.BadParameter(f"--noise {entry}: chances lie between 0 and 1, numbers of steps are 1 or more")
+        changes[key] = value
+    return replace(default, **changes)
 
 
 @contextmanager

@@ -23,9 +23,7 @@ def command(
         bool, typer.Option("--wrong-instruction", help="Name another object of the scene than the one scored.")
     ] = False,
     held_out: Annotated[bool, typer.Option("--held-out", help="Use wordings that were never trained on.")] = False,
-    robot: Annotated[
-        str, typer.Option(help="Name in config/robots or path of a contract.")
-    ] = "mobile_manipulator",
+    robot: Annotated[str, typer.Option(help="Name in config/robots or path of a contract.")] = "mobile_manipulator",
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
 ) -> None:
     """Run a checkpoint in seeded scenes and print its success rate per task with 95% Wilson intervals.

@@ -29,6 +29,7 @@ SUBCOMMANDS = {
     "pretrain": "Train the vision encoder to point at the named object, before the Q-function.",
     "train": "Train a Q-Transformer from a training store.",
     "experiment": "Train and evaluate every cell of an experiment, and write its tables.",
+    "improve": "Rounds of improvement: collect, judge, learn, compare, keep the better policy.",
     "evaluate": "Measure a checkpoint's success rate in the simulator.",
     "episodes": "List, inspect, check and label recorded episodes; build training stores from bags.",
     "contract": "Show or check a robot's contract.",

@@ -48,11 +48,6 @@ class InvalidEpisode(ValueError):
     """An episode breaks its own rules (shapes, types, ranges, or outcome against rewards)."""
 
 
-def is_episode_id(text: str) -> bool:
-    """Whether ``text`` can name an episode and the folder of its bag: letters, digits and . _ : - only."""
-    return _EPISODE_ID.fullmatch(text) is not None
-
-
 def reason_name(value: int) -> str:
     """Lower-case name of an ``EpisodeStatus.REASON_*`` value. Raises ValueError on an unknown value."""
     if not 0 <= value < len(REASONS):
@@ -65,6 +60,14 @@ def outcome_name(value: int) -> str:
     if not 0 <= value < len(OUTCOMES):
         raise ValueError(f"unknown outcome {value}: EpisodeStatus knows 0..{len(OUTCOMES) - 1}")
     return OUTCOMES[value]
+
+
+def is_episode_id(text: object) -> bool:
+    """Whether ``text`` can name an episode: 1 to 200 of letters, digits and . _ : -, first a letter or digit.
+
+    So it can name a folder too, and never leads out of one.
+    """
+    return isinstance(text, str) and _EPISODE_ID.fullmatch(text) is not None
 
 
 def is_terminal(outcome: str, reason: str) -> bool:
@@ -121,7 +124,7 @@ class Episode:
 
     def validate(self) -> None:
         """Check all rules; raises InvalidEpisode naming the episode, the field and what was found."""
-        if not isinstance(self.episode_id, str) or not _EPISODE_ID.fullmatch(self.episode_id):
+        if not is_episode_id(self.episode_id):
             raise InvalidEpisode(
                 f"episode_id {self.episode_id!r}: use 1 to 200 of letters, digits and . _ : - (first a letter or digit)"
             )

@@ -93,7 +93,8 @@ def episode_from_bag(
 
     custom = metadata.custom_data
     outcome = custom.get(keys.OUTCOME, "unknown")
-    outcome = outcome_name(story.outcome) if outcome == "unknown" else outcome
+    if outcome == "unknown" and keys.LABELLED_BY not in custom:  # nobody said that it is not known
+        outcome = outcome_name(story.outcome)
     reason = custom.get(keys.REASON) or "none"
     if reason in ("none", "fault") and story.reason:  # the recorder was not told, or was killed; the policy said why
         reason = reason_name(story.reason)

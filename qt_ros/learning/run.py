@@ -114,6 +114,18 @@ def _take_vision(model: Network, init: Path) -> None:
         mine.load_state_dict(warm.state_dict())
 
 
+def started_from(encoder: TextEncoder, init: Path | None, vision_weights: str | None = None) -> dict[str, str]:
+    """What a training run begins from, for its saved state: ids and names, the same wherever the files lie.
+
+    ``init``: id of its checkpoint ('' without one); ``text_encoder``: its name; ``vision_weights``: as they were given.
+    """
+    return {
+        "init": "" if init is None else read_info(init).id,
+        "text_encoder": encoder.name,
+        "vision_weights": vision_weights or "",
+    }
+
+
 def require_start(config: TrainConfig, init: Path | None) -> None:
     """TrainingError when a vision side that nobody trained would be frozen: the policy would be as good as blind."""
     if config.freeze_vision and init is None:

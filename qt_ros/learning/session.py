@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from qt_ros.contract.robot import RobotContract
 from qt_ros.learning.config import TrainConfig
 from qt_ros.learning.dataset import TrainingData
-from qt_ros.learning.run import build_model, require_start, save_run
+from qt_ros.learning.run import build_model, require_start, save_run, started_from
 from qt_ros.learning.trainer import StepReport, Trainer
 
 
@@ -64,7 +64,8 @@ def train(
         text_encoder=text_encoder,
         vision_weights=vision_weights,
     )
-    trainer = Trainer(model, data, encoder.encode(data.instructions), settings, out / "state", device)
+    start = started_from(encoder, init, vision_weights)
+    trainer = Trainer(model, data, encoder.encode(data.instructions), settings, out / "state", device, start)
     kept = -1  # step of the checkpoint on disk
 
     def keep(folder: Path) -> None:

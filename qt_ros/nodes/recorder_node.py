@@ -25,9 +25,12 @@ from rclpy.serialization import deserialize_message
 from qt_ros.contract.robot import RobotContract, load_contract
 from qt_ros.control.health import Health, recorder_health
 from qt_ros.episodes import bag_metadata as keys
-from qt_ros.episodes.bag import BagError, BagTopic, relabel
-from qt_ros.episodes.bag_metadata import Qos
-from qt_ros.episodes.episode import OUTCOMES, SOURCES, is_episode_id, outcome_name, reason_name
+from qt_ros.episodes.bag import BagError, BagTopic
+from qt_ros.episodes.bag_metadata import Qos, label_data
+from qt_ros.episodes.closed_bags import ClosedBags
+from qt_ros.episodes.episode import OUTCOMES, SOURCES, outcome_name, reason_name
+from qt_ros.episodes.labels import Label, LabelError, make_label
+from qt_ros.episodes.labels import now as time_of_label
 from qt_ros.episodes.recorder import Recorder, RecordingError, RecordReport
 from qt_ros.msg import EpisodeOutcome, EpisodeRecord, EpisodeStatus
 from qt_ros.nodes.diagnostics import Diagnostics
@@ -85,6 +88,7 @@ class RecorderNode(Node):
         self.contract = load_contract(self.settings.robot)
         self.root = Path(self.settings.root).expanduser().absolute()
         self.current: Current | None = None
+        self.closed = ClosedBags(self.root)
         self._telling: list[threading.Event] = []  # bags being closed whose episode_record is not out yet
         self._simulated_time = bool(self.get_parameter("use_sim_time").value)
         latched = {self.contract.observation("text").topic, "/tf_static"}
@@ -191,13 +195,22 @@ class RecorderNode(Node):
         if self.current is not None and outcome.episode_id == self.current.episode_id:
             self.current.outcome = outcome
             self._close_when_judged()
+            return
+        try:
+            self.closed.judge_late(outcome.episode_id, OUTCOMES[outcome.outcome], outcome.labelled_by, outcome.comment)
+        except (BagError, LabelError, OSError) as error:
+            self.get_logger().error(f"episode {outcome.episode_id}: its late outcome is not in the bag: {error}")
 
     def _close_when_judged(self) -> None:
         current = self.current
         if current is None or not current.reason or current.outcome is None:
             return
         if time.monotonic() > current.linger:
-            self._close(outcome_name(current.outcome.outcome), current.reason, current.outcome.labelled_by)
+            said = current.outcome
+            label = Label(
+                current.episode_id, outcome_name(said.outcome), said.labelled_by, time_of_label(), said.comment
+            )
+            self._close(label.outcome, current.reason, label)
 
     def _watch(self) -> None:
         current, now = self.current, time.monotonic()
@@ -226,9 +239,11 @@ class RecorderNode(Node):
             return
         self.current = Current(status.episode_id, time.monotonic())
 
-    def _close(self, outcome: str, reason: str, labelled_by: str = "", problem: str = "") -> None:
-        self.current = None
-        future = self.recorder.finish(outcome, reason, {keys.LABELLED_BY: labelled_by} if labelled_by else None)
+    def _close(self, outcome: str, reason: str, label: Label | None = None, problem: str = "") -> None:
+        assert self.current is not None
+        episode_id, self.current = self.current.episode_id, None
+        future = self.recorder.finish(outcome, reason, label_data(label) if label is not None and label.by else None)
+        self.closed.add(episode_id, future)
         told = threading.Event()
         self._telling = [event for event in self._telling if not event.is_set()] + [told]
         future.add_done_callback(lambda done: self._report(done, problem, told))
@@ -256,30 +271,24 @@ class RecorderNode(Node):
 
     def _on_set_outcome(self, request: SetOutcome.Request, response: SetOutcome.Response) -> SetOutcome.Response:
         current = self.current
-        episode_id = request.episode_id or (current.episode_id if current is not None else self._newest())
+        episode_id = request.episode_id or (current.episode_id if current is not None else self.closed.last)
         try:
             if request.outcome >= len(OUTCOMES):
-                raise ValueError(f"outcome {request.outcome} is unknown; 1 is success, 2 failure")
-            if not is_episode_id(episode_id):
-                raise ValueError(f"{episode_id!r} names no episode; give the name of its bag's folder")
-            if current is not None and current.episode_id == episode_id:
-                if not current.reason and not request.episode_id:
-                    raise ValueError(f"episode {episode_id} is still running; name it to end it with this label")
-                # Said aloud: policy_node waits for it, and it comes back to us by its topic.
-                label = EpisodeOutcome(episode_id=episode_id, outcome=request.outcome)
-                label.header.stamp = self.get_clock().now().to_msg()
-                label.labelled_by, label.comment = request.labelled_by, request.comment
-                self._outcome_out.publish(label)
-            else:
-                relabel(self.root / episode_id, OUTCOMES[request.outcome], request.labelled_by, force=True)
-            response.success, response.message = True, f"{episode_id}: {OUTCOMES[request.outcome]}"
-        except (BagError, ValueError, OSError) as error:
+                raise LabelError(f"outcome {request.outcome} is unknown; 1 is success, 2 failure")
+            label = make_label(episode_id, OUTCOMES[request.outcome], request.labelled_by, request.comment)
+            if current is None or current.episode_id != episode_id:
+                self.closed.label(episode_id, label.outcome, label.by, label.comment)
+            elif not current.reason and not request.episode_id:
+                raise LabelError(f"episode {episode_id} is still running; name it to end it with this label")
+            else:  # Said aloud: policy_node waits for it, and it comes back to us by its topic.
+                said = EpisodeOutcome(episode_id=episode_id, outcome=request.outcome)
+                said.header.stamp = self.get_clock().now().to_msg()
+                said.labelled_by, said.comment = label.by, label.comment
+                self._outcome_out.publish(said)
+            response.success, response.message = True, f"{episode_id}: {label.outcome}"
+        except (BagError, LabelError, OSError) as error:
             response.message = str(error)
         return response
-
-    def _newest(self) -> str:
-        bags = sorted(self.root.glob(f"*/{keys.METADATA_FILE}"), key=lambda p: p.stat().st_mtime)
-        return bags[-1].parent.name if bags else ""
 
     def health(self, now: float) -> list[Health]:
         """What /diagnostics says: what is being recorded, what the last bag lacks, room on the disk."""

@@ -172,9 +172,13 @@ class EpisodeMaker:
             self.policy.reset(instruction)
             source, checkpoint = "autonomous", self.policy.info.id
         else:
-            default = DART if plan.source == "demonstration" else NOISE
-            rng = np.random.default_rng([seed, 3])
-            script = Demonstrator(self.world, scene, plan.noise or default, rng, flaws=plan.flaws)
+            script = Demonstrator(
+                self.world,
+                scene,
+                plan.noise or default_noise(plan.source),
+                np.random.default_rng([seed, 3]),
+                flaws=plan.flaws,
+            )
             detail = script.flaw
         steps = self.rollout.steps(
             task, scene, reset=False, max_steps=plan.max_steps, episode_id=self.episode_id(seed), source=source,
@@ -195,6 +199,11 @@ class EpisodeMaker:
         return episode, EpisodeResult(
             seed, task.name, task.target, instruction, episode.outcome, episode.reason, len(episode), detail, value
         )
+
+
+def default_noise(source: str) -> NoiseSpec:
+    """The noise of a scripted source that is not told otherwise."""
+    return DART if source == "demonstration" else NOISE
 
 
 def draw_task(names: Sequence[str], seed: int) -> Task:
@@ -257,7 +266,7 @@ def collect(
 
 def _settings(plan: Plan) -> dict[str, Any]:
     """What must be the same for all episodes of a store, resolved, for JSON; seeds may differ."""
-    noise = plan.noise or (DART if plan.source == "demonstration" else NOISE)
+    noise = plan.noise or default_noise(plan.source)
     flaws = {"flaws": list(plan.flaws)} if plan.flaws else {}  # stores of before have no such entry
     return flaws | {
         "source": plan.source,
