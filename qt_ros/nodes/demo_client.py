@@ -52,11 +52,13 @@ class EpisodeResult:
 class GraphClient:
     """One rclpy node with plain, waiting calls. ``check`` is called while waiting and may raise (a node died)."""
 
-    def __init__(self, check: Callable[[], None] = lambda: None, name: str = "demo_client") -> None:
+    def __init__(
+        self, check: Callable[[], None] = lambda: None, name: str = "demo_client", namespace: str = ""
+    ) -> None:
         self.check = check
         self.context = Context()
         rclpy.init(context=self.context, signal_handler_options=SignalHandlerOptions.NO)
-        self.node = Node(name, context=self.context)
+        self.node = Node(name, namespace=namespace, context=self.context)
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.node)
         self._records: dict[str, EpisodeRecord] = {}
