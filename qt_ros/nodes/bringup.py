@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from launch import LaunchContext
 from launch.action import Action
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.conditions import IfCondition
+from launch.launch_context import LaunchContext
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.parameter_descriptions import ParameterFile, ParameterValue
@@ -116,7 +116,7 @@ def needed(name: str) -> list[Action]:
 
 
 def policy_nodes(*, servo: str = "") -> list[Action]:
-    """The nodes that see, decide, command and record. ``servo`` names the argument that says whether servo_node runs."""
+    """The nodes that see, decide, command and record; ``servo`` names the argument that can leave servo_node out."""
     return [
         qt_node("servo_node", only_if=servo),
         qt_node("command_node"),

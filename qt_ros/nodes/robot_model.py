@@ -6,9 +6,9 @@ Needs `launch` and `launch_ros`, as qt_ros.nodes.bringup does.
 from __future__ import annotations
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
-from launch import LaunchContext
 from launch.action import Action
 from launch.actions import LogInfo, OpaqueFunction
+from launch.launch_context import LaunchContext
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
