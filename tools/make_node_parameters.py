@@ -33,7 +33,7 @@ DIFFERENT: dict[str, dict[tuple[str, str], tuple[Any, str]]] = {
     },
     "robot": {},
 }
-HEADER = """# Parameters of the nodes that {name}.launch.py starts. To change some: copy the file, give params:=COPY.yaml.
+HEADER = """# Parameters of the nodes that {name}.launch.py starts. To change some, copy it and give params:=COPY.yaml.
 # The launch arguments set {by_argument}. Written by tools/make_node_parameters.py.
 """
 

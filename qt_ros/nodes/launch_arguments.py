@@ -86,10 +86,20 @@ LAUNCH_FILES: dict[str, tuple[Argument, ...]] = {"sim": SIM, "gazebo": GAZEBO, "
 
 NODES: dict[str, tuple[str, ...]] = {
     "sim": ("policy_node", "command_node", "servo_node", "recorder_node", "sim_node"),
-    "gazebo": ("policy_node", "command_node", "servo_node", "recorder_node"),
+    "gazebo": ("policy_node", "command_node", "servo_node", "recorder_node", "gazebo_node"),
     "robot": ("policy_node", "command_node", "servo_node", "recorder_node"),
 }
 """Our nodes that each launch file starts."""
 
-BY_ARGUMENT = ("robot", "checkpoint", "root", "autostart", "real_time_factor")
+BY_ARGUMENT = (
+    "robot",
+    "checkpoint",
+    "root",
+    "autostart",
+    "real_time_factor",
+    "world",
+    "start_x",
+    "start_y",
+    "start_yaw",
+)
 """Node parameters that launch arguments set; the parameter files leave them out."""
