@@ -99,7 +99,7 @@ class GazeboNode(Node):
         self.create_subscription(JointState, self.contract.observation("joint_state").topic, self._on_joints, SENSOR)
         for name in (ROBOT_ENTITY, *self.objects):
             self.create_subscription(PoseStamped, f"entities/{name}/pose", partial(self._on_pose, name), SENSOR)
-        self.create_service(ResetScene, "reset_scene", self._on_reset)  # type: ignore[type-var]
+        self.create_service(ResetScene, "reset_scene", self._on_reset)  # type: ignore[misc]
         self.create_timer(WATCH_PERIOD, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     # --- what Gazebo says --------------------------------------------------------------------------------------------
