@@ -157,7 +157,7 @@ class GraphClient:
     def reset_scene(self, seed: int, task: str = "", instruction_for: str = "") -> Any:
         """Set the simulated scene up; RuntimeError with the simulator's words when it refuses."""
         request = ResetScene.Request(seed=seed, task=task, instruction_for=instruction_for)
-        response = self.call(self._reset, request, 30.0, "the scene to be set up")
+        response = self.call(self._reset, request, PATIENCE, "the scene to be set up")
         if not response.success:
             raise RuntimeError(f"sim_node refused the scene: {response.message}")
         return response

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from geometry_msgs.msg import PoseStamped, TwistStamped
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.duration import Duration
@@ -99,7 +100,9 @@ class GazeboNode(Node):
         self.create_subscription(JointState, self.contract.observation("joint_state").topic, self._on_joints, SENSOR)
         for name in (ROBOT_ENTITY, *self.objects):
             self.create_subscription(PoseStamped, f"entities/{name}/pose", partial(self._on_pose, name), SENSOR)
-        self.create_service(ResetScene, "reset_scene", self._on_reset)  # type: ignore[misc]
+        # A group of its own: while a reset waits, messages and the timer are served.
+        alone = MutuallyExclusiveCallbackGroup()
+        self.create_service(ResetScene, "reset_scene", self._on_reset, callback_group=alone)  # type: ignore[misc]
         self.create_timer(WATCH_PERIOD, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     # --- what Gazebo says --------------------------------------------------------------------------------------------

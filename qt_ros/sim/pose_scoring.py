@@ -17,9 +17,9 @@ from qt_ros.contract.robot import RobotContract
 from qt_ros.contract.strict import ConfigError
 from qt_ros.sim.tasks import LIFT_HEIGHT, Task
 
-# Box around tool0 in its own axes that holds the centre of every object that is gripped: along the finger pads, in
-# the direction in which they close, and out of the hand. Half sizes in m.
-HELD_BOX = (0.03, 0.03, 0.05)
+# Box around tool0 in its own axes that holds the centre of every object that is gripped, half sizes in m: across the
+# pads (half a pad, 0.018, and half an object's diagonal, 0.033), in the direction in which they close, out of the hand.
+HELD_BOX = (0.05, 0.03, 0.05)
 CLOSED = 0.97  # closedness of a gripper with nothing between its pads
 
 
