@@ -9,7 +9,7 @@ own, so that several robots, each in its own kitchen, share a machine.
 
 from launch import LaunchDescription
 
-from qt_ros.nodes.bringup import BringUp, declare, number, policy_nodes, qt_node, text, whole_images
+from qt_ros.nodes.bringup import declare, number, policy_nodes, qt_node, text, whole_images
 from qt_ros.nodes.gazebo_bringup import bridges, partition, server, spawned_robot
 from qt_ros.nodes.launch_arguments import GAZEBO
 
@@ -25,6 +25,6 @@ def generate_launch_description() -> LaunchDescription:
             *bridges(),
             *policy_nodes(),
             qt_node("gazebo_node", {"world": text("world"), **start}, only_if="scoring"),
-            spawned_robot(then=[BringUp()]),
+            spawned_robot(),
         ]
     )

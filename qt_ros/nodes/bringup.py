@@ -129,17 +129,26 @@ class BringUp(Action):
     """Configures and activates the lifecycle nodes one after the other; a failure ends the launch.
 
     It asks the nodes for their states instead of waiting for transition events, which are lost when a node changes its
-    state before the launch's subscription has been matched. ``unless`` names a boolean argument; its nodes are left
-    out where that is false.
+    state before the launch's subscription has been matched. ``left_out`` maps a node to the boolean argument that says
+    whether it runs at all. What is executed later, from an event, must be given plain values for ``namespace`` and
+    ``autostart``: the arguments of an included launch file are forgotten by then.
     """
 
-    def __init__(self, names: Sequence[str] = BROUGHT_UP, *, left_out: Mapping[str, str] | None = None) -> None:
-        super().__init__(condition=IfCondition(LaunchConfiguration("autostart")))
-        self.names = tuple(names)
+    def __init__(
+        self,
+        names: Sequence[str] = BROUGHT_UP,
+        *,
+        left_out: Mapping[str, str] | None = None,
+        namespace: str | None = None,
+        autostart: str | None = None,
+    ) -> None:
+        wanted = LaunchConfiguration("autostart") if autostart is None else autostart
+        super().__init__(condition=IfCondition(wanted))
+        self.names, self.namespace = tuple(names), namespace
         self.left_out = dict(left_out or {})
 
     def execute(self, context: LaunchContext) -> None:
-        namespace = LaunchConfiguration("namespace").perform(context)
+        namespace = LaunchConfiguration("namespace").perform(context) if self.namespace is None else self.namespace
         absent = {n for n, a in self.left_out.items() if LaunchConfiguration(a).perform(context) == "false"}
         names = [name for name in self.names if name not in absent]
         work = context.asyncio_loop.run_in_executor(None, _bring_up, context, namespace, names)

@@ -23,7 +23,7 @@ from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
 from qt_ros.contract.robot import load_contract, package_root
-from qt_ros.nodes.bringup import INTO_NAMESPACE, NodeEnded, flag, needed
+from qt_ros.nodes.bringup import INTO_NAMESPACE, BringUp, NodeEnded, flag, needed
 from qt_ros.nodes.robot_model import state_publisher_node
 from qt_ros.sim.gazebo import ROBOT_ENTITY, gazebo_urdf, server_arguments
 
@@ -85,8 +85,8 @@ def bridges() -> list[Action]:
     ]
 
 
-def spawned_robot(then: list[Action]) -> Action:
-    """robot_state_publisher, the robot in Gazebo, its controllers in order, and at last ``then``."""
+def spawned_robot() -> Action:
+    """robot_state_publisher, the robot in Gazebo, its controllers in order, and at last our lifecycle nodes."""
 
     def start(context: LaunchContext) -> list[Action]:
         contract = load_contract(_value(context, "robot"))
@@ -103,11 +103,12 @@ def spawned_robot(then: list[Action]) -> Action:
         )
         states = _spawner(namespace, "joint_state_broadcaster")
         others = _spawner(namespace, *CONTROLLERS)
+        nodes = BringUp(namespace=namespace, autostart=_value(context, "autostart"))
         return [
             state_publisher_node(gazebo_urdf(contract.urdf, namespace)),
             _after(create, "the robot could not be spawned", [states]),
             _after(states, "joint_state_broadcaster did not start", [others]),
-            _after(others, "a controller did not start", then),
+            _after(others, "a controller did not start", [nodes]),
             create,
         ]
 
