@@ -53,6 +53,7 @@ WATCH_PERIOD = 0.02  # s on the wall
 AT_REST = 0.002  # m an object may move within STILL and count as standing
 STILL = 0.2  # s of simulated time
 PLACED = 0.03  # m an object may end up from where it was put
+ATTEMPTS = 3  # at putting the objects where they belong
 REACHED = 0.03  # rad or m of a joint from its start position
 
 
@@ -148,25 +149,23 @@ class GazeboNode(Node):
     async def _set_poses(self, poses: dict[str, Pose7]) -> None:
         """Have Gazebo set them; ResetFailed with its words when it does not."""
         done = threading.Event()
-        answer: list[str] = []
+        problem = ["no answer"]
 
         def ask() -> None:
             try:
                 command = set_poses_command(self.world.name, poses)
                 result = subprocess.run(command, capture_output=True, text=True, timeout=self.settings.patience)
-                answer.append("" if "data: true" in result.stdout else (result.stdout + result.stderr).strip())
+                told = (result.stdout + result.stderr).strip() or f"exit code {result.returncode} without a word"
+                problem[0] = "" if "data: true" in result.stdout else told
             except (OSError, subprocess.TimeoutExpired) as error:
-                answer.append(f"{error}; is Gazebo's command line tool `gz` installed and on PATH?")
+                problem[0] = f"{error}; is Gazebo's command line tool `gz` installed and on PATH?"
             finally:
                 done.set()
 
         threading.Thread(target=ask, name="gz service", daemon=True).start()
         await self._until(done.is_set, 2.0 * self.settings.patience)
-        problem = answer[0] if answer else "no answer"
-        if problem or not answer:
-            raise ResetFailed(
-                f"Gazebo did not set the poses in world {self.world.name!r}: {problem or 'no reason told'}"
-            )
+        if problem[0]:
+            raise ResetFailed(f"Gazebo did not set the poses in world {self.world.name!r}: {problem[0]}")
 
     # --- scenes ------------------------------------------------------------------------------------------------------
 
@@ -220,17 +219,20 @@ class GazeboNode(Node):
         if not await self._until(reached, s.patience):
             raise ResetFailed(f"{', '.join(far)} did not reach the start position; are the controllers active?")
         poses = object_poses(self.world, scene)
-        await self._set_poses({ROBOT_ENTITY: robot_pose(s.start_x, s.start_y, s.start_yaw), **poses})
-        asked_at = max(entity.stamp for entity in self.entities.values())
-        loose: list[str] = []
-
-        def standing() -> bool:
-            loose[:] = [name for name in scene.objects if not self._stands(name, poses[name], asked_at)]
-            return not loose
-
-        if not await self._until(standing, s.patience):
+        for _ in range(ATTEMPTS):  # what was moving when it was put somewhere keeps its speed, and may roll away
+            await self._set_poses({ROBOT_ENTITY: robot_pose(s.start_x, s.start_y, s.start_yaw), **poses})
+            newest = max(entity.stamp for entity in self.entities.values())
+            if await self._until(partial(self._all_stand, scene, poses, newest), s.patience / ATTEMPTS):
+                break
+        else:
+            loose = [name for name in scene.objects if not self._stands(name, poses[name], 0.0)]
             raise ResetFailed(f"{', '.join(loose)} did not come to rest where the scene puts it")
+        if self.running_episode:
+            raise ResetFailed(f"episode {self.running_episode} began while the scene was being set up; set it up again")
         self._rest = {name: self.entities[name].pose[2] for name in scene.objects}
+
+    def _all_stand(self, scene: SceneSpec, poses: dict[str, Pose7], since: float) -> bool:
+        return all(self._stands(name, poses[name], since) for name in scene.objects)
 
     def _stands(self, name: str, wanted: Pose7, since: float) -> bool:
         entity = self.entities[name]

@@ -137,7 +137,12 @@ class GraphEvaluation:
         """
         task = draw_task(tasks, seed)
         words = instruction_for(task, sample_scene(task, seed), seed, wrong_instruction, held_out)
-        self.client.reset_scene(seed, task.name)
+        try:
+            self.client.reset_scene(seed, task.name)
+        except Interrupted:
+            raise
+        except RuntimeError as error:  # in the simulator's own words
+            raise GraphNotReady(f"scene {seed}: {error}") from error
         values: list[float] = []
         try:
             ended = self.client.execute(words, "", max_duration, on_step=lambda step, value: values.append(value))

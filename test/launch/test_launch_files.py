@@ -7,6 +7,7 @@ Python).
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -122,6 +123,24 @@ def test_a_node_that_cannot_be_configured_ends_the_launch_and_is_named(start: St
     assert launched.process.wait(240.0) == 1
     assert "policy_node could not be configured" in launched.said
     assert "nowhere" in launched.said  # its own words
+
+
+def test_a_node_that_dies_ends_the_launch_and_is_named(start: Start, checkpoint: Path) -> None:
+    launched = start("robot", "robot:=mobile_manipulator", f"checkpoint:={checkpoint}", "autostart:=false")
+    client = GraphClient(launched.check)
+    try:
+        for name in ("command_node", "servo_node", "policy_node"):
+            client.state(name)
+        client.wait_for_service("set_outcome")
+    finally:
+        client.close()
+    started = re.search(r"\[command_node-\d+\]: process started with pid \[(\d+)\]", launched.said)
+    assert started is not None
+    os.kill(int(started[1]), signal.SIGKILL)
+    assert launched.process.wait(120.0) == 1
+    assert "command_node ended with exit code -9" in launched.said
+    for name in ("policy_node", "servo_node", "recorder_node"):
+        assert re.search(rf"\[{name}-\d+\]: process has finished cleanly", launched.said), name
 
 
 def test_without_autostart_the_nodes_wait_and_a_file_of_parameters_is_obeyed(

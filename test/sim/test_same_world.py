@@ -149,6 +149,7 @@ def test_the_head_camera_has_the_same_intrinsics_and_the_same_view(
     spec = load_contract("mobile_manipulator").observation("image")
     assert (width, height) == (spec.width, spec.height)
     assert floats(sensor, "update_rate") == [spec.rate]
+    assert sensor.findtext("topic") == spec.topic  # type: ignore[union-attr]
     assert camera.findtext("optical_frame_id") == spec.frame  # type: ignore[union-attr]
     focal = 0.5 * width / math.tan(0.5 * floats(camera, "horizontal_fov")[0])  # Gazebo's own formula, square pixels
     info = World(load_contract("mobile_manipulator")).camera_info(width, height)
