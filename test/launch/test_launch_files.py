@@ -63,13 +63,13 @@ class Launched:
         assert self.process.poll() is None, self.said
 
     def interrupt(self) -> int:
-        """Ctrl-C for the launch alone, as `ros2 launch` gets it; its exit status."""
-        self.process.send_signal(signal.SIGINT)
+        """Ctrl-C in its terminal: the launch and all its processes get it. The launch's exit status."""
+        os.killpg(self.process.pid, signal.SIGINT)
         return self.process.wait(120.0)
 
     def close(self) -> None:
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
+            os.killpg(self.process.pid, signal.SIGINT)
             try:
                 self.process.wait(60.0)
             except subprocess.TimeoutExpired:
