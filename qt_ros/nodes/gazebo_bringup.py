@@ -7,6 +7,7 @@ and `controller_manager`, which ROS 2 Jazzy brings for Gazebo Harmonic.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from launch.action import Action
 from launch.actions import (
@@ -54,10 +55,20 @@ def server() -> Action:
             raise FileNotFoundError(f"world:={world} does not exist")
         arguments = server_arguments(world, _value(context, "headless") == "true", int(_value(context, "verbosity")))
         path = PathJoinSubstitution([FindPackageShare("ros_gz_sim"), "launch", "gz_sim.launch.py"])
-        given = {"gz_args": arguments, "on_exit_shutdown": "true"}
-        return [IncludeLaunchDescription(PythonLaunchDescriptionSource(path), launch_arguments=given.items())]
+        # Its own way to end the launch would end it twice after Ctrl-C, which launch_ros takes for an error.
+        given = {"gz_args": arguments, "on_exit_shutdown": ""}
+        return [
+            RegisterEventHandler(OnProcessExit(on_exit=_gazebo_ended)),
+            IncludeLaunchDescription(PythonLaunchDescriptionSource(path), launch_arguments=given.items()),
+        ]
 
     return OpaqueFunction(function=start)
+
+
+def _gazebo_ended(event: Any, context: LaunchContext) -> None:
+    """ros_gz_sim's launch file names the process gazebo; launch adds a number."""
+    if event.process_name.startswith("gazebo-") and not context.is_shutdown:
+        raise NodeEnded(f"Gazebo ended with exit code {event.returncode}; stopping the others")
 
 
 def bridges() -> list[Action]:
@@ -129,12 +140,11 @@ def _spawner(namespace: str, *controllers: str) -> Node:
 def _after(process: Node, failure: str, actions: list[Action]) -> Action:
     """``actions`` once ``process`` has ended well; if it failed, the launch ends and says so."""
 
-    def follow(event: object, context: LaunchContext) -> list[Action] | None:
-        code = event.returncode  # type: ignore[attr-defined]
+    def follow(event: Any, context: LaunchContext) -> list[Action] | None:
         if context.is_shutdown:
             return None
-        if code != 0:
-            raise NodeEnded(f"{failure} (exit code {code}); its log says why")
+        if event.returncode != 0:
+            raise NodeEnded(f"{failure} (exit code {event.returncode}); its log says why")
         return actions
 
     return RegisterEventHandler(OnProcessExit(target_action=process, on_exit=follow))

@@ -197,7 +197,14 @@ def test_gazebo_robot_controllers_and_nodes_start_one_after_the_other(
     assert launched.interrupt() == 0
 
 
-@pytest.mark.parametrize(("failing", "said"), [("create", "could not be spawned"), ("spawner", "joint_state_broadcas")])
+@pytest.mark.parametrize(
+    ("failing", "said"),
+    [
+        ("gz", "Gazebo ended with exit code 3"),
+        ("create", "the robot could not be spawned"),
+        ("spawner", "joint_state_broadcaster did not start"),
+    ],
+)
 def test_a_step_that_fails_ends_the_launch_and_is_named(
     start: Start, checkpoint: Path, tmp_path: Path, failing: str, said: str
 ) -> None:

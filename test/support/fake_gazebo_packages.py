@@ -31,14 +31,21 @@ if {waits}:
 """
 GZ_LAUNCH = """
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, ExecuteProcess, Shutdown
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction, Shutdown
 from launch.substitutions import LaunchConfiguration
 
 def generate_launch_description():
     return LaunchDescription([
         DeclareLaunchArgument("gz_args"),
         DeclareLaunchArgument("on_exit_shutdown", default_value="false"),
-        ExecuteProcess(cmd=[{program!r}, LaunchConfiguration("gz_args")], on_exit=Shutdown()),
+        # The real one asks whether the text is empty, and ends the launch with Gazebo unless it is.
+        OpaqueFunction(function=lambda context: [
+            ExecuteProcess(
+                cmd=[{program!r}, LaunchConfiguration("gz_args")],
+                name="gazebo",
+                on_exit=Shutdown() if LaunchConfiguration("on_exit_shutdown").perform(context) else None,
+            )
+        ]),
     ])
 """
 
