@@ -1,14 +1,22 @@
-"""`qt-ros evaluate`: success rate of a checkpoint in the simulator, in one process per worker and without ROS."""
+"""`qt-ros evaluate`: success rate of a checkpoint, in the embedded simulator without ROS or on a running ROS graph."""
 
 from __future__ import annotations
 
 import json
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+
+
+class Backend(str, Enum):
+    """Where episodes run."""
+
+    embedded = "embedded"
+    ros = "ros"
 
 
 def command(
@@ -24,32 +32,45 @@ def command(
     ] = False,
     held_out: Annotated[bool, typer.Option("--held-out", help="Use wordings that were never trained on.")] = False,
     robot: Annotated[str, typer.Option(help="Name in config/robots or path of a contract.")] = "mobile_manipulator",
+    backend: Annotated[
+        Backend,
+        typer.Option(help="embedded: MuJoCo in worker processes. ros: the simulator or robot that runs on ROS now."),
+    ] = Backend.embedded,
+    namespace: Annotated[str, typer.Option(help="With --backend ros: the namespace that the nodes run in.")] = "",
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
 ) -> None:
     """Run a checkpoint in seeded scenes and print its success rate per task with 95% Wilson intervals.
 
     Example: qt-ros evaluate runs/picking/checkpoint --episodes 300
+
+    With --backend ros nothing is started: sim.launch.py or gazebo.launch.py with this checkpoint runs already.
+
+    Example: qt-ros evaluate checkpoints/default --backend ros --episodes 20
     """
     from qt_ros.cli.collect import episode_progress
     from qt_ros.cli.train import stop_on_interrupt
-    from qt_ros.sim.evaluation import evaluate
 
+    if namespace and backend is not Backend.ros:
+        raise typer.BadParameter("a namespace is for --backend ros", param_hint="--namespace")
     stopped = stop_on_interrupt()
+    same: dict[str, Any] = {
+        "seed": seed,
+        "tasks": task or (),
+        "wrong_instruction": wrong_instruction,
+        "held_out": held_out,
+        "stopped": stopped,
+    }
     with episode_progress("evaluate", episodes) as report:
-        evaluation = evaluate(
-            checkpoint,
-            episodes,
-            seed=seed,
-            tasks=task or (),
-            robot=robot,
-            wrong_instruction=wrong_instruction,
-            held_out=held_out,
-            workers=workers,
-            on_result=report,
-            stopped=stopped,
-        )
+        if backend is Backend.ros:
+            from qt_ros.nodes.graph_evaluation import evaluate_graph
+
+            evaluation = evaluate_graph(checkpoint, episodes, namespace=namespace, on_result=report, **same)
+        else:
+            from qt_ros.sim.evaluation import evaluate
+
+            evaluation = evaluate(checkpoint, episodes, robot=robot, workers=workers, on_result=report, **same)
     if json_output:
-        settings = {"checkpoint": str(checkpoint), "seed": seed, "held_out": held_out}
+        settings = {"checkpoint": str(checkpoint), "seed": seed, "held_out": held_out, "backend": backend.value}
         print(json.dumps({**settings, "wrong_instruction": wrong_instruction, **evaluation.to_dict()}))
     else:
         print_table(evaluation)

@@ -67,9 +67,12 @@ class NodeGroup:
         parameters: Mapping[str, Any] | None = None,
         remap: Mapping[str, str] | None = None,
         module: str = "",
+        parameter_file: Path | None = None,
     ) -> NodeProcess:
         """Start ``qt_ros.nodes.<name>`` (or ``module``) with ROS parameters and remappings."""
         command = [sys.executable, "-m", module or f"qt_ros.nodes.{name}", "--ros-args", "-r", f"__node:={name}"]
+        if parameter_file is not None:
+            command += ["--params-file", str(parameter_file)]
         for key, value in (parameters or {}).items():
             command += ["-p", f"{key}:={_yaml(value)}"]
         for source, target in (remap or {}).items():

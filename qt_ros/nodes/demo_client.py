@@ -52,11 +52,13 @@ class EpisodeResult:
 class GraphClient:
     """One rclpy node with plain, waiting calls. ``check`` is called while waiting and may raise (a node died)."""
 
-    def __init__(self, check: Callable[[], None] = lambda: None, name: str = "demo_client") -> None:
+    def __init__(
+        self, check: Callable[[], None] = lambda: None, name: str = "demo_client", namespace: str = ""
+    ) -> None:
         self.check = check
         self.context = Context()
         rclpy.init(context=self.context, signal_handler_options=SignalHandlerOptions.NO)
-        self.node = Node(name, context=self.context)
+        self.node = Node(name, namespace=namespace, context=self.context)
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.node)
         self._records: dict[str, EpisodeRecord] = {}
@@ -155,7 +157,7 @@ class GraphClient:
     def reset_scene(self, seed: int, task: str = "", instruction_for: str = "") -> Any:
         """Set the simulated scene up; RuntimeError with the simulator's words when it refuses."""
         request = ResetScene.Request(seed=seed, task=task, instruction_for=instruction_for)
-        response = self.call(self._reset, request, 30.0, "the scene to be set up")
+        response = self.call(self._reset, request, PATIENCE, "the scene to be set up")
         if not response.success:
             raise RuntimeError(f"sim_node refused the scene: {response.message}")
         return response
