@@ -280,6 +280,11 @@ class World:
         """Pose (7,) of any body of robot or kitchen, such as 'drawer'. KeyError for an unknown one."""
         return self._pose(int(self.model.body(name).id), frame)
 
+    def to_base(self, point: ArrayLike) -> NDArray[np.float64]:
+        """A point (3,) m of the world in base_link axes and origin."""
+        turn = self.data.xmat[self._base].reshape(3, 3)
+        return turn.T @ (np.asarray(point, dtype=np.float64) - self.data.xpos[self._base])
+
     def half_size(self, name: str) -> NDArray[np.float64]:
         """Half extents (3,) m of an object (or HANDLE) along its own axes."""
         m = self.model
@@ -296,6 +301,11 @@ class World:
             known = ", ".join(self.scene.objects) or "none"
             raise ValueError(f"object {name!r} is not in this scene; it has {known}")
         return self._rest[name].copy()
+
+    def object_speed(self, name: str) -> float:
+        """How fast (m/s) the object's centre moves."""
+        address = int(self.model.joint(f"{name}_joint").dofadr[0])
+        return float(np.linalg.norm(self.data.qvel[address : address + 3]))
 
     def drawer_opening(self) -> float:
         """How far (m) the drawer is open."""
