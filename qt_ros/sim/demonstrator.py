@@ -82,7 +82,7 @@ class Demonstrator:
         self._burst, self._flip = noise.burst, noise.flip
         self._stray = noise.stray > 0.0 and self._rng.random() < noise.stray
         if noise.flawed > 0.0 and self._rng.random() < noise.flawed:
-            self._draw_flaw(task)
+            self._draw_flaw(task, settings)
 
     @property
     def target(self) -> str:
@@ -104,7 +104,7 @@ class Demonstrator:
 
     # --- flaws
 
-    def _draw_flaw(self, task: Task | HasTask) -> None:
+    def _draw_flaw(self, task: Task | HasTask, settings: GraspSettings | None) -> None:
         rng, shares = self._rng, FLAWS_OF[self.skill]
         self.flaw = str(rng.choice(list(shares), p=np.array(list(shares.values())) / sum(shares.values())))
         others = self._others(task)
@@ -113,7 +113,7 @@ class Demonstrator:
         self._patience = float(rng.integers(*_PATIENCE.get(self.skill, _LONG_PATIENCE)))
         if self.flaw == "wrong_object":
             rule = RULES["pick" if task.target == HANDLE else self.skill]
-            self.rule = rule(self.world, str(rng.choice(others)), task.near, self.rule.settings)
+            self.rule = rule(self.world, str(rng.choice(others)), task.near, settings)
             self._patience = math.inf
         elif self.flaw == "wrong_place":
             self._lead_astray(others)

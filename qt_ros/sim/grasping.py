@@ -43,7 +43,7 @@ class GraspSettings:
     ``gain``: share of the remaining distance asked for per step (the previous action is still acting when the next
     frame is taken, hence well below 1). The tool keeps ``clearance`` above the grasp point while it is more than
     ``funnel_wide`` away sideways, and is all the way down within ``funnel_narrow``. Fingers close within ``close_side``
-    and ``close_height``; above ``open_enough`` (closedness) they are not lowered over an object, above ``empty`` they
+    and ``close_height``, or ``sink`` more below it; above ``open_enough`` (closedness) they are not lowered over an object, above ``empty`` they
     hold nothing. ``lift``: how high to raise the object. ``resolution``: motions are multiples of it (0 = any).
     """
 
@@ -53,6 +53,7 @@ class GraspSettings:
     funnel_wide: float = 0.045
     close_side: float = 0.014
     close_height: float = 0.012
+    sink: float = 0.0
     open_enough: float = 0.35
     empty: float = 0.97
     lift: float = 0.11
@@ -81,7 +82,8 @@ def grasp_action(state: GraspState, settings: GraspSettings, step: float) -> Mov
     error = state.target - state.tool
     side = math.hypot(error[0], error[1])
     missed = state.closedness >= settings.empty
-    if side <= settings.close_side and abs(error[2]) <= settings.close_height and not missed:
+    level = -settings.close_height <= error[2] <= settings.close_height + settings.sink
+    if side <= settings.close_side and level and not missed:
         return Move(np.zeros(3), close=True, terminate=False)
     funnel = (side - settings.funnel_narrow) / (settings.funnel_wide - settings.funnel_narrow)
     height = settings.clearance * min(max(funnel, 0.0), 1.0)

@@ -25,7 +25,6 @@ from qt_ros.sim.task_file import Rules, SceneRules, Task, draw_task, load_task_f
 from qt_ros.sim.world import Placement, SceneSpec
 
 _ATTEMPTS = 1000
-_DROP_ROOM = 0.06  # m: half of what an object and the open fingers need along y where it is put into the drawer
 
 Array = NDArray[np.float64]
 
@@ -183,12 +182,9 @@ def _at_cabinet(
     cabinet, spacing = rules.cabinet, rules.scene.spacing
     base = np.array(cabinet.base) + rng.uniform(-1.0, 1.0, 3) * cabinet.base_spread
     objects = _placed(rng, top, _spots(rng, cabinet.top_x, cabinet.top_y, spacing, len(top)), cabinet.top)
-    for _ in range(_ATTEMPTS):
-        spots = _spots(rng, cabinet.inside_x, cabinet.inside_y, spacing, len(inside))
-        if not drop or np.all(np.abs(spots[:, 1]) >= _DROP_ROOM + 0.05):
-            break
-    else:
-        raise ConfigError("cabinet: no room beside the drawer's middle; enlarge inside_y")
+    spots = _spots(rng, cabinet.inside_x, cabinet.aside_y if drop else cabinet.inside_y, spacing, len(inside))
+    if drop:
+        spots[:, 1] *= rng.choice((-1.0, 1.0), len(inside))
     corner = _drawer_origin() - (opening, 0.0)
     objects |= _placed(rng, inside, spots + corner, cabinet.inside)
     return Layout(objects, (float(base[0]), float(base[1]), float(base[2])), opening)

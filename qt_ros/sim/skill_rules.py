@@ -20,9 +20,14 @@ from qt_ros.sim.task_file import load_task_file
 from qt_ros.sim.world import HANDLE, World
 
 Array = NDArray[np.float64]
-_LOW = 0.012  # m above where it will stand at which an object is let go
+_LOW = 0.018  # m above where it will stand at which an object is let go
 _BESIDE_SLACK = 0.012  # m further from the other object than where it was led to
 _INSIDE_SLACK = (0.05, 0.08)  # m along and across the drawer from the middle of where objects go in
+_AROUND_KNOB = (0.55, 0.75)  # closedness of fingers that stopped on the knob
+_KNOB_REACH = 0.025  # m from the knob's centre within which they are around it
+# The table ends what is left of the way down when the fingers close; on the cabinet and at the knob they sink on.
+_SINKING = GraspSettings(sink=0.012)
+_RAISED = 0.010  # m above its centre at which an object on the cabinet is grasped: the fingertips must not touch the top
 _DROPPED = 0.06  # m below the table top: it fell down and cannot be picked any more
 
 
@@ -107,11 +112,15 @@ class IntoDrawer(Carry):
     """Putting the target into the open drawer."""
 
     def __init__(self, world: World, target: str, near: str = HANDLE, settings: GraspSettings | None = None) -> None:
-        super().__init__(world, target, near, settings)
+        super().__init__(world, target, near, settings or _SINKING)
         self.carry = CarrySettings(clearance=0.14, narrow=0.02, wide=0.06)
         rules = load_task_file().rules.cabinet
         self._middle = np.array([np.mean(rules.inside_x), np.mean(rules.inside_y)])
         self._bottom = float(drawer_interior(world)[0][2])
+
+    def grasp(self) -> GraspState:
+        state = super().grasp()
+        return replace(state, target=state.target + (0.0, 0.0, _RAISED))
 
     def goal(self) -> Array:
         drawer = self.world.body_pose("drawer")[:3]
@@ -127,9 +136,18 @@ class Slide(Rule):
 
     opens = True
 
-    def __init__(self, world: World, target: str = HANDLE, near: str = "", settings: GraspSettings | None = None) -> None:
-        super().__init__(world, target, near, settings)
+    def __init__(
+        self, world: World, target: str = HANDLE, near: str = "", settings: GraspSettings | None = None
+    ) -> None:
+        super().__init__(world, target, near, settings or _SINKING)
         self.slide = SlideSettings()
+
+    def grasp(self) -> GraspState:
+        """Fingers that stopped around the knob hold it: what slides in them loses touch for moments."""
+        state = super().grasp()
+        around = _AROUND_KNOB[0] < state.closedness < _AROUND_KNOB[1]
+        near = float(np.linalg.norm(state.target - state.tool)) <= _KNOB_REACH
+        return replace(state, held=state.held or (around and near and not self.offset.any()))
 
     def move(self, state: GraspState) -> Move:
         # The drawer opens along -x of the world.

@@ -66,13 +66,14 @@ class CabinetRules:
     top: float
     inside_x: list[float]
     inside_y: list[float]
+    aside_y: list[float]
     inside: float
     ajar: list[float]
     open: list[float]
     wide: list[float]
 
     def __post_init__(self) -> None:
-        _ranges(self, "cabinet", "top_x", "top_y", "inside_x", "inside_y", "ajar", "open", "wide")
+        _ranges(self, "cabinet", "top_x", "top_y", "inside_x", "inside_y", "aside_y", "ajar", "open", "wide")
         if len(self.base) != 3 or len(self.base_spread) != 3:
             raise ConfigError("cabinet: base and base_spread need three numbers each (x, y in m, yaw in rad)")
 
