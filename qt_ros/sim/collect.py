@@ -39,10 +39,10 @@ class Plan:
     """What to run.
 
     ``source``: 'demonstration' (scripted, ``DART`` noise), 'noise' (scripted, ``NOISE``) or 'policy' (``checkpoint``).
-    ``tasks``: names to draw from by seed (empty = the default ones; see `draw_task`). ``noise`` replaces the source's noise. ``wrong_instruction``:
-    the policy is told to pick another object of the scene than the one scored. ``held_out``: instructions never trained
-    on. ``out``: store to add to (None = keep nothing). ``image_size``: (height, width) of recorded frames; a policy
-    brings its own.
+    ``tasks``: names to draw from by seed (empty = the default ones; see `draw_task`). ``noise`` replaces the source's
+    noise. ``wrong_instruction``: the policy is told to do something else in the scene than what is scored.
+    ``held_out``: instructions never trained on. ``out``: store to add to (None = keep nothing). ``image_size``:
+    (height, width) of recorded frames; a policy brings its own.
     """
 
     source: str
@@ -70,7 +70,7 @@ class Plan:
 
     @property
     def skills(self) -> bool:
-        """Whether there is more than picking among the tasks: the privileged state then holds what other skills need."""
+        """Whether there is more than picking among the tasks: then the privileged state holds what all skills need."""
         return any(find_task(name).skill != "pick" for name in self.tasks or default_tasks())
 
 

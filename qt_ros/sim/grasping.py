@@ -41,13 +41,15 @@ class GraspSettings:
     """Lengths in m, gains per policy step.
 
     ``gain``: share of the remaining distance asked for per step (the previous action is still acting when the next
-    frame is taken, hence well below 1). The tool keeps ``clearance`` above the grasp point while it is more than
-    ``funnel_wide`` away sideways, and is all the way down within ``funnel_narrow``. Fingers close within ``close_side``
-    and ``close_height``, or ``sink`` more below it; above ``open_enough`` (closedness) they are not lowered over an object, above ``empty`` they
-    hold nothing. ``lift``: how high to raise the object. ``resolution``: motions are multiples of it (0 = any).
+    frame is taken, hence well below 1); ``gain_down`` on the way down. The tool keeps ``clearance`` above the grasp
+    point while it is more than ``funnel_wide`` away sideways, and is all the way down within ``funnel_narrow``. Fingers
+    close within ``close_side`` and ``close_height``, or ``sink`` more below it; above ``open_enough`` (closedness) they
+    are not lowered over an object, above ``empty`` they hold nothing. ``lift``: how high to raise the object.
+    ``resolution``: motions are multiples of it (0 = any).
     """
 
     gain: float = 0.6
+    gain_down: float = 0.6
     clearance: float = 0.085
     funnel_narrow: float = 0.010
     funnel_wide: float = 0.045
@@ -90,8 +92,8 @@ def grasp_action(state: GraspState, settings: GraspSettings, step: float) -> Mov
     if state.closedness > settings.open_enough:
         height = settings.clearance  # closed fingers would come down on the object
     motion = settings.gain * error
-    motion[2] = settings.gain * (error[2] + height)
     too_low = error[2] + height
+    motion[2] = (settings.gain if too_low > 0.0 else settings.gain_down) * too_low
     if too_low > 0.0:  # beside the object and low: rise first, or the fingers push it away
         motion[:2] *= max(0.0, 1.0 - too_low / (0.6 * settings.clearance))
         motion[2] = min(2.0 * motion[2], step)

@@ -1,7 +1,8 @@
 """Scenes: what stands where, where the robot starts, light and camera, drawn by task and seed so that it can be done.
 
-Each skill has a layout: a function that places the objects, the base and the drawer. What all scenes share (hand, light,
-camera, wording) is drawn after it. A scene is a pure function of task and seed, and those of a task never change.
+Each skill has a layout: a function that places the objects, the base and the drawer. What all scenes share (hand,
+light, camera, wording) is drawn after it. A scene is a pure function of task and seed, and those of a task never
+change.
 """
 
 from __future__ import annotations
@@ -94,8 +95,8 @@ def _fetch(rng: np.random.Generator, task: Task, rules: Rules) -> Layout:
     """As for picking, with the robot away from the table."""
     drive = rules.drive
     objects = _pick(rng, task, rules).objects
-    x, y, yaw = (float(rng.uniform(*values)) for values in (drive.base_x, drive.base_y, drive.base_yaw))
-    return Layout(objects, base=(x, y, yaw))
+    base = _span(rng, drive.base_x), _span(rng, drive.base_y), _span(rng, drive.base_yaw)
+    return Layout(objects, base=base)
 
 
 def _move_near(rng: np.random.Generator, task: Task, rules: Rules) -> Layout:

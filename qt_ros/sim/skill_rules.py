@@ -25,9 +25,11 @@ _BESIDE_SLACK = 0.012  # m further from the other object than where it was led t
 _INSIDE_SLACK = (0.05, 0.08)  # m along and across the drawer from the middle of where objects go in
 _AROUND_KNOB = (0.55, 0.75)  # closedness of fingers that stopped on the knob
 _KNOB_REACH = 0.025  # m from the knob's centre within which they are around it
-# The table ends what is left of the way down when the fingers close; on the cabinet and at the knob they sink on.
-_SINKING = GraspSettings(sink=0.012)
-_RAISED = 0.010  # m above its centre at which an object on the cabinet is grasped: the fingertips must not touch the top
+# On the table the workspace ends the way down; higher up the hand sinks on while the fingers close, so go down slowly.
+_SINKING = GraspSettings(gain_down=0.4, sink=0.012)
+_RAISED = (
+    0.010  # m above its centre at which an object on the cabinet is grasped: the fingertips must not touch the top
+)
 _DROPPED = 0.06  # m below the table top: it fell down and cannot be picked any more
 
 

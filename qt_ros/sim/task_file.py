@@ -195,7 +195,8 @@ def load_task_file(path: Path | None = None) -> TaskFile:
 
 def _task(entry: _TaskEntry, skills: Mapping[str, _Skill], called: Mapping[str, list[str]], path: Path) -> Task:
     if entry.skill not in skills:
-        raise ConfigError(f"{path}: task {entry.name!r} wants unknown skill {entry.skill!r}; known: {', '.join(skills)}")
+        known = ", ".join(skills)
+        raise ConfigError(f"{path}: task {entry.name!r} wants unknown skill {entry.skill!r}; known: {known}")
     for name in filter(None, (entry.target, entry.near)):
         if name not in called:
             raise ConfigError(f"{path}: task {entry.name!r}: {name!r} has no name under objects; known: {list(called)}")

@@ -1,4 +1,4 @@
-"""Tasks (what is asked, how it is scored) and the scenes they are asked in, from ``config/tasks.yaml``: one door to all.
+"""Tasks (what is asked, how it is scored) and the scenes they are asked in, from ``config/tasks.yaml``: all in one.
 
 A scene is a pure function of task and seed. Scoring reads the simulator's ground truth; the policy never does.
 """

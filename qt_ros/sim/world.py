@@ -298,8 +298,7 @@ class World:
     def rest_position(self, name: str) -> NDArray[np.float64]:
         """Where (3,) m, world, the object's centre was after the reset. ValueError for one not in this scene."""
         if name not in self._rest:
-            known = ", ".join(self.scene.objects) or "none"
-            raise ValueError(f"object {name!r} is not in this scene; it has {known}")
+            raise ValueError(f"object {name!r} is not in this scene; it has {', '.join(self.scene.objects) or 'none'}")
         return self._rest[name].copy()
 
     def object_speed(self, name: str) -> float:
@@ -329,9 +328,7 @@ class World:
     def _pose(self, body: int, frame: str) -> NDArray[np.float64]:
         return self._in_frame(self.data.xpos[body], self.data.xquat[body], frame)
 
-    def _in_frame(
-        self, position: NDArray[np.float64], quat: NDArray[np.float64], frame: str
-    ) -> NDArray[np.float64]:
+    def _in_frame(self, position: NDArray[np.float64], quat: NDArray[np.float64], frame: str) -> NDArray[np.float64]:
         """World position (3,) and quaternion (4,) w x y z -> pose (7,) in ``frame``."""
         if frame == "base_link":
             inverse, turned, product = np.empty(4), np.empty(3), np.empty(4)
