@@ -32,6 +32,9 @@ def command(
     skill: Annotated[
         list[str] | None, typer.Option(help="Only the tasks of this skill; may be repeated; all: every skill.")
     ] = None,
+    no_noise: Annotated[
+        bool, typer.Option("--no-noise", help="Demonstrations without the disturbances they recover from.")
+    ] = False,
     image_size: Annotated[
         str | None, typer.Option(help="HEIGHTxWIDTH of the frames kept, 96x128 if absent; a policy brings its own.")
     ] = None,
@@ -44,6 +47,7 @@ def command(
     """
     from qt_ros.cli.train import stop_on_interrupt
     from qt_ros.sim.collect import Plan, collect
+    from qt_ros.sim.flaws import CLEAN
     from qt_ros.sim.store_guard import require_training_seeds
     from qt_ros.sim.tasks import select_tasks
 
@@ -56,6 +60,10 @@ def command(
     plan = Plan(source, tuple(range(seed, seed + episodes)), out, checkpoint, tasks, robot)
     if size is not None:
         plan = replace(plan, image_size=size)
+    if no_noise:
+        if source != "demonstration":
+            raise typer.BadParameter("--no-noise is for --source demonstration")
+        plan = replace(plan, noise=CLEAN)
     begin = time.monotonic()
     with episode_progress(source, episodes) as report:
         summary = collect(plan, workers, report, stop_on_interrupt())

@@ -47,6 +47,7 @@ def put(world: World, name: str, place: np.ndarray, speed: float = 0.0) -> None:
 def into_the_fingers(world: World, name: str) -> None:
     """The object between the closed fingers, without gravity."""
     world.model.opt.gravity[:] = 0.0
+    world.data.joint(f"{name}_joint").qpos[3:] = (1.0, 0.0, 0.0, 0.0)  # flat sides to the fingers
     put(world, name, world.tool_pose("world")[:3])
     world.set_gripper(1.0)
     world.step(0.6)
