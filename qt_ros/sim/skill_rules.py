@@ -27,9 +27,8 @@ _AROUND_KNOB = (0.55, 0.75)  # closedness of fingers that stopped on the knob
 _KNOB_REACH = 0.025  # m from the knob's centre within which they are around it
 # On the table the workspace ends the way down; higher up the hand sinks on while the fingers close, so go down slowly.
 _SINKING = GraspSettings(gain_down=0.4, sink=0.012)
-_RAISED = (
-    0.010  # m above its centre at which an object on the cabinet is grasped: the fingertips must not touch the top
-)
+# m above its centre at which an object on the cabinet is grasped: the fingertips must not touch the top.
+_RAISED = 0.010
 _DROPPED = 0.06  # m below the table top: it fell down and cannot be picked any more
 
 
@@ -102,12 +101,9 @@ class Carry(Rule):
 
     def move(self, state: GraspState) -> Move:
         place, goal = self.world.object_pose(self.target)[:3], self.goal()
-        local = CarryState(state, self._local(place), self._local(goal), self.there(place, goal))
-        return carry_action(local, self.settings, self.carry, self.step)
-
-    def _local(self, point: Array) -> Array:
-        """A point (3,) of the world in base_link axes."""
-        return self.world.to_base(point)
+        to_base, there = self.world.to_base, self.there(place, goal)
+        now = CarryState(state, to_base(place), to_base(goal), there)
+        return carry_action(now, self.settings, self.carry, self.step)
 
 
 class IntoDrawer(Carry):
