@@ -29,8 +29,12 @@ def test_far_away_it_drives_at_full_speed_and_keeps_the_arm_still() -> None:
 
 @pytest.mark.parametrize("y", [-0.3, 0.3])
 def test_it_turns_towards_the_object(y: float) -> None:
-    forward, turn = move(state(1.1, y)).base
+    forward, turn = move(state(1.0, y)).base
     assert forward > 0.0 and np.sign(turn) == np.sign(y) and abs(turn) <= TURN
+
+
+def test_it_does_not_turn_towards_what_the_camera_cannot_show_yet() -> None:
+    assert move(state(DRIVE.seen + 0.01, 0.3)).base == pytest.approx((FORWARD, 0.0))
 
 
 def test_close_by_it_slows_down() -> None:
