@@ -35,6 +35,12 @@ def command(
             help="Change one setting of the scripted sources' noise, e.g. --noise burst=0.1; may be repeated."
         ),
     ] = None,
+    skill: Annotated[
+        list[str] | None, typer.Option(help="Only the tasks of this skill; may be repeated; all: every skill.")
+    ] = None,
+    no_noise: Annotated[
+        bool, typer.Option("--no-noise", help="Demonstrations without the disturbances they recover from.")
+    ] = False,
     image_size: Annotated[
         str | None, typer.Option(help="HEIGHTxWIDTH of the frames kept, 96x128 if absent; a policy brings its own.")
     ] = None,
@@ -47,7 +53,9 @@ def command(
     """
     from qt_ros.cli.train import stop_on_interrupt
     from qt_ros.sim.collect import Plan, collect, default_noise
+    from qt_ros.sim.flaws import CLEAN
     from qt_ros.sim.store_guard import require_training_seeds
+    from qt_ros.sim.tasks import select_tasks
 
     if image_size is not None and checkpoint is not None:
         raise typer.BadParameter("--image-size is for scripted sources; a policy's frames have the size it sees")
@@ -56,11 +64,16 @@ def command(
     size = parse_size(image_size) if image_size is not None else None
     if not any_seed:
         require_training_seeds(range(seed, seed + episodes))
-    plan = Plan(source, tuple(range(seed, seed + episodes)), out, checkpoint, tuple(task or ()), robot)
+    tasks = select_tasks(task or (), skill or ())
+    plan = Plan(source, tuple(range(seed, seed + episodes)), out, checkpoint, tasks, robot)
     if size is not None:
         plan = replace(plan, image_size=size)
     if noise:
         plan = replace(plan, noise=parse_noise(noise, default_noise(source)))
+    if no_noise:
+        if source != "demonstration" or noise:
+            raise typer.BadParameter("--no-noise is for --source demonstration, and without --noise")
+        plan = replace(plan, noise=CLEAN)
     begin = time.monotonic()
     with episode_progress(source, episodes) as report:
         summary = collect(plan, workers, report, stop_on_interrupt())
@@ -125,15 +138,20 @@ def print_summary(source: str, summary: Any, seconds: float, out: Path, as_json:
     total = len(summary.results)
     good = sum(r.outcome == "success" for r in summary.results)
     if as_json:
-        targets = {k: {"success": g, "episodes": n} for k, (g, n) in summary.by_target().items()}
+        targets, skills = (
+            {k: {"success": g, "episodes": n} for k, (g, n) in counts.items()}
+            for counts in (summary.by_target(), summary.by_skill())
+        )
         document = {
             "source": source, "store": str(out), "episodes": total, "success": good, "skipped": summary.skipped,
             "unstable": sum(r.outcome == "unstable" for r in summary.results), "steps": summary.steps,
             "steps_per_second": round(summary.steps / seconds, 1), "seconds": round(seconds, 1), "by_target": targets,
+            "by_skill": skills,
         }  # fmt: skip
         print(json.dumps(document))
         return
     print(f"{total} episodes ({summary.skipped} were there), {good} succeeded, {summary.steps} steps, "
           f"{summary.steps / seconds:.0f} steps/s: {out}")  # fmt: skip
-    for name, (g, n) in summary.by_target().items():
+    skills = summary.by_skill()
+    for name, (g, n) in (skills if len(skills) > 1 else summary.by_target()).items():
         print(f"  {name:<18} {g}/{n}")

@@ -222,8 +222,7 @@ class SimNode(Node):
         outcome = EpisodeOutcome(episode_id=episode_id, labelled_by="sim")
         outcome.header.stamp = time_message(self.robot.time_ns)
         outcome.outcome = EpisodeStatus.OUTCOME_SUCCESS if success else EpisodeStatus.OUTCOME_FAILURE
-        lifted = f"target lifted {scorer.lift(self.robot.world):.3f} m"
-        outcome.comment = f"task {task.name}: {self._unstable or lifted}"
+        outcome.comment = f"task {task.name}: {self._unstable or scorer.describe(self.robot.world)}"
         self._outcome_out.publish(outcome)
         self.get_logger().info(f"episode {episode_id}: {'success' if success else 'failure'}, {outcome.comment}")
 

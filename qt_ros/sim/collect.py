@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 import traceback
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing.connection import wait
@@ -24,11 +24,12 @@ from qt_ros.contract.robot import RobotContract, load_contract
 from qt_ros.episodes.episode import Episode
 from qt_ros.episodes.manifest import PARTS, Manifest
 from qt_ros.episodes.store import StoreWriter, merge_manifests
-from qt_ros.sim.demonstrator import DART, FLAWS, NOISE, Demonstrator, NoiseSpec
-from qt_ros.sim.privileged import PRIVILEGED_NAMES, privileged_state
+from qt_ros.sim.demonstrator import DART, NOISE, Demonstrator, NoiseSpec
+from qt_ros.sim.flaws import FLAWS_OF
+from qt_ros.sim.privileged import PRIVILEGED_NAMES, SKILL_STATE_NAMES, privileged_state, skill_state
 from qt_ros.sim.rollout import MAX_STEPS, Rollout
 from qt_ros.sim.store_guard import CollectError, alone, require_settings
-from qt_ros.sim.tasks import Task, find_task, load_tasks, sample_scene
+from qt_ros.sim.tasks import Task, default_tasks, draw_task, find_task, load_tasks, other_tasks, sample_scene
 from qt_ros.sim.world import SceneSpec, World
 
 SOURCES = ("demonstration", "noise", "policy")
@@ -43,10 +44,11 @@ class Plan:
     """What to run.
 
     ``source``: 'demonstration' (scripted, ``DART`` noise), 'noise' (scripted, ``NOISE``) or 'policy' (``checkpoint``).
-    ``tasks``: names to draw from by seed (empty = all). ``noise`` replaces the source's noise. ``wrong_instruction``:
-    the policy is told to pick another object of the scene than the one scored. ``held_out``: instructions never trained
-    on. ``out``: store to add to (None = keep nothing). ``image_size``: (height, width) of recorded frames; a policy
-    brings its own. ``flaws``: those that a noise episode may have (empty = all of `FLAWS`), in their shares.
+    ``tasks``: names to draw from by seed (empty = the default ones; see `draw_task`). ``noise`` replaces the source's
+    noise. ``wrong_instruction``: the policy is told to do something else in the scene than what is scored.
+    ``held_out``: instructions never trained on. ``out``: store to add to (None = keep nothing). ``image_size``:
+    (height, width) of recorded frames; a policy brings its own. ``flaws``: those that a noise episode may have (empty =
+    all that its skill knows), in their shares; a skill that knows none of them has all.
     """
 
     source: str
@@ -73,12 +75,18 @@ class Plan:
         unknown = sorted(set(self.tasks) - set(load_tasks()))
         if unknown:
             raise CollectError(f"unknown task(s) {', '.join(unknown)}; known: {', '.join(load_tasks())}")
-        if unknown := sorted(set(self.flaws) - set(FLAWS)):
-            raise CollectError(f"unknown flaw(s) {', '.join(unknown)}; known: {', '.join(FLAWS)}")
+        known = dict.fromkeys(name for shares in FLAWS_OF.values() for name in shares)
+        if unknown := sorted(set(self.flaws) - set(known)):
+            raise CollectError(f"unknown flaw(s) {', '.join(unknown)}; known: {', '.join(known)}")
         if self.side_by_side < 1 or (self.side_by_side > 1 and self.source != "policy"):
             raise CollectError(f"side_by_side must be at least 1, and 1 without a policy; found {self.side_by_side}")
         if self.flaws and self.source != "noise":
             raise CollectError(f"flaws are for source 'noise', not {self.source!r}")
+
+    @property
+    def skills(self) -> bool:
+        """Whether there is more than picking among the tasks: then the privileged state holds what all skills need."""
+        return any(find_task(name).skill != "pick" for name in self.tasks or default_tasks())
 
 
 @dataclass(frozen=True)
@@ -114,11 +122,19 @@ class Summary:
 
     def by_target(self) -> dict[str, tuple[int, int]]:
         """{object: (successes, episodes)}."""
-        counts: dict[str, tuple[int, int]] = {}
-        for r in self.results:
-            good, total = counts.get(r.target, (0, 0))
-            counts[r.target] = (good + (r.outcome == "success"), total + 1)
-        return dict(sorted(counts.items()))
+        return _counts((r.target, r) for r in self.results)
+
+    def by_skill(self) -> dict[str, tuple[int, int]]:
+        """{skill: (successes, episodes)}."""
+        return _counts((find_task(r.task).skill, r) for r in self.results)
+
+
+def _counts(results: Iterable[tuple[str, EpisodeResult]]) -> dict[str, tuple[int, int]]:
+    counts: dict[str, tuple[int, int]] = {}
+    for key, r in results:
+        good, total = counts.get(key, (0, 0))
+        counts[key] = (good + (r.outcome == "success"), total + 1)
+    return dict(sorted(counts.items()))
 
 
 class EpisodeMaker:
@@ -141,13 +157,24 @@ class EpisodeMaker:
                 "this policy is told the state of the object to pick and hears no words; leave out wrong_instruction"
             )
         self.world = World(self.contract)
-        self.rollout = Rollout(self.world, self.contract, image_size, render=sees or plan.out is not None)
+        self.rollout = Rollout(
+            self.world, self.contract, image_size, render=sees or plan.out is not None,
+            skills=plan.skills,
+        )  # fmt: skip
         self.image_size, self.sees = image_size, sees
         self._prefix = plan.source if self.policy is None else f"policy-{self.policy.info.id[:8]}"
 
     def episode_id(self, seed: int) -> str:
         """Name of the episode that ``seed`` gives under this plan."""
         return f"{self._prefix}-{seed:07d}"
+
+    def _sees(self, image: NDArray[np.uint8], joints: Mapping[str, float], task: Task) -> PolicySees:
+        """With the privileged state in the place of the picture where the policy acts on that."""
+        if self.sees:
+            return image, joints, None
+        if self.policy.model.config.state_size == len(PRIVILEGED_NAMES):  # it was trained to pick and no more
+            return image, joints, privileged_state(self.world, task.target)
+        return image, joints, skill_state(self.world, task)
 
     def run(self, seed: int) -> tuple[Episode, EpisodeResult]:
         """The episode of ``seed``. Raises SimulationError when the physics failed."""
@@ -174,7 +201,7 @@ class EpisodeMaker:
         else:
             script = Demonstrator(
                 self.world,
-                scene,
+                task,
                 plan.noise or default_noise(plan.source),
                 np.random.default_rng([seed, 3]),
                 flaws=plan.flaws,
@@ -194,7 +221,7 @@ class EpisodeMaker:
             if script is not None:
                 asked = script.act()
             else:
-                asked = yield image, joints, None if self.sees else privileged_state(self.world, scene.target)
+                asked = yield self._sees(image, joints, task)
         value = float("nan") if episode.q_values is None else float(episode.q_values[0, 0])
         return episode, EpisodeResult(
             seed, task.name, task.target, instruction, episode.outcome, episode.reason, len(episode), detail, value
@@ -206,19 +233,13 @@ def default_noise(source: str) -> NoiseSpec:
     return DART if source == "demonstration" else NOISE
 
 
-def draw_task(names: Sequence[str], seed: int) -> Task:
-    """The task of an episode: drawn by ``seed`` among ``names`` (empty = all)."""
-    known = list(names) or list(load_tasks())
-    return find_task(known[int(np.random.default_rng([seed, 1]).integers(len(known)))])
-
-
 def instruction_for(task: Task, scene: SceneSpec, seed: int, wrong: bool = False, held_out: bool = False) -> str:
-    """What to tell the policy: the scene's own words, held-out words, or words for another object that stands there."""
+    """What to tell the policy: the scene's own words, held-out words, or words for something else to do there."""
     if not wrong and not held_out:
         return scene.instruction
     rng = np.random.default_rng([seed, 5])
     if wrong:
-        others = [t for t in load_tasks().values() if t.target != task.target and t.target in scene.objects]
+        others = other_tasks(task, list(scene.objects))
         if not others:
             raise CollectError(f"scene {seed} holds only {task.target}; a wrong instruction needs another object")
         task = others[int(rng.integers(len(others)))]
@@ -270,7 +291,7 @@ def _settings(plan: Plan) -> dict[str, Any]:
     flaws = {"flaws": list(plan.flaws)} if plan.flaws else {}  # stores of before have no such entry
     return flaws | {
         "source": plan.source,
-        "tasks": list(plan.tasks) or list(load_tasks()),
+        "tasks": list(plan.tasks or default_tasks()),
         "noise": None if plan.source == "policy" else asdict(noise),
         "held_out": plan.held_out,
         "max_steps": plan.max_steps,
@@ -290,10 +311,13 @@ def _ids_on_disk(root: Path) -> set[str]:
     return {e.id for part in parts for e in Manifest.from_json(part.read_bytes(), str(part)).episodes}
 
 
-def _privileged_names(root: Path) -> tuple[str, ...]:
+def _privileged_names(plan: Plan) -> tuple[str, ...]:
     """What a store keeps of the privileged state: all of it, but a store begun without it goes on without."""
-    parts = sorted((root / PARTS).glob("*.json"))
-    return Manifest.from_json(parts[0].read_bytes(), str(parts[0])).privileged_names if parts else PRIVILEGED_NAMES
+    assert plan.out is not None
+    parts = sorted((plan.out / PARTS).glob("*.json"))
+    if parts:
+        return Manifest.from_json(parts[0].read_bytes(), str(parts[0])).privileged_names
+    return SKILL_STATE_NAMES if plan.skills else PRIVILEGED_NAMES
 
 
 def _run(plan: Plan, worker: int, take: Callable[[EpisodeResult], None], stopped: Callable[[], bool]) -> None:
@@ -307,7 +331,7 @@ def _run(plan: Plan, worker: int, take: Callable[[EpisodeResult], None], stopped
         stack.enter_context(alone(plan.out / f".{prefix}.lock"))
         writer = StoreWriter(
             plan.out, maker.contract, maker.image_size, shard_episodes=_SHARD_EPISODES, prefix=prefix, merge=False,
-            privileged_names=_privileged_names(plan.out),
+            privileged_names=_privileged_names(plan),
         )  # fmt: skip
     try:
         for episode, result in _episodes(plan, makers, stopped):

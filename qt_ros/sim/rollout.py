@@ -20,7 +20,7 @@ from qt_ros.contract.strict import ConfigError
 from qt_ros.control.servo import Servo
 from qt_ros.control.shaper import CommandShaper
 from qt_ros.episodes.episode import Episode, is_terminal
-from qt_ros.sim.privileged import privileged_state
+from qt_ros.sim.privileged import key_point, privileged_state, skill_state
 from qt_ros.sim.tasks import Scorer, Task
 from qt_ros.sim.world import SceneSpec, World
 
@@ -57,13 +57,20 @@ class Rollout:
 
     ``image_size`` is (height, width) of what the actor sees and the episode keeps: the contract's camera picture, at
     its full size and then resized, as the policy node does it. ``render=False``: black pictures, for an actor that does
-    not look at them; such episodes are not for keeping.
+    not look at them; such episodes are not for keeping. ``skills``: the privileged state that episodes keep is that of
+    SKILL_STATE_NAMES, not only that of PRIVILEGED_NAMES.
     """
 
     def __init__(
-        self, world: World, contract: RobotContract, image_size: tuple[int, int] = (96, 128), render: bool = True
+        self,
+        world: World,
+        contract: RobotContract,
+        image_size: tuple[int, int] = (96, 128),
+        render: bool = True,
+        skills: bool = False,
     ) -> None:
         self.world, self.contract, self.image_size, self.render = world, contract, image_size, render
+        self.skills = skills
         self.camera = contract.observation("image")
         self.space: ActionSpace = contract.action_space
         self.shaper, self.servo = CommandShaper(contract), Servo(contract)
@@ -135,7 +142,7 @@ class Rollout:
         self._joints = self._joint_state()
         for _ in range(max_steps):
             joints, image = self._joints, self.observe()
-            values = self._record(steps, image, joints, (yield image, joints), scene.target)
+            values = self._record(steps, image, joints, (yield image, joints), task)
             ended = self._execute(values, float(rng.uniform(*latency)))
             if ended:
                 reason = ended
@@ -146,7 +153,7 @@ class Rollout:
         return self._episode(steps, task, scene, success, reason, episode_id, source, instruction, checkpoint)
 
     def _record(
-        self, steps: _Steps, image: NDArray[np.uint8], joints: Mapping[str, float], decision: Any, target: str
+        self, steps: _Steps, image: NDArray[np.uint8], joints: Mapping[str, float], decision: Any, task: Task
     ) -> NDArray[np.float64]:
         """Record the step that was decided; returns the action (D,) that is executed, on bin centres."""
         world = self.world
@@ -157,9 +164,9 @@ class Rollout:
         steps.actions.append(values)
         steps.q.append(getattr(decision, "q", None))
         steps.stamps.append(world.time)
-        points = (world.object_pose(target)[:3], world.tool_pose("world")[:3])
+        points = (key_point(world, task), world.tool_pose("world")[:3])
         steps.keypoints.append([world.project(point) for point in points])
-        steps.privileged.append(privileged_state(world, target))
+        steps.privileged.append(skill_state(world, task) if self.skills else privileged_state(world, task.target))
         return values
 
     def _execute(self, values: NDArray[np.float64], delay: float) -> str:
