@@ -231,7 +231,7 @@ class Bench:
         elif fault == "burst of goals":
             goals = [ExecuteInstruction.Goal(instruction=f"pick {i}", max_duration=1.0) for i in range(20)]
             answers = [self.client._actions.send_goal_async(goal) for goal in goals]
-            # A service keeps 10 requests (rmw's default): of a burst at least so many are answered, the rest is dropped.
+            # A service keeps 10 requests (rmw's default): of a burst at least so many are answered.
             self.client.wait(lambda: sum(a.done() for a in answers) >= 10, PATIENCE, "answers to a burst of goals")
         elif fault == "full disk" and (recorder := self.node("recorder_node")) is not None:
             size = sum(f.stat().st_size for f in (self.bags / episode).glob("*"))
