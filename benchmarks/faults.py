@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import resource
@@ -175,7 +176,7 @@ class Bench:
         try:
             self.heal()
             self.watch.take()
-            scene = self._begin(episode, int(rng.integers(2**31 - 1)))
+            scene, episode = self._begin(episode, int(rng.integers(2**31 - 1)))
             result = self.client._goal.get_result_async()
             wanted = int(rng.integers(1, 9))
             moving = self.watch.until(
@@ -199,20 +200,26 @@ class Bench:
         row["seconds"] = round(time.monotonic() - began, 1)
         return row
 
-    def _begin(self, episode: str, seed: int) -> Any:
-        """A scene and a goal that is accepted; said again while the nodes find each other."""
+    def _begin(self, episode: str, seed: int) -> tuple[Any, str]:
+        """A scene and a goal that is accepted, and the episode's id.
+
+        Said again while the nodes find each other: a request may have gone to one that was killed, whom DDS takes for
+        alive for some seconds more.
+        """
         from qt_ros.nodes.demo_client import GoalRejected
 
         deadline = time.monotonic() + PATIENCE
-        while True:
+        for attempt in itertools.count():
+            name = episode + f"-{attempt}" * bool(attempt)
             try:
                 scene = self.client.reset_scene(seed)
-                self.client.send(scene.instruction, episode, EPISODE)
-                return scene
-            except (GoalRejected, RuntimeError) as error:
+                self.client.send(scene.instruction, name, EPISODE)
+                return scene, name
+            except (GoalRejected, RuntimeError, TimeoutError) as error:
                 if time.monotonic() > deadline:
                     raise Hung(f"no episode can be begun any more: {error}") from error
                 self.client.wait(lambda t=time.monotonic(): time.monotonic() > t + 0.5, 5.0, "a moment")
+        raise AssertionError
 
     def _spoil(self, fault: str, episode: str, rng: np.random.Generator) -> None:
         how, _, name = fault.partition(" ")
