@@ -8,7 +8,8 @@ disk, burst of goals, malformed messages, e-stop.
 
 Example: python -m benchmarks.faults --count 300 --json docs/results/faults.json
 
-An interrupted run goes on where it was when it is called again with the same --out and --seed.
+An interrupted run goes on where it was when it is called again with the same --out and --seed. With --json FILE the
+table is written as FILE.md too.
 """
 
 from __future__ import annotations
@@ -367,17 +368,48 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def tables(result: dict[str, Any]) -> list[Table]:
     """One row per fault."""
     found = result["injections"]
-    columns = ("injections", "in_a_running_episode", "out_of_bounds", "moving_without_policy", "hung", "lost_episodes")
     table = Table(title=f"{found['injections']} faults in the real node graph")
     table.add_column("fault")
-    for column in columns:
+    for column in COLUMNS:
         table.add_column(column.replace("_", " "), justify="right")
     table.add_column("how the episodes ended")
     for fault, numbers in found["faults"].items():
         reasons = ", ".join(f"{n} {r}" for r, n in sorted(numbers["reasons"].items()))
-        table.add_row(fault, *(str(numbers[c]) for c in columns), reasons)
-    table.add_row("all", *(str(found[c]) for c in columns), "", style="bold")
+        table.add_row(fault, *(str(numbers[c]) for c in COLUMNS), reasons)
+    table.add_row("all", *(str(found[c]) for c in COLUMNS), "", style="bold")
     return [table]
+
+
+COLUMNS = ("injections", "in_a_running_episode", "out_of_bounds", "moving_without_policy", "hung", "lost_episodes")
+
+
+def page(result: dict[str, Any]) -> str:
+    """docs/results/faults.md."""
+    found, machine = result["injections"], result["machine"]
+    lines = [
+        "# Faults",
+        "",
+        f"`{result['command']}` at commit {result['commit']}; {machine['processor']}, {machine['cores']} cores, load "
+        f"average {machine['load_average']} at the last start. {found['injections']} injections, seed "
+        f"{result['settings']['seed']}, into the real node graph in the embedded simulator, one per episode at a random "
+        "moment. Numbers count injections after which a command was out of bounds, the robot moved although no episode "
+        "ran, something that had to happen did not happen within 300 s, or the bag of a finished episode was lost. An "
+        "injection counts as in a running episode when the episode had not ended by itself before it.",
+        "",
+        f"| fault | {' | '.join(c.replace('_', ' ') for c in COLUMNS)} | how the episodes ended |",
+        f"| --- |{' ---: |' * len(COLUMNS)} --- |",
+    ]
+    for fault, numbers in found["faults"].items():
+        reasons = ", ".join(f"{n} `{r}`" for r, n in sorted(numbers["reasons"].items()))
+        lines.append(f"| {fault} | {' | '.join(str(numbers[c]) for c in COLUMNS)} | {reasons} |")
+    lines += [f"| **all** | {' | '.join(str(found[c]) for c in COLUMNS)} | |", ""]
+    if found["problems"]:
+        lines += ["What was found:", ""]
+        for row in found["problems"]:
+            told = "; ".join([*row["problems"], *(f"lost bag of {e}" for e in row["lost_bags"])])
+            lines.append(f"- injection {row['number']}, {row['fault']}: {told}")
+        lines.append("")
+    return "\n".join(lines)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -398,6 +430,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     result = context("faults", settings)
     result["injections"] = summary(measure(options))
     emit(result, tables(result), options.json)
+    if options.json not in (None, "-"):
+        Path(options.json).with_suffix(".md").write_text(page(result), encoding="utf-8")
     return 0 if not result["injections"]["problems"] else 1
 
 

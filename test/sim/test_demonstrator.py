@@ -41,9 +41,7 @@ def perform(
     return episode, script
 
 
-def at(
-    tool: tuple[float, ...], closedness: float = 0.0, held: bool = False, lifted: float = 0.0
-) -> GraspState:
+def at(tool: tuple[float, ...], closedness: float = 0.0, held: bool = False, lifted: float = 0.0) -> GraspState:
     """The tool at ``tool`` (x, y, z in m) from the object."""
     return GraspState(OBJECT + np.array(tool), OBJECT, closedness, held, lifted)
 
