@@ -23,16 +23,16 @@ import resource
 import shutil
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from lifecycle_msgs.msg import State
 from rich.console import Console
-from rich.table import Table
 from std_srvs.srv import Trigger
 
+from benchmarks.fault_table import FAULTS, MANAGED, NODES, SPOILED, page, summary, tables
 from benchmarks.fault_watch import Watch
 from benchmarks.graph import set_environment
 from benchmarks.report import ROOT, add_json_option, context, emit
@@ -42,31 +42,7 @@ from qt_ros.contract.robot import load_contract
 from qt_ros.episodes.bag import BagError, is_complete, read_bag
 from qt_ros.episodes.episode import REASONS
 
-MANAGED = ("servo_node", "command_node", "policy_node")
-NODES = ("sim_node", "recorder_node", *MANAGED)
 RELAYED = ("head_camera/image_raw", "joint_states")
-SPOILED: dict[str, dict[str, Any]] = {
-    "frozen camera": {"camera": "frozen"},
-    "silent camera": {"camera": "silent"},
-    "garbage image": {"camera": "garbage"},
-    "NaN joint state": {"joints": "nan"},
-    "silent joint states": {"joints": "silent"},
-    "joint states from the future": {"joints": "future"},
-    "dropped actions": {"actions": "drop"},
-    "delayed actions": {"actions": "delay"},
-    "malformed messages": {"malformed": True},
-}
-HARMLESS = ("doubled actions", "burst of goals")  # the episode goes on
-FAULTS = (
-    *(f"kill {n}" for n in NODES),
-    *(f"restart {n}" for n in NODES),
-    *SPOILED,
-    *HARMLESS,
-    "clock forward",
-    "clock back",
-    "full disk",
-    "emergency stop",
-)
 PATIENCE = 300.0  # s on the wall for anything that a loaded machine does late; longer is a hung graph
 EPISODE = 4.0  # simulated s
 console = Console(stderr=True)
@@ -337,79 +313,6 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
             console.print(f"interrupted after {len(rows)}; the same command goes on from there")
             break
     return rows
-
-
-def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Counts over all injections and per fault."""
-    kinds: dict[str, Callable[[str], bool]] = {
-        "out_of_bounds": lambda p: any(w in p for w in ("beyond", "changed by", "not finite", "sent to", "outside")),
-        "moving_without_policy": lambda p: "still moves" in p,
-        "hung": lambda p: p.startswith("hung") or "never got its result" in p,
-        "lost_episodes": lambda p: "bag" in p or "disk" in p,
-    }
-    faults = {}
-    for fault in FAULTS:
-        mine = [r for r in rows if r["fault"] == fault]
-        if not mine:
-            continue
-        faults[fault] = {
-            "injections": len(mine),
-            "in_a_running_episode": sum(bool(r.get("in_time")) for r in mine),
-            "reasons": {
-                reason or "-": sum(r["reason"] == reason for r in mine) for reason in {r["reason"] for r in mine}
-            },
-            **{k: sum(any(test(p) for p in r["problems"]) for r in mine) for k, test in kinds.items()},
-        }
-        faults[fault]["lost_episodes"] += sum(bool(r["lost_bags"]) for r in mine)
-    totals = {k: sum(f[k] for f in faults.values()) for k in ("injections", "in_a_running_episode", *kinds)}
-    return {**totals, "faults": faults, "problems": [r for r in rows if r["problems"] or r["lost_bags"]]}
-
-
-def tables(result: dict[str, Any]) -> list[Table]:
-    """One row per fault."""
-    found = result["injections"]
-    table = Table(title=f"{found['injections']} faults in the real node graph")
-    table.add_column("fault")
-    for column in COLUMNS:
-        table.add_column(column.replace("_", " "), justify="right")
-    table.add_column("how the episodes ended")
-    for fault, numbers in found["faults"].items():
-        reasons = ", ".join(f"{n} {r}" for r, n in sorted(numbers["reasons"].items()))
-        table.add_row(fault, *(str(numbers[c]) for c in COLUMNS), reasons)
-    table.add_row("all", *(str(found[c]) for c in COLUMNS), "", style="bold")
-    return [table]
-
-
-COLUMNS = ("injections", "in_a_running_episode", "out_of_bounds", "moving_without_policy", "hung", "lost_episodes")
-
-
-def page(result: dict[str, Any]) -> str:
-    """docs/results/faults.md."""
-    found, machine = result["injections"], result["machine"]
-    lines = [
-        "# Faults",
-        "",
-        f"`{result['command']}` at commit {result['commit']}; {machine['processor']}, {machine['cores']} cores, load "
-        f"average {machine['load_average']} at the last start. {found['injections']} injections, seed "
-        f"{result['settings']['seed']}, into the real node graph in the embedded simulator, one per episode at a random "
-        "moment. Numbers count injections after which a command was out of bounds, the robot moved although no episode "
-        "ran, something that had to happen did not happen within 300 s, or the bag of a finished episode was lost. An "
-        "injection counts as in a running episode when the episode had not ended by itself before it.",
-        "",
-        f"| fault | {' | '.join(c.replace('_', ' ') for c in COLUMNS)} | how the episodes ended |",
-        f"| --- |{' ---: |' * len(COLUMNS)} --- |",
-    ]
-    for fault, numbers in found["faults"].items():
-        reasons = ", ".join(f"{n} `{r}`" for r, n in sorted(numbers["reasons"].items()))
-        lines.append(f"| {fault} | {' | '.join(str(numbers[c]) for c in COLUMNS)} | {reasons} |")
-    lines += [f"| **all** | {' | '.join(str(found[c]) for c in COLUMNS)} | |", ""]
-    if found["problems"]:
-        lines += ["What was found:", ""]
-        for row in found["problems"]:
-            told = "; ".join([*row["problems"], *(f"lost bag of {e}" for e in row["lost_bags"])])
-            lines.append(f"- injection {row['number']}, {row['fault']}: {told}")
-        lines.append("")
-    return "\n".join(lines)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
