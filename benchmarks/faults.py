@@ -8,29 +8,31 @@ disk, burst of goals, malformed messages, e-stop.
 
 Example: python -m benchmarks.faults --count 300 --json docs/results/faults.json
 
-An interrupted run goes on where it was when it is called again with the same --out and --seed.
+An interrupted run goes on where it was when it is called again with the same --out and --seed. With --json FILE the
+table is written as FILE.md too.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import resource
 import shutil
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from lifecycle_msgs.msg import State
 from rich.console import Console
-from rich.table import Table
 from std_srvs.srv import Trigger
 
+from benchmarks.fault_table import FAULTS, MANAGED, NODES, SPOILED, page, summary, tables
 from benchmarks.fault_watch import Watch
 from benchmarks.graph import set_environment
 from benchmarks.report import ROOT, add_json_option, context, emit
@@ -40,31 +42,7 @@ from qt_ros.contract.robot import load_contract
 from qt_ros.episodes.bag import BagError, is_complete, read_bag
 from qt_ros.episodes.episode import REASONS
 
-MANAGED = ("servo_node", "command_node", "policy_node")
-NODES = ("sim_node", "recorder_node", *MANAGED)
 RELAYED = ("head_camera/image_raw", "joint_states")
-SPOILED: dict[str, dict[str, Any]] = {
-    "frozen camera": {"camera": "frozen"},
-    "silent camera": {"camera": "silent"},
-    "garbage image": {"camera": "garbage"},
-    "NaN joint state": {"joints": "nan"},
-    "silent joint states": {"joints": "silent"},
-    "joint states from the future": {"joints": "future"},
-    "dropped actions": {"actions": "drop"},
-    "delayed actions": {"actions": "delay"},
-    "malformed messages": {"malformed": True},
-}
-HARMLESS = ("doubled actions", "burst of goals")  # the episode goes on
-FAULTS = (
-    *(f"kill {n}" for n in NODES),
-    *(f"restart {n}" for n in NODES),
-    *SPOILED,
-    *HARMLESS,
-    "clock forward",
-    "clock back",
-    "full disk",
-    "emergency stop",
-)
 PATIENCE = 300.0  # s on the wall for anything that a loaded machine does late; longer is a hung graph
 EPISODE = 4.0  # simulated s
 console = Console(stderr=True)
@@ -175,7 +153,7 @@ class Bench:
         try:
             self.heal()
             self.watch.take()
-            scene = self._begin(episode, int(rng.integers(2**31 - 1)))
+            scene, episode = self._begin(episode, int(rng.integers(2**31 - 1)))
             result = self.client._goal.get_result_async()
             wanted = int(rng.integers(1, 9))
             moving = self.watch.until(
@@ -199,20 +177,26 @@ class Bench:
         row["seconds"] = round(time.monotonic() - began, 1)
         return row
 
-    def _begin(self, episode: str, seed: int) -> Any:
-        """A scene and a goal that is accepted; said again while the nodes find each other."""
+    def _begin(self, episode: str, seed: int) -> tuple[Any, str]:
+        """A scene and a goal that is accepted, and the episode's id.
+
+        Said again while the nodes find each other: a request may have gone to one that was killed, whom DDS takes for
+        alive for some seconds more.
+        """
         from qt_ros.nodes.demo_client import GoalRejected
 
         deadline = time.monotonic() + PATIENCE
-        while True:
+        for attempt in itertools.count():
+            name = episode + f"-{attempt}" * bool(attempt)
             try:
                 scene = self.client.reset_scene(seed)
-                self.client.send(scene.instruction, episode, EPISODE)
-                return scene
-            except (GoalRejected, RuntimeError) as error:
+                self.client.send(scene.instruction, name, EPISODE)
+                return scene, name
+            except (GoalRejected, RuntimeError, TimeoutError) as error:
                 if time.monotonic() > deadline:
                     raise Hung(f"no episode can be begun any more: {error}") from error
                 self.client.wait(lambda t=time.monotonic(): time.monotonic() > t + 0.5, 5.0, "a moment")
+        raise AssertionError
 
     def _spoil(self, fault: str, episode: str, rng: np.random.Generator) -> None:
         how, _, name = fault.partition(" ")
@@ -231,7 +215,7 @@ class Bench:
         elif fault == "burst of goals":
             goals = [ExecuteInstruction.Goal(instruction=f"pick {i}", max_duration=1.0) for i in range(20)]
             answers = [self.client._actions.send_goal_async(goal) for goal in goals]
-            # A service keeps 10 requests (rmw's default): of a burst at least so many are answered, others may be lost.
+            # A service keeps 10 requests (rmw's default): of a burst at least so many are answered.
             self.client.wait(lambda: sum(a.done() for a in answers) >= 10, PATIENCE, "answers to a burst of goals")
         elif fault == "full disk" and (recorder := self.node("recorder_node")) is not None:
             size = sum(f.stat().st_size for f in (self.bags / episode).glob("*"))
@@ -331,48 +315,6 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Counts over all injections and per fault."""
-    kinds: dict[str, Callable[[str], bool]] = {
-        "out_of_bounds": lambda p: any(w in p for w in ("beyond", "changed by", "not finite", "sent to", "outside")),
-        "moving_without_policy": lambda p: "still moves" in p,
-        "hung": lambda p: p.startswith("hung") or "never got its result" in p,
-        "lost_episodes": lambda p: "bag" in p or "disk" in p,
-    }
-    faults = {}
-    for fault in FAULTS:
-        mine = [r for r in rows if r["fault"] == fault]
-        if not mine:
-            continue
-        faults[fault] = {
-            "injections": len(mine),
-            "in_a_running_episode": sum(bool(r.get("in_time")) for r in mine),
-            "reasons": {
-                reason or "-": sum(r["reason"] == reason for r in mine) for reason in {r["reason"] for r in mine}
-            },
-            **{k: sum(any(test(p) for p in r["problems"]) for r in mine) for k, test in kinds.items()},
-        }
-        faults[fault]["lost_episodes"] += sum(bool(r["lost_bags"]) for r in mine)
-    totals = {k: sum(f[k] for f in faults.values()) for k in ("injections", "in_a_running_episode", *kinds)}
-    return {**totals, "faults": faults, "problems": [r for r in rows if r["problems"] or r["lost_bags"]]}
-
-
-def tables(result: dict[str, Any]) -> list[Table]:
-    """One row per fault."""
-    found = result["injections"]
-    columns = ("injections", "in_a_running_episode", "out_of_bounds", "moving_without_policy", "hung", "lost_episodes")
-    table = Table(title=f"{found['injections']} faults in the real node graph")
-    table.add_column("fault")
-    for column in columns:
-        table.add_column(column.replace("_", " "), justify="right")
-    table.add_column("how the episodes ended")
-    for fault, numbers in found["faults"].items():
-        reasons = ", ".join(f"{n} {r}" for r, n in sorted(numbers["reasons"].items()))
-        table.add_row(fault, *(str(numbers[c]) for c in columns), reasons)
-    table.add_row("all", *(str(found[c]) for c in columns), "", style="bold")
-    return [table]
-
-
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=300, help="injections in all")
@@ -391,6 +333,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     result = context("faults", settings)
     result["injections"] = summary(measure(options))
     emit(result, tables(result), options.json)
+    if options.json not in (None, "-"):
+        Path(options.json).with_suffix(".md").write_text(page(result), encoding="utf-8")
     return 0 if not result["injections"]["problems"] else 1
 
 

@@ -208,7 +208,9 @@ class CommandShaper:
             goal, before, change = limits.limit_norm(target[part], speed), self._velocity[part], acceleration * dt
             if part.start == 0 and tools is not None:
                 down, up = self._approach(tools)
-                slowed = np.clip(before, -down, up)  # this much must go, whatever the action asks for
+                # This much must go, whatever the action asks for; never faster than the limit, also where an arm that
+                # lags behind comes closer than it was sent: the servo's own wall is exact.
+                slowed = limits.slew(before, np.clip(before, -down, up), change)
                 change = max(change - float(np.linalg.norm(slowed - before)), 0.0)
                 goal, before = np.clip(goal, -down, up), slowed
             self._velocity[part] = limits.slew(before, goal, change)

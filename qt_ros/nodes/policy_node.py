@@ -138,7 +138,7 @@ class PolicyNode(LifecycleNode):
             # Not latched: a sentence from before we came must not start motion, however its publisher keeps it.
             inputs.append((String, self.contract.observation("text").topic, self._on_instruction, EVENT))
         for entry in inputs:
-            subscription = subscribe(self, *entry, on_error=partial(self._stop, "fault"))
+            subscription = subscribe(self, *entry, on_error=self._on_odd_message)
             self._made.callback(self.destroy_subscription, subscription)
         self._bury()  # two servers of one name would both accept a goal
         self._server = ActionServer(
@@ -195,6 +195,9 @@ class PolicyNode(LifecycleNode):
         """Action servers without anybody waiting for them."""
         while self._retired:
             self._retired.pop().destroy()
+
+    def _on_odd_message(self, problem: str) -> None:
+        self._stop("fault", problem)
 
     def _now(self) -> float:
         return ns_to_seconds(self.get_clock().now().nanoseconds)
@@ -331,8 +334,8 @@ class PolicyNode(LifecycleNode):
 
     async def _execute(self, episode: Episode, finished: Future, handle: Any) -> Any:
         outcome = await finished
-        assert self.executor is not None  # it is what runs this
-        self.executor.create_task(self._answered)  # in its next turn, when this result is out
+        if self.executor is not None:
+            self.executor.create_task(self._answered)  # in its next turn, when this result is out
         if handle.is_cancel_requested:
             handle.canceled()
         elif episode.reason in TERMINAL_REASONS:

@@ -9,7 +9,8 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from benchmarks.faults import FAULTS, main, summary  # noqa: E402
+from benchmarks.fault_table import FAULTS, page, summary
+from benchmarks.faults import main  # noqa: E402
 
 
 def row(fault: str, *problems: str, lost: bool = False) -> dict[str, object]:
@@ -39,6 +40,14 @@ def test_every_kind_of_harm_is_counted_in_its_column() -> None:
     kinds = ("out_of_bounds", "moving_without_policy", "hung", "lost_episodes")
     assert [found[k] for k in kinds] == [1, 1, 1, 2]
     assert (found["injections"], found["in_a_running_episode"], len(found["problems"])) == (6, 6, 5)
+
+
+def test_the_page_names_what_was_found() -> None:
+    found = summary([row(FAULTS[0]), row(FAULTS[1], "the robot still moves although no episode runs")])
+    machine = {"processor": "a processor", "cores": 2, "load_average": 1.0}
+    text = page({"injections": found, "machine": machine, "command": "c", "commit": "x", "settings": {"seed": 3}})
+    assert "| **all** | 2 | 2 | 0 | 1 | 0 | 0 | |" in text
+    assert f"{FAULTS[1]}: the robot still moves" in text
 
 
 @pytest.mark.slow

@@ -117,7 +117,6 @@ def test_messages_that_nobody_should_send_end_the_episode_and_not_the_policy(gra
     odd = CommandStatus(episode_id="odd", state=CommandStatus.STATE_STOPPED, reason=250)
     liar.publish(odd)
     assert "unknown reason 250" in graph.ended("odd", EpisodeStatus.REASON_FAULT).message
-    graph.robot.node.destroy_publisher(liar)
     graph.robot.until_still()
 
 
