@@ -116,7 +116,7 @@ def _runs(document: dict[str, Any]) -> list[str]:
     commands: list[str] = []
     rows = []
     for row in document["rows"]:
-        facts, spread = row["machine"], row["metrics"].get("value_spread")
+        facts, spread = {**row["machine"], "autocast": row["autocast"]}, row["metrics"].get("value_spread")
         rows.append(
             (
                 f"`{label(row)}`",
@@ -206,6 +206,7 @@ def _index(found: list[Any], value: Any) -> int:
 def _machine(facts: dict[str, Any]) -> str:
     gpu = f"{facts['gpu']}; " if facts["gpu"] else ""
     side = f", {facts['jobs']} cells side by side" if facts["jobs"] > 1 else ""
+    side += ", mixed precision (bfloat16)" if facts["autocast"] else ""
     return (
         f"{gpu}{facts['processor']}, {facts['cores']} cores, {facts['threads']} threads a cell{side}; "
         f"torch {facts['torch']}, Python {facts['python']}"

@@ -83,6 +83,7 @@ def _rows(cell: Cell, works: Sequence[Path]) -> list[dict[str, Any]]:
                     **{key: row[key] for key in ("gradient_steps", "episodes", "successes", "unstable", "first_scene")},
                     "evaluate_seconds": row["evaluate_seconds"],
                     **copied,
+                    "autocast": bool(found["settings"].get("autocast")),
                     "stores": stores,
                 }
                 for row in found["rows"]

@@ -26,6 +26,7 @@ from qt_ros.model.checkpoint import read_info
 from qt_ros.sim.collect import EpisodeResult, Plan, Summary, collect
 
 KEEP_EVERY = 25  # episodes between two writes of an evaluation that is under way
+NOTE_EVERY = 30.0  # seconds between two notes of how long a cell has trained
 
 
 class CellError(RuntimeError):
@@ -63,9 +64,17 @@ def run_cell(
     except Stopped:
         return False
     seconds = progress["seconds"]
-    loading = time.monotonic() - begin
+    noted = time.monotonic()
+    loading = noted - begin
+
+    before, training = seconds.get("train", 0.0), time.monotonic()
 
     def log(entry: StepReport) -> None:
+        nonlocal noted
+        seconds["train"] = before + time.monotonic() - training
+        if time.monotonic() - noted > NOTE_EVERY:  # so that a cell that is killed does not lose count
+            noted = time.monotonic()
+            write_json(folder / "cell.json", progress)
         progress["metrics"] = {key: _number(value) for key, value in sorted(entry.metrics.items())}
         report(f"step {entry.step}/{cell.settings.gradient_steps}", entry.metrics)
 
@@ -81,7 +90,7 @@ def run_cell(
         stopped=stopped,
     )
     if session.seconds:
-        seconds["train"] = seconds.get("train", 0.0) + session.seconds
+        seconds["train"] = before + session.seconds
         seconds["load"] = loading
         progress["origin"] = {**origin, "machine": machine(work.device, work.threads, work.jobs)}
         write_json(folder / "cell.json", progress)
