@@ -29,6 +29,8 @@ def page(document: dict[str, Any]) -> str:
     lines += [f"Training seeds {', '.join(map(str, seeds))}; {scenes}; data: {data}."]
     if document["warm_up"]:
         lines += [f"Vision: warmed up once for {document['warm_up']['gradient_steps']} gradient steps, then frozen."]
+    if document["sanity"]:
+        lines += ["That no method is broken: [sanity tasks](sanity.md)."]
     if share is not None:
         lines += [f"In the data {share:.1%} of the episodes succeed."]
     lines += ["", *_missing(document)]

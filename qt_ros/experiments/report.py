@@ -23,7 +23,8 @@ class ReportError(ValueError):
 
 def collect_results(experiment: Experiment, works: Sequence[Path], earlier: Path | None = None) -> dict[str, Any]:
     """The document of ``experiment`` from the result files in ``works`` (work folders; the first one that has a cell
-    counts) and, for cells that none of them has, from the rows of an ``earlier`` document.
+    counts) and, for cells that none of them has, from the rows of an ``earlier`` document. Beside that one the page of
+    the sanity tasks is looked for.
 
     Results of other settings than the experiment's are left out. Everything in it follows from those files alone.
     """
@@ -48,6 +49,7 @@ def collect_results(experiment: Experiment, works: Sequence[Path], earlier: Path
         "seeds": list(experiment.seeds),
         "evaluation": {"episodes": experiment.evaluation.episodes, "first_scene": experiment.evaluation.first_scene},
         "cells": [_described(cell) for cell in cells if cell.seed == experiment.seeds[0]],
+        "sanity": earlier is not None and earlier.with_name("sanity.md").exists(),
         "rows": rows,
         "missing": missing,
     }

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from safetensors import SafetensorError, safe_open
 
 from qt_ros.contract.robot import RobotContract, load_contract
 from qt_ros.episodes.files import write_atomically
@@ -262,10 +263,21 @@ def _evaluate(
     }
 
 
+def step_on_disk(folder: Path) -> int:
+    """Gradient steps of the training state in a cell's folder; 0 where there is none."""
+    try:
+        with safe_open(folder / "state" / "state.safetensors", framework="np") as file:
+            return int((file.metadata() or {})["step"])
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return 0
+
+
 def _move_others_aside(folder: Path, cell: Cell) -> None:
-    """What was trained with other settings keeps its files, under another name; so does a result of other scenes."""
+    """What was trained with other settings, or is past a mark whose checkpoint it lacks, keeps its files under another
+    name; so does a result of other scenes."""
     found = read_json(folder / "cell.json").get("training")
-    if found is not None and found != cell.training:
+    past = [m for m in cell.marks[:-1] if m < step_on_disk(folder) and not marked(folder, m).exists()]
+    if found is not None and (found != cell.training or past):
         folder.rename(_free(folder.with_name(f"{folder.name}.{found[:8]}")))
     elif (folder / RESULT).exists():
         identity = str(read_json(folder / RESULT).get("identity", ""))
