@@ -41,7 +41,11 @@ _STEP = {"backup": {"gamma": GAMMA, "to_next_step": True}}
 _WHOLE = {"backup": {"gamma": GAMMA, "monte_carlo": False}}
 METHODS: dict[str, dict[str, Any]] = {
     "q_transformer": {**_STEP, "loss": {"td": "cross_entropy", "alpha": 0.05}},
-    "q_transformer/one_step": {"backup": {"gamma": GAMMA}, "loss": {"td": "cross_entropy", "alpha": 0.05}},
+    "q_transformer/one_step": {  # values have twice as far to come, so it is given twice the steps
+        "backup": {"gamma": GAMMA},
+        "loss": {"td": "cross_entropy", "alpha": 0.05},
+        "gradient_steps": 600,
+    },
     "q_transformer/squared_error": {**_STEP, "loss": {"td": "mse", "alpha": 0.05}},
     "q_transformer/hl_gauss": {**_STEP, "loss": {"td": "hl_gauss", "alpha": 0.05}},
     "cql": {**_STEP, "options": {"alpha": 0.05}},
