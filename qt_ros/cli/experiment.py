@@ -204,18 +204,17 @@ def run_sanity(place: Any, results: Path, as_json: bool) -> None:
     """Train every method on the tasks whose answer is known, and write results/sanity.md and .json."""
     from tempfile import TemporaryDirectory
 
-    from qt_ros.experiments.sanity import METHODS, TASKS, chance_of_success, document, trained
+    from qt_ros.experiments.sanity import PAIRS, chance_of_success, document, trained
     from qt_ros.experiments.sanity_page import sanity_page
     from qt_ros.experiments.work import write_json
 
     chances = {}
-    for task in TASKS:
-        for name in METHODS:
-            with TemporaryDirectory() as folder:
-                chances[task.name, name] = chance_of_success(task, trained(task, name, Path(folder)))
-            chance = chances[task.name, name]
-            line = json.dumps({"task": task.name, "method": name, "chance": chance})
-            print(line if as_json else f"{task.name:<10} {name:<30} {chance:.0%}", flush=True)
+    for task, name in PAIRS:
+        with TemporaryDirectory() as folder:
+            chance = chance_of_success(task, trained(task, name, Path(folder)))
+        chances[task.name, name] = chance
+        line = json.dumps({"task": task.name, "method": name, "chance": chance})
+        print(line if as_json else f"{task.name:<10} {name:<30} {chance:.0%}", flush=True)
     found = document(chances)
     write_json(results / "sanity.json", found)
     (results / "sanity.md").write_text(sanity_page(found), encoding="utf-8")
@@ -254,6 +253,8 @@ def write_tables(
         target = results / f"{experiment.data.name}-data"
         write_json(target.with_suffix(".json"), described)
         target.with_suffix(".md").write_text(data_page(described), encoding="utf-8")
+    if data_only and not described:
+        raise typer.BadParameter(f"the data {experiment.data.name} are not made yet; leave out --report-only")
     if data_only:
         page_path = str(results / f"{experiment.data.name}-data.md")
         print(json.dumps({"data": page_path, **described["all"]}) if as_json else page_path)

@@ -31,6 +31,8 @@ def page(document: dict[str, Any]) -> str:
         warm = document["warm_up"]
         where = f"[{warm['data']}]({warm['data']}-data.md)"
         lines += [f"Vision: warmed up once for {warm['gradient_steps']} gradient steps on {where}, then frozen."]
+    if document["sanity"]:
+        lines += ["That no method is broken: [sanity tasks](sanity.md)."]
     if share is not None:
         lines += [f"In the data {share:.1%} of the episodes succeed."]
     lines += ["", *_missing(document)]
@@ -118,7 +120,7 @@ def _runs(document: dict[str, Any]) -> list[str]:
     commands: list[str] = []
     rows = []
     for row in document["rows"]:
-        facts, spread = row["machine"], row["metrics"].get("value_spread")
+        facts, spread = {**row["machine"], "autocast": row["autocast"]}, row["metrics"].get("value_spread")
         rows.append(
             (
                 f"`{label(row)}`",
@@ -208,6 +210,7 @@ def _index(found: list[Any], value: Any) -> int:
 def _machine(facts: dict[str, Any]) -> str:
     gpu = f"{facts['gpu']}; " if facts["gpu"] else ""
     side = f", {facts['jobs']} cells side by side" if facts["jobs"] > 1 else ""
+    side += ", mixed precision (bfloat16)" if facts["autocast"] else ""
     return (
         f"{gpu}{facts['processor']}, {facts['cores']} cores, {facts['threads']} threads a cell{side}; "
         f"torch {facts['torch']}, Python {facts['python']}"

@@ -23,7 +23,8 @@ class ReportError(ValueError):
 
 def collect_results(experiment: Experiment, works: Sequence[Path], earlier: Path | None = None) -> dict[str, Any]:
     """The document of ``experiment`` from the result files in ``works`` (work folders; the first one that has a cell
-    counts) and, for cells that none of them has, from the rows of an ``earlier`` document.
+    counts) and, for cells that none of them has, from the rows of an ``earlier`` document. Beside that one the page of
+    the sanity tasks is looked for.
 
     Results of other settings than the experiment's are left out. Everything in it follows from those files alone.
     """
@@ -50,6 +51,7 @@ def collect_results(experiment: Experiment, works: Sequence[Path], earlier: Path
         "seeds": list(experiment.seeds),
         "evaluation": {"episodes": experiment.evaluation.episodes, "first_scene": experiment.evaluation.first_scene},
         "cells": [_described(cell) for cell in cells if cell.seed == experiment.seeds[0]],
+        "sanity": earlier is not None and earlier.with_name("sanity.md").exists(),
         "rows": rows,
         "missing": missing,
     }
@@ -85,6 +87,7 @@ def _rows(cell: Cell, works: Sequence[Path]) -> list[dict[str, Any]]:
                     **{key: row[key] for key in ("gradient_steps", "episodes", "successes", "unstable", "first_scene")},
                     "evaluate_seconds": row["evaluate_seconds"],
                     **copied,
+                    "autocast": bool(found["settings"].get("autocast")),
                     "stores": stores,
                 }
                 for row in found["rows"]

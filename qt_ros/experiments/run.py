@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from safetensors import SafetensorError, safe_open
 
 from qt_ros.contract.robot import RobotContract, load_contract
 from qt_ros.episodes.files import write_atomically
@@ -27,6 +28,7 @@ from qt_ros.sim.collect import EpisodeResult, Plan, Summary, collect
 
 KEEP_EVERY = 25  # episodes between two writes of an evaluation that is under way
 SIDE_BY_SIDE = 8  # episodes under way at once in an evaluation
+NOTE_EVERY = 30.0  # seconds between two notes of how long a cell has trained
 
 
 class CellError(RuntimeError):
@@ -64,9 +66,17 @@ def run_cell(
     except Stopped:
         return False
     seconds = progress["seconds"]
-    loading = time.monotonic() - begin
+    noted = time.monotonic()
+    loading = noted - begin
+
+    before, training = seconds.get("train", 0.0), time.monotonic()
 
     def log(entry: StepReport) -> None:
+        nonlocal noted
+        seconds["train"] = before + time.monotonic() - training
+        if time.monotonic() - noted > NOTE_EVERY:  # so that a cell that is killed does not lose count
+            noted = time.monotonic()
+            write_json(folder / "cell.json", progress)
         progress["metrics"] = {key: _number(value) for key, value in sorted(entry.metrics.items())}
         report(f"step {entry.step}/{cell.settings.gradient_steps}", entry.metrics)
 
@@ -82,7 +92,7 @@ def run_cell(
         stopped=stopped,
     )
     if session.seconds:
-        seconds["train"] = seconds.get("train", 0.0) + session.seconds
+        seconds["train"] = before + session.seconds
         seconds["load"] = loading
         progress["origin"] = {**origin, "machine": machine(work.device, work.threads, work.jobs)}
         write_json(folder / "cell.json", progress)
@@ -254,10 +264,21 @@ def _evaluate(
     }
 
 
+def step_on_disk(folder: Path) -> int:
+    """Gradient steps of the training state in a cell's folder; 0 where there is none."""
+    try:
+        with safe_open(folder / "state" / "state.safetensors", framework="np") as file:
+            return int((file.metadata() or {})["step"])
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return 0
+
+
 def _move_others_aside(folder: Path, cell: Cell) -> None:
-    """What was trained with other settings keeps its files, under another name; so does a result of other scenes."""
+    """What was trained with other settings, or is past a mark whose checkpoint it lacks, keeps its files under another
+    name; so does a result of other scenes."""
     found = read_json(folder / "cell.json").get("training")
-    if found is not None and found != cell.training:
+    past = [m for m in cell.marks[:-1] if m < step_on_disk(folder) and not marked(folder, m).exists()]
+    if found is not None and (found != cell.training or past):
         folder.rename(_free(folder.with_name(f"{folder.name}.{found[:8]}")))
     elif (folder / RESULT).exists():
         identity = str(read_json(folder / RESULT).get("identity", ""))

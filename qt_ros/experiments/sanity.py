@@ -41,7 +41,11 @@ _STEP = {"backup": {"gamma": GAMMA, "to_next_step": True}}
 _WHOLE = {"backup": {"gamma": GAMMA, "monte_carlo": False}}
 METHODS: dict[str, dict[str, Any]] = {
     "q_transformer": {**_STEP, "loss": {"td": "cross_entropy", "alpha": 0.05}},
-    "q_transformer/one_step": {"backup": {"gamma": GAMMA}, "loss": {"td": "cross_entropy", "alpha": 0.05}},
+    "q_transformer/one_step": {  # values have twice as far to come, so it is given twice the steps
+        "backup": {"gamma": GAMMA},
+        "loss": {"td": "cross_entropy", "alpha": 0.05},
+        "gradient_steps": 600,
+    },
     "q_transformer/squared_error": {**_STEP, "loss": {"td": "mse", "alpha": 0.05}},
     "q_transformer/hl_gauss": {**_STEP, "loss": {"td": "hl_gauss", "alpha": 0.05}},
     "cql": {**_STEP, "options": {"alpha": 0.05}},
@@ -149,23 +153,26 @@ def chance_of_success(task: SanityTask, trainer: Trainer) -> float:
     return task.chance(choose)
 
 
+PAIRS = [(task, name) for name in METHODS for task in TASKS if not task.covered or name == "qt_opt"]
+"""What is trained on what. The covered task is for QT-Opt, which cannot do the others."""
+
+
 def expected(task: SanityTask, name: str) -> float | None:
     """What a sound implementation reaches; None where that says nothing about it."""
+    if name == "qt_opt":
+        return 1.0 if task.covered else None
     if name == "rt1_bc/everything":
         return task.lucky
     if task.name == "skill":
-        return None if name == "qt_opt" else 1.0
-    if name.startswith(("rt1_bc", "decision_transformer")):
-        return task.lucky if task.name == "luck" else None
-    return None if (name == "qt_opt") == (task.name == "luck") else 1.0
+        return 1.0
+    return task.lucky if name.startswith(("rt1_bc", "decision_transformer")) else 1.0
 
 
 def document(chances: Mapping[tuple[str, str], float]) -> dict[str, Any]:
     """For JSON: a row for each (task, method)."""
     rows = [
         {"task": task.name, "method": name, "chance": chances[task.name, name], "expected": expected(task, name)}
-        for name in METHODS
-        for task in TASKS
+        for task, name in PAIRS
         if (task.name, name) in chances
     ]
     return {"schema": 1, "sanity": rows}

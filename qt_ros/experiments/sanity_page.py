@@ -15,8 +15,8 @@ each there is a rare, skilful way that always succeeds, and a usual one that dep
 - `covered`: as `luck`, but all actions were tried alike and neighbours of the right one do as well. QT-Opt, which
   nothing keeps from actions that nobody tried, reaches 100% here.
 
-Expected in brackets; without brackets the task says nothing about that method. Settings stand in
-`qt_ros/experiments/sanity.py`."""
+Expected in brackets; without brackets the task says nothing about that method (QT-Opt on data that lack most actions).
+Empty cells were not run. Settings stand in `qt_ros/experiments/sanity.py`."""
 
 
 def sanity_page(document: dict[str, Any]) -> str:

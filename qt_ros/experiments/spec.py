@@ -172,16 +172,17 @@ def _merged(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 def _experiment(name: str, data: Mapping[str, Any], path: Path) -> Experiment:
-    values: dict[str, Any] = {"name": name, **data}
+    values = _named(name, data, str(path))
     for key in ("data", "cells", "evaluation", "tuning"):
         if key not in values:
             raise ConfigError(f"{path}: key {key!r} is missing; add it")
     values["data"] = data_recipe(str(values["data"]), path.parent)
     if values.get("warm_up") is not None:
-        recipe = {"name": values["warm_up"], **load_recipe("warm_up", str(values["warm_up"]), path.parent)}
+        name, where = str(values["warm_up"]), f"{path}: warm_up {values['warm_up']}"
+        recipe = _named(name, load_recipe("warm_up", name, path.parent), where)
         if "data" in recipe:
             recipe["data"] = data_recipe(str(recipe["data"]), path.parent)
-        values["warm_up"] = build(WarmUpRecipe, recipe, f"{path}: warm_up {values['warm_up']}")
+        values["warm_up"] = build(WarmUpRecipe, recipe, where)
     for key in ("evaluation", "tuning"):
         values[key] = build(Scenes, values[key], f"{path}: {key}")
     if not isinstance(values["cells"], list) or not values["cells"]:
@@ -190,6 +191,12 @@ def _experiment(name: str, data: Mapping[str, Any], path: Path) -> Experiment:
     experiment = build(Experiment, values, str(path))
     _check(experiment, path)
     return experiment
+
+
+def _named(name: str, data: Mapping[str, Any], where: str) -> dict[str, Any]:
+    if "name" in data:
+        raise ConfigError(f"{where}: the name is the file's; leave out 'name'")
+    return {"name": name, **data}
 
 
 def data_recipe(name: str, beside: Path) -> DataRecipe:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from safetensors import SafetensorError, safe_open
-
 from qt_ros.experiments.cells import Cell
-from qt_ros.experiments.run import result_of
+from qt_ros.experiments.run import result_of, step_on_disk
 from qt_ros.experiments.work import Work, read_json
 
 
@@ -21,11 +19,7 @@ def state_of(cell: Cell, work: Work) -> str:
         return "not started"
     if found != cell.training:
         return "not started (its folder holds a run with other settings, which will be moved aside)"
-    try:
-        with safe_open(folder / "state" / "state.safetensors", framework="np") as file:
-            step = int((file.metadata() or {})["step"])
-    except (OSError, SafetensorError, KeyError, ValueError):
-        return f"training: 0 of {steps} steps"
+    step = step_on_disk(folder)
     if step < steps:
         return f"training: {step} of {steps} steps"
     episodes = len(read_json(folder / f"evaluation-{steps}.json").get("results", ()))

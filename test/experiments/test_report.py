@@ -13,6 +13,7 @@ from qt_ros.experiments.cells import all_cells, tuning_cell
 from qt_ros.experiments.pages import data_page, page
 from qt_ros.experiments.plots import plot
 from qt_ros.experiments.report import ReportError, collect_results
+from qt_ros.experiments.sanity_page import sanity_page
 from qt_ros.experiments.spec import Experiment
 from qt_ros.experiments.tuning import collect_trials, tuning_page
 from qt_ros.experiments.work import write_json
@@ -129,7 +130,7 @@ def test_what_was_tried_is_noted_and_stays(tmp_path: Path, given: Experiment) ->
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.name)
 def test_committed_pages_follow_from_their_json(path: Path) -> None:
     document = json.loads(path.read_text(encoding="utf-8"))
-    kinds = {"experiment": page, "tuning_of": tuning_page, "parts": data_page}
+    kinds = {"experiment": page, "tuning_of": tuning_page, "parts": data_page, "sanity": sanity_page}
     for key, make in kinds.items():
         if key in document and "benchmark" not in document:
             assert path.with_suffix(".md").read_text(encoding="utf-8") == make(document)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tiny_experiment import experiment
+from tiny_experiment import CELLS, experiment
 
 from qt_ros.experiments.cells import all_cells, selected
 from qt_ros.experiments.run import CellError, result_of, run_cell
@@ -45,8 +45,9 @@ def test_an_interrupted_cell_goes_on_to_the_same_weights(tmp_path: Path, work: W
 
 
 def test_a_cell_from_images_learns_from_the_shared_warm_up(tmp_path: Path, work: Work) -> None:
-    given = experiment(tmp_path, images=True)
-    (cell,) = selected(all_cells(given), ["q_transformer/1"])
+    coarse = {"method": "q_transformer", "variant": "bins_32", "config": "picking/q_transformer", "bins": 32}
+    given = experiment(tmp_path, images=True, cells=[*CELLS, coarse])
+    (cell,) = selected(all_cells(given), ["q_transformer/default/1"])
     with pytest.raises(CellError, match="not finished"):
         run_cell(cell, work)
     assert given.warm_up is not None and warm_up(given.warm_up, work)
@@ -54,6 +55,8 @@ def test_a_cell_from_images_learns_from_the_shared_warm_up(tmp_path: Path, work:
     init = warmed_up(given.warm_up, work)
     result = result_of(cell, work)
     assert init is not None and result is not None and result["init"] == read_info(init).id
+    (other,) = selected(all_cells(given), ["q_transformer/bins_32/1"])
+    assert run_cell(other, work), "what it sees does not depend on the bins"
     assert len(list(work.tokens.glob("*.npy"))) == 1
 
 
@@ -75,3 +78,15 @@ def test_a_run_of_other_settings_is_moved_aside(tmp_path: Path, work: Work) -> N
     assert result_of(other, work) is not None
     kept = (work.root / cell.directory).parent.glob("rt1_bc-successes-s1.*/result.json")
     assert [read_json(path)["identity"] for path in kept] == [cell.identity]
+
+
+def test_a_mark_that_training_has_passed_without_keeping_it_is_trained_anew(tmp_path: Path, work: Work) -> None:
+    (cell,) = selected(all_cells(experiment(tmp_path, cells=[CELLS[1]])), ["rt1_bc/1"])
+    assert run_cell(cell, work)
+    (later,) = selected(all_cells(experiment(tmp_path, cells=[{**CELLS[1], "evaluate_at": [2]}])), ["rt1_bc/1"])
+    assert later.training == cell.training and result_of(later, work) is None
+    assert run_cell(later, work)
+    result = result_of(later, work)
+    assert result is not None and [row["gradient_steps"] for row in result["rows"]] == [2, 4]
+    folder = work.root / cell.directory
+    assert [p.name for p in folder.parent.iterdir() if p != folder] == [f"{folder.name}.{cell.training[:8]}"]

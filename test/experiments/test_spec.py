@@ -43,14 +43,11 @@ def test_the_state_experiment_has_the_same_cells_without_images() -> None:
     assert all(cell.settings.freeze_vision for cell in all_cells(images))
 
 
-def change(folder: Path, **changes: Any) -> Path:
-    return write_experiment(folder, **changes)
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"budgets": {}}, "unknown key"),
+        ({"name": "other"}, "the name is the file's"),
         ({"cells": [{"method": "iql", "config": "picking/iql", "sets": {}}]}, "unknown key"),
         ({"cells": [*CELLS, CELLS[1]]}, "listed twice"),
         ({"cells": []}, "at least one"),
@@ -90,7 +87,7 @@ def test_a_cell_whose_settings_do_not_go_together_is_named(tmp_path: Path, cell:
 
 
 def test_an_experiment_can_change_keys_of_another(tmp_path: Path) -> None:
-    write_experiment(tmp_path, name="first")
+    write_experiment(tmp_path, stem="first")
     (tmp_path / "second.yaml").write_text(yaml.safe_dump({"base": "first", "title": "Second", "seeds": [7]}))
     second = load_experiment(str(tmp_path / "second.yaml"))
     assert (second.name, second.title, second.seeds) == ("second", "Second", (7,))

@@ -22,7 +22,7 @@ CELLS: list[dict[str, Any]] = [
 ]
 
 
-def write_experiment(folder: Path, name: str = "tiny", images: bool = False, **changes: Any) -> Path:
+def write_experiment(folder: Path, stem: str = "tiny", images: bool = False, **changes: Any) -> Path:
     """YAML of an experiment with its recipes beside it; ``changes`` of its top-level keys (None removes one)."""
     for kind in ("data", "warm_up"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ def write_experiment(folder: Path, name: str = "tiny", images: bool = False, **c
         "warm_up": "few" if images else None, "seeds": [1, 2], "evaluation": {"episodes": 2, "first_scene": 2000000},
         "tuning": {"episodes": 2, "first_scene": 1000000}, "budget": budget, "cells": CELLS, **changes,
     }  # fmt: skip
-    path = folder / f"{name}.yaml"
+    path = folder / f"{stem}.yaml"
     path.write_text(yaml.safe_dump({key: value for key, value in document.items() if value is not None}))
     return path
 
