@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from qt_ros.cli.operator import Operator
+from qt_ros.cli.operator_console import Operator
 from qt_ros.cli.processes import NodeDied, NodeGroup
 from qt_ros.contract.robot import RobotContract, load_contract
 from qt_ros.episodes.episode import outcome_name
