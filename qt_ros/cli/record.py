@@ -15,14 +15,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from qt_ros.cli.operator import Operator
+from qt_ros.cli.operator_console import Operator
 from qt_ros.cli.processes import NodeDied, NodeGroup
 from qt_ros.contract.robot import RobotContract, load_contract
 from qt_ros.episodes.episode import outcome_name
 
 INPUTS = {"keyboard": "teleop_keyboard", "joystick": "teleop_xbox"}  # and the mapping each begins with
 LABELS = {"s": "success", "f": "failure", "u": "unknown", "d": "discard"}
-SIMULATED = ("command_node", "servo_node", "sim_node")
+MANAGED = ("command_node", "servo_node")  # lifecycle nodes that --sim starts
 PATIENCE = 60.0  # s
 
 
@@ -189,12 +189,12 @@ class Walk:
         limits = {"max_duration": self.max_duration, "joy_timeout": self.joy_timeout}
         group.start("teleop_node", {**active, "mapping": self.mapping, "operator": self.operator_name, **limits})
         if self.sim:
-            group.start("command_node", active)
-            group.start("servo_node", active)
+            for name in MANAGED:
+                group.start(name, active)
             group.start("sim_node", {"robot": self.robot, "real_time_factor": self.factor})
         if not client.serves("set_outcome"):
             group.start("recorder_node", {**timed, "root": str(self.folder / "bags"), "compression": "zstd"})
-        for name in ("teleop_node", *(SIMULATED[:2] if self.sim else ())):
+        for name in ("teleop_node", *(MANAGED if self.sim else ())):
             client.activate(name)
         if self.sim:
             client.wait_for_service("reset_scene")

@@ -34,7 +34,7 @@ class Diagnostics:
     def publish(self) -> None:
         """One message with every status of the node."""
         now = self._node.get_clock().now()
-        healths = [*self._report(ns_to_seconds(now.nanoseconds)), *self._clock(now.nanoseconds)]
+        healths = [*self._reported(ns_to_seconds(now.nanoseconds)), *self._clock(now.nanoseconds)]
         name = self._node.get_fully_qualified_name().lstrip("/")
         array = DiagnosticArray(status=[_status(h, name, self._hardware) for h in healths])
         array.header.stamp = now.to_msg()
@@ -44,6 +44,12 @@ class Diagnostics:
         """Leave the graph."""
         self._node.destroy_timer(self._timer)
         self._node.destroy_publisher(self._out)
+
+    def _reported(self, now: float) -> list[Health]:
+        try:
+            return self._report(now)
+        except Exception as error:  # to watch a node must never end it
+            return [Health("diagnostics", ERROR, f"no report: {type(error).__name__}: {error}")]
 
     def _clock(self, now: int) -> list[Health]:
         wall = time.monotonic()

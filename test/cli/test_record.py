@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from qt_ros.cli import operator
+from qt_ros.cli import operator_console
 from qt_ros.cli.main import main
-from qt_ros.cli.operator import Operator
+from qt_ros.cli.operator_console import Operator
 from qt_ros.cli.record import RecordingProblem, Row, Walk
 from qt_ros.contract.robot import load_contract
 from qt_ros.control.keyboard import load_keyboard
@@ -166,8 +166,8 @@ def test_keys_reach_the_joystick_at_its_rate_and_only_while_an_episode_runs(monk
             return [typed.pop()] if typed else []
 
     now = SimpleNamespace(time=100.0)
-    monkeypatch.setattr(operator, "RawTerminal", Terminal)
-    monkeypatch.setattr(operator.time, "monotonic", lambda: now.time)
+    monkeypatch.setattr(operator_console, "RawTerminal", Terminal)
+    monkeypatch.setattr(operator_console.time, "monotonic", lambda: now.time)
     monkeypatch.setattr(sys, "stdin", Answers(""))
     keys = load_keyboard("teleop_keyboard", CONTRACT)
     person = Operator(Console(file=io.StringIO()), keys, lambda axes, buttons: steered.append(axes))

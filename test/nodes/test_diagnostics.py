@@ -65,6 +65,15 @@ def test_what_a_node_reports_is_published_under_its_full_name(listener: Listener
     made.close()
 
 
+def test_a_report_that_fails_is_told_and_does_not_end_the_node(listener: Listener) -> None:
+    def fail(now: float) -> list[Health]:
+        raise OSError("the disk is gone")
+
+    Diagnostics(listener.node, fail)
+    status = listener.statuses(bool)["robot1/worker: diagnostics"]
+    assert status.level == DiagnosticStatus.ERROR and "the disk is gone" in status.message
+
+
 def test_a_simulated_clock_that_is_missing_or_stops_is_told(ros_context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from rclpy.parameter import Parameter
     from rosgraph_msgs.msg import Clock
