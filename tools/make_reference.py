@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib
+import enum
 import inspect
 import re
 import sys
@@ -277,10 +278,13 @@ def _type_name(annotation: Any) -> str:
         return f"{TYPES[typing.get_args(annotation)[0]]}, several"
     if options:
         return _type_name(options[0])
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return " or ".join(code(choice.value) for choice in annotation)
     return TYPES[annotation]
 
 
 def _default(value: Any) -> str:
+    value = value.value if isinstance(value, enum.Enum) else value
     if value is inspect.Parameter.empty or value is ...:
         return "needed"
     return code(value) if value is not False else "-"
