@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
 import enum
+import importlib
 import inspect
 import re
 import sys
@@ -173,14 +173,20 @@ def limits() -> str:
     """Limits as the contract states them."""
     from qt_ros.contract.robot import load_contract
 
-    units = {"speed": "m/s", "acceleration": "m/s^2", "age": "s", "low": "m", "high": "m"}
+    units = {"speed": "m/s", "acceleration": "m/s^2", "age": "s", "low": "m", "high": "m", "force": "N", "width": "m"}
     rows = []
     for name, value in vars(load_contract(ROBOT).limits).items():
         unit = units[name.rsplit("_", 1)[1]]
         if "angular" in name or name.startswith("joint"):
             unit = unit.replace("m/", "rad/")
         rows.append(
-            (f"`{name}`", ", ".join(f"{v:g}" for v in value) if isinstance(value, tuple) else f"{value:g}", unit)
+            (
+                f"`{name}`",
+                "none"
+                if value is None
+                else ", ".join(f"{v:g}" for v in (value if isinstance(value, tuple) else (value,))),
+                unit,
+            )
         )
     return table(("limit", "value", "unit"), rows)
 
