@@ -182,10 +182,11 @@ class EpisodeMaker:
         asked: Any = None
         while True:
             try:
-                asked = self.policy.step(*steps.send(asked))
+                seen = steps.send(asked)
             except StopIteration as end:
                 made: tuple[Episode, EpisodeResult] = end.value
                 return made
+            asked = self.policy.step(*seen)
 
     def steps(self, seed: int) -> Generator[PolicySees, Any, tuple[Episode, EpisodeResult]]:
         """`run` that pauses whenever it needs an action: yields what `Policy.step` takes, is sent what it gives."""
