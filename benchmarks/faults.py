@@ -16,14 +16,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import itertools
 import json
 import os
 import resource
 import shutil
 import signal
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +171,7 @@ class Bench:
             row["reason"] = REASONS[self.watch.ended[episode]] if episode in self.watch.ended else ""
             row["steps"] = self.watch.steps.get(episode, 0)
             self.watch.spoil("{}")
-            self._judge_bag(fault, episode, problems)
+            self._judge_bag(fault, episode, row["in_time"], problems)
             row["instruction"] = scene.instruction
         except (Hung, TimeoutError, RuntimeError) as error:
             problems.append(f"hung: {type(error).__name__}: {error}")
@@ -219,7 +221,7 @@ class Bench:
             self.client.wait(lambda: sum(a.done() for a in answers) >= 10, PATIENCE, "answers to a burst of goals")
         elif fault == "full disk" and (recorder := self.node("recorder_node")) is not None:
             size = sum(f.stat().st_size for f in (self.bags / episode).glob("*"))
-            resource.prlimit(recorder.process.pid, resource.RLIMIT_FSIZE, (size + 100_000, resource.RLIM_INFINITY))
+            resource.prlimit(recorder.process.pid, resource.RLIMIT_FSIZE, (max(1, size), resource.RLIM_INFINITY))
         elif fault == "emergency stop":
             self.watch.press(True)
 
@@ -240,7 +242,7 @@ class Bench:
         if self.node("sim_node") is not None and not self.watch.until(self.watch.still, 20.0):
             problems.append("the robot still moves although no episode runs")
 
-    def _judge_bag(self, fault: str, episode: str, problems: list[str]) -> None:
+    def _judge_bag(self, fault: str, episode: str, in_time: bool, problems: list[str]) -> None:
         if fault == "kill recorder_node":
             if not _readable(self.bags / episode):
                 problems.append("nothing can be read of the bag of a killed recorder")
@@ -250,7 +252,7 @@ class Bench:
             return
         record = self.watch.records[episode]
         if fault == "full disk":
-            if record.complete and self.watch.steps.get(episode, 0) > 10:
+            if record.complete and in_time:
                 problems.append("the disk was full and nobody noticed")
             elif record.messages and not _readable(Path(record.uri)):
                 problems.append("nothing can be read of the bag on a full disk")
@@ -285,7 +287,42 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"injections-{options.seed}.jsonl"
     rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    set_environment()
+    with _domain():
+        return _inject_all(options, folder, log, rows)
+
+
+@contextlib.contextmanager
+def _domain() -> Iterator[None]:
+    """A ROS domain that no test or benchmark of this machine uses at the same time: foreign nodes would be faults too.
+
+    The lock files are those of the tests.
+    """
+    locks = Path(tempfile.gettempdir()) / f"qt_ros_domains_{os.getuid()}"
+    locks.mkdir(exist_ok=True)
+    if "ROS_DOMAIN_ID" in os.environ:
+        set_environment()
+        yield
+        return
+    for domain in range(101, 0, -1):
+        with (locks / str(domain)).open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            os.environ["ROS_DOMAIN_ID"] = str(domain)
+            os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+            set_environment()
+            try:
+                yield
+            finally:
+                del os.environ["ROS_DOMAIN_ID"]
+            return
+    raise RuntimeError("all ROS domain ids are in use; end some of the processes that hold them")
+
+
+def _inject_all(
+    options: argparse.Namespace, folder: Path, log: Path, rows: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
     while len(rows) < options.count:
         bench = Bench(folder, Path(options.checkpoint).absolute(), options.seed)
         try:
