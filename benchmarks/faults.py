@@ -16,16 +16,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import itertools
 import json
 import os
 import resource
 import shutil
 import signal
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +34,7 @@ from std_srvs.srv import Trigger
 
 from benchmarks.fault_table import FAULTS, MANAGED, NODES, SPOILED, page, summary, tables
 from benchmarks.fault_watch import Watch
-from benchmarks.graph import set_environment
+from benchmarks.graph import own_domain
 from benchmarks.report import ROOT, add_json_option, context, emit
 from qt_ros.action import ExecuteInstruction
 from qt_ros.cli.processes import NodeGroup, NodeProcess
@@ -287,37 +285,8 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"injections-{options.seed}.jsonl"
     rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    with _domain():
+    with own_domain():
         return _inject_all(options, folder, log, rows)
-
-
-@contextlib.contextmanager
-def _domain() -> Iterator[None]:
-    """A ROS domain that no test or benchmark of this machine uses at the same time: foreign nodes would be faults too.
-
-    The lock files are those of the tests.
-    """
-    locks = Path(tempfile.gettempdir()) / f"qt_ros_domains_{os.getuid()}"
-    locks.mkdir(exist_ok=True)
-    if "ROS_DOMAIN_ID" in os.environ:
-        set_environment()
-        yield
-        return
-    for domain in range(101, 0, -1):
-        with (locks / str(domain)).open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            os.environ["ROS_DOMAIN_ID"] = str(domain)
-            os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-            set_environment()
-            try:
-                yield
-            finally:
-                del os.environ["ROS_DOMAIN_ID"]
-            return
-    raise RuntimeError("all ROS domain ids are in use; end some of the processes that hold them")
 
 
 def _inject_all(
