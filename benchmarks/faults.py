@@ -218,7 +218,7 @@ class Bench:
             # A service keeps 10 requests (rmw's default): of a burst at least so many are answered.
             self.client.wait(lambda: sum(a.done() for a in answers) >= 10, PATIENCE, "answers to a burst of goals")
         elif fault == "full disk" and (recorder := self.node("recorder_node")) is not None:
-            size = sum(f.stat().st_size for f in (self.bags / episode).glob("*"))
+            size = sum(f.stat().st_size for f in (self.bags / episode).glob("*.mcap"))
             resource.prlimit(recorder.process.pid, resource.RLIMIT_FSIZE, (max(1, size), resource.RLIM_INFINITY))
         elif fault == "emergency stop":
             self.watch.press(True)
