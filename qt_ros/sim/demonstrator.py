@@ -53,8 +53,8 @@ class Demonstrator:
     """Acts in ``world`` as ``task`` (or the task of a scene) asks; one instance per episode.
 
     ``act()`` gives the action for the present state, (D,) float64 in SI units of the action space, exactly on bin
-    centres. With noise it is random, by ``rng`` alone. ``flaw`` names the flaw drawn for this episode ('' = none), among
-    ``flaws`` where some are given; ``target`` is the object it really acts on.
+    centres. With noise it is random, by ``rng`` alone. ``flaw`` names the flaw drawn for this episode ('' = none),
+    among ``flaws`` where some are given; ``target`` is the object it really acts on.
     """
 
     def __init__(
