@@ -25,7 +25,8 @@ from qt_ros.improvement.state import Round, State
 from qt_ros.improvement.statistics import Paired
 from qt_ros.learning.config import TrainConfig
 from qt_ros.model.checkpoint import read_info
-from qt_ros.sim.collect import EpisodeResult, Plan, Summary, collect
+from qt_ros.sim.collect import collect
+from qt_ros.sim.episode_maker import EpisodeResult, Plan, Summary
 from qt_ros.sim.store_guard import SETTINGS
 
 Progress = Callable[[str, int, int], None]
