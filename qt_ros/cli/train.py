@@ -57,12 +57,11 @@ def command(
 
     Example: qt-ros train --store data/demos --store data/noise --init runs/warm/checkpoint --out runs/picking
     """
-    from torch.utils.tensorboard import SummaryWriter
-
     from qt_ros.contract.robot import load_contract
     from qt_ros.learning.config import PRIVILEGED, load_train_config
-    from qt_ros.learning.run import build_model, require_start, save_run
-    from qt_ros.learning.trainer import StepReport, Trainer
+    from qt_ros.learning.run import require_start
+    from qt_ros.learning.session import train
+    from qt_ros.learning.trainer import StepReport
 
     console = Console(stderr=True)
     overrides = (PRIVILEGED if privileged else {}) | parse_settings(set_ or [])
@@ -79,43 +78,25 @@ def command(
         allow_other_contract=allow_other_contract,
         privileged=settings.model.get("vision") == "state",
     )
-    model, encoder = build_model(
-        settings.model,
+
+    def report(entry: StepReport) -> None:
+        print_report(entry.step, settings.gradient_steps, entry.metrics, json_output)
+
+    session = train(
+        settings,
         contract,
         data,
-        init,
-        device,
-        method=settings.method,
-        seed=settings.seed,
+        out,
+        init=init,
+        device=device,
         text_encoder=text_encoder,
         vision_weights=vision_weights,
+        report=report,
+        stopped=stop_on_interrupt(),
+        encoding=lambda: console.status("encoding every frame once"),
     )
-    text = encode_text(encoder, data.instructions)
-    trainer = Trainer(model, data, text, settings, out / "state", device)
-    stopped = stop_on_interrupt()
-    kept = -1  # step of the checkpoint on disk
-
-    def keep() -> None:
-        nonlocal kept
-        folder, step = out / "checkpoint", trainer.step
-        save_run(folder, trainer.acting, contract, encoder, settings, data, step, init, vision_weights)
-        kept = trainer.step
-
-    with SummaryWriter(str(out / "log"), purge_step=trainer.step) as writer:
-        if settings.freeze_vision:
-            with console.status("encoding every frame once"):
-                trainer.cache_tokens()
-
-        def report(entry: StepReport) -> None:
-            for key, value in entry.metrics.items():
-                writer.add_scalar(key, value, entry.step)
-            print_report(entry.step, settings.gradient_steps, entry.metrics, json_output)
-
-        finished = trainer.run(report, stopped, keep)
-    if kept != trainer.step:  # a finished run that lost its checkpoint
-        keep()
-    if not finished:
-        console.print(f"stopped at step {trainer.step}; the same command goes on from there")
+    if not session.finished:
+        console.print(f"stopped at step {session.step}; the same command goes on from there")
         raise typer.Exit(130)
     console.print(f"checkpoint: {out / 'checkpoint'}")
 

@@ -5,7 +5,7 @@ Names are as the nodes give them: relative, private ('~/x') or absolute. A test 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from qt_ros.contract.robot import RobotContract
 
@@ -31,7 +31,7 @@ PARAMETER_SERVICES = (
 class NodeInterface:
     """{name: type} of what a node does beyond what every node does (`COMMON`).
 
-    ``lifecycle``: it is a managed node. ``node``: its name where that differs from the enclave's.
+    ``lifecycle``: it is a managed node. ``names``: its names where they differ from the enclave's.
     """
 
     publishes: dict[str, str] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class NodeInterface:
     executes: dict[str, str] = field(default_factory=dict)
     commands: dict[str, str] = field(default_factory=dict)
     lifecycle: bool = False
-    node: str = ""
+    names: tuple[str, ...] = ()
 
 
 COMMON = NodeInterface(
@@ -58,7 +58,10 @@ def interfaces(contract: RobotContract) -> dict[str, NodeInterface]:
         "command_node": _command(contract),
         "servo_node": _servo(contract),
         "recorder_node": _recorder(contract),
+        "teleop_node": _teleop(contract),
+        "marker_node": _marker(contract),
         "sim_node": _sim(contract),
+        "gazebo_node": _gazebo(contract),
         "operator": _operator(contract),
     }
 
@@ -84,6 +87,7 @@ def _policy(contract: RobotContract) -> NodeInterface:
         publishes={
             "policy_action": "qt_ros/msg/PolicyAction",
             "episode_status": STATUS["episode_status"],
+            "~/q_curves": "std_msgs/msg/Float32MultiArray",
             **DIAGNOSTICS,
         },
         subscribes={
@@ -104,6 +108,8 @@ def _command(contract: RobotContract) -> NodeInterface:
         publishes={
             **{c.topic: c.type for c in outputs.values() if "/msg/" in c.type},
             "command_status": STATUS["command_status"],
+            **{f"~/dry_run/{n}": c.type for n, c in outputs.items() if "/msg/" in c.type},
+            **DIAGNOSTICS,
         },
         subscribes={
             "policy_action": "qt_ros/msg/PolicyAction",
@@ -112,7 +118,7 @@ def _command(contract: RobotContract) -> NodeInterface:
             "estop": "std_msgs/msg/Bool",
             **_description(contract),
         },
-        serves={"~/reset": "std_srvs/srv/Trigger"},
+        serves={"~/estop": "std_srvs/srv/Trigger", "~/reset": "std_srvs/srv/Trigger"},
         calls={**{c.service: c.type for c in contract.prepare}, **({switch: MOVEIT_SWITCH} if switch else {})},
         commands={c.topic: c.type for c in outputs.values() if "/action/" in c.type},
         lifecycle=True,
@@ -130,7 +136,7 @@ def _servo(contract: RobotContract) -> NodeInterface:
         if out.type.endswith("Float64MultiArray") and contract.kinematics.gripper_joint in out.joints:
             gripper = {contract.commands["gripper"].topic: "trajectory_msgs/msg/JointTrajectory"}
     return NodeInterface(
-        publishes=published,
+        publishes=published | DIAGNOSTICS,
         subscribes={arm.topic: arm.type, **_observed(contract, "joint_state"), **gripper, **_description(contract)},
         lifecycle=True,
     )
@@ -139,7 +145,11 @@ def _servo(contract: RobotContract) -> NodeInterface:
 def _recorder(contract: RobotContract) -> NodeInterface:
     images = _observed(contract, "image")
     return NodeInterface(
-        publishes={"episode_record": "qt_ros/msg/EpisodeRecord", "episode_outcome": STATUS["episode_outcome"]},
+        publishes={
+            "episode_record": "qt_ros/msg/EpisodeRecord",
+            "episode_outcome": STATUS["episode_outcome"],
+            **DIAGNOSTICS,
+        },
         subscribes={
             "policy_action": "qt_ros/msg/PolicyAction",
             **STATUS,
@@ -157,6 +167,44 @@ def _recorder(contract: RobotContract) -> NodeInterface:
     )
 
 
+def _teleop(contract: RobotContract) -> NodeInterface:
+    """It stands in for policy_node, with a person in place of the network."""
+    policy = _policy(contract)
+    joy = {"joy": "sensor_msgs/msg/Joy"}
+    publishes = {k: v for k, v in policy.publishes.items() if k != "~/q_curves"}
+    own = {"episode_outcome": STATUS["episode_outcome"], "estop": "std_msgs/msg/Bool", **joy}
+    return replace(policy, publishes=publishes | own, subscribes=policy.subscribes | joy)
+
+
+def _marker(contract: RobotContract) -> NodeInterface:
+    return NodeInterface(
+        publishes={"intended_motion": "visualization_msgs/msg/MarkerArray"},
+        subscribes={
+            "policy_action": "qt_ros/msg/PolicyAction",
+            "episode_status": STATUS["episode_status"],
+            **_observed(contract, "joint_state"),
+            **_description(contract),
+        },
+    )
+
+
+def _gazebo(contract: RobotContract) -> NodeInterface:
+    commands = contract.commands
+    return NodeInterface(
+        publishes={
+            "arm_controller/joint_trajectory": "trajectory_msgs/msg/JointTrajectory",
+            **{commands[n].topic: commands[n].type for n in ("gripper", "base") if n in commands},
+            "episode_outcome": STATUS["episode_outcome"],
+        },
+        subscribes={
+            "episode_status": STATUS["episode_status"],
+            "entities/*/pose": "geometry_msgs/msg/PoseStamped",  # of every object in the world
+            **_observed(contract, "joint_state"),
+        },
+        serves={"reset_scene": "qt_ros/srv/ResetScene"},
+    )
+
+
 def _sim(contract: RobotContract) -> NodeInterface:
     image, joints = contract.observation("image"), contract.observation("joint_state")
     commands = contract.commands
@@ -169,6 +217,7 @@ def _sim(contract: RobotContract) -> NodeInterface:
             joints.topic: joints.type,
             "odom": "nav_msgs/msg/Odometry",
             "episode_outcome": STATUS["episode_outcome"],
+            **DIAGNOSTICS,
         },
         subscribes={
             "arm_controller/joint_trajectory": "trajectory_msgs/msg/JointTrajectory",
@@ -182,9 +231,10 @@ def _sim(contract: RobotContract) -> NodeInterface:
 def _operator(contract: RobotContract) -> NodeInterface:
     managed = ("policy_node", "command_node", "servo_node")
     return NodeInterface(
-        publishes={**_observed(contract, "text"), "estop": "std_msgs/msg/Bool"},
+        publishes={**_observed(contract, "text"), "estop": "std_msgs/msg/Bool", "joy": "sensor_msgs/msg/Joy"},
         subscribes={**STATUS, "episode_record": "qt_ros/msg/EpisodeRecord", **DIAGNOSTICS},
         calls={
+            "command_node/estop": "std_srvs/srv/Trigger",
             "command_node/reset": "std_srvs/srv/Trigger",
             "set_outcome": "qt_ros/srv/SetOutcome",
             "reset_scene": "qt_ros/srv/ResetScene",
@@ -192,5 +242,5 @@ def _operator(contract: RobotContract) -> NodeInterface:
             **{f"{n}/get_state": "lifecycle_msgs/srv/GetState" for n in managed},
         },
         commands={"execute_instruction": ACTION},
-        node="demo_client",
+        names=("demo_client", "bringup", "evaluation_client", "record_client"),
     )

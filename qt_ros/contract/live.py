@@ -92,13 +92,6 @@ def _observation(contract: RobotContract, spec: ObservationSpec, facts: GraphFac
         nodes = ", ".join(p.node for p in topic.publishers)
         yield Finding("warning", where, f"several nodes publish {name}: {nodes}", "stop all but one")
     if spec.kind == "text":
-        if any(p.durability != "transient_local" for p in topic.publishers):
-            yield Finding(
-                "error",
-                where,
-                f"{name} is published volatile: policy_node, which wants the last one, hears nothing",
-                "publish it transient local (ros2 topic pub --qos-durability transient_local)",
-            )
         return
     if topic.heard is None or not topic.heard.count:
         seconds = f"{facts.seconds:g} s"

@@ -112,6 +112,8 @@ class Limits:
     """Hard limits of what may be commanded, in SI units; the workspace box is the tool position in the base frame.
 
     ``joint_speed`` is for every arm joint that ``joint_speeds`` does not name (rad/s, or m/s of a joint that slides).
+    The gripper's, in the unit of its joint, are optional: ``gripper_low`` and ``gripper_high`` narrow the range between
+    open and closed; ``gripper_force`` (N or Nm) is the measured effort at which closing ends.
     """
 
     linear_speed: float
@@ -126,10 +128,15 @@ class Limits:
     max_action_age: float
     workspace_low: tuple[float, ...]
     workspace_high: tuple[float, ...]
+    gripper_low: float | None = None
+    gripper_high: float | None = None
+    gripper_force: float | None = None
     joint_speeds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, value in self.__dict__.items():
+            if value is None or name in ("gripper_low", "gripper_high"):
+                continue
             if isinstance(value, dict):
                 if any(v <= 0 for v in value.values()):
                     raise ConfigError(f"limits: {name} must be positive, found {value}")
@@ -140,6 +147,8 @@ class Limits:
                 raise ConfigError(f"limits: {name} must be positive, found {value}")
         if any(lo >= hi for lo, hi in zip(self.workspace_low, self.workspace_high, strict=True)):
             raise ConfigError("limits: workspace_low must be below workspace_high in x, y and z")
+        if self.gripper_low is not None and self.gripper_high is not None and self.gripper_low >= self.gripper_high:
+            raise ConfigError("limits: gripper_low must be below gripper_high")
 
 
 @dataclass(frozen=True)
@@ -185,8 +194,11 @@ class RobotContract:
     @property
     def urdf(self) -> Path | UrdfText:
         """The robot description: a file, or what `with_description` was given. ConfigError when there is none yet."""
-        if self.urdf_text:
-            return UrdfText(self.urdf_text)
+        return UrdfText(self.urdf_text) if self.urdf_text else self.urdf_file
+
+    @property
+    def urdf_file(self) -> Path:
+        """The file of the robot description. ConfigError when it comes from a topic or is not there."""
         if self._described_live:
             raise ConfigError(
                 f"robot {self.robot}: its description comes from the topic {self.description_topic}; "

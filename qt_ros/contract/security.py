@@ -36,8 +36,8 @@ def policy_xml(
     for name in chosen:
         enclave = ElementTree.SubElement(enclaves, "enclave", path=f"{prefix.rstrip('/')}/{name}")
         profiles = ElementTree.SubElement(enclave, "profiles")
-        profile = ElementTree.SubElement(profiles, "profile", ns=namespace, node=known[name].node or name)
-        _rules(profile, known[name])
+        for node in known[name].names or (name,):
+            _rules(ElementTree.SubElement(profiles, "profile", ns=namespace, node=node), known[name])
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 

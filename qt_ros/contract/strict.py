@@ -115,7 +115,7 @@ def _check(value: Any, annotation: str, where: str) -> Any:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{where}: expected a mapping, found {value!r}")
         if not all(isinstance(k, str) for k in value):
-            raise ConfigError(f"{where}: keys must be text, found {', '.join(map(repr, value))}")
+            raise ConfigError(f"{where}: keys must be text, found {', '.join(map(repr, value))}; quote them")
         return {k: _check(v, named["of"], f"{where}: {k}") for k, v in value.items()}
     return _check_scalar(value, kind, where)
 

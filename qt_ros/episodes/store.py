@@ -31,6 +31,7 @@ from qt_ros.episodes.manifest import (
     read_manifest,
 )
 from qt_ros.episodes.rows import from_row, to_row, to_table
+from qt_ros.episodes.store_labels import as_labelled, labelled_manifest
 
 __all__ = [
     "EpisodeMeta",
@@ -206,7 +207,7 @@ class SkippedShard:
 
 
 class EpisodeStore:
-    """Read access to a finished store.
+    """Read access to a finished store, with the outcomes that its labels say (see ``episodes.store_labels``).
 
     ``contract`` (optional) is compared with the store's: another action space always raises StoreError, another
     contract text raises unless ``allow_other_contract``. Every shard is checked against its hash at opening
@@ -223,7 +224,7 @@ class EpisodeStore:
         verify: bool = True,
     ) -> None:
         self.root = Path(root)
-        self.manifest = read_manifest(self.root)
+        self.manifest = labelled_manifest(self.root)
         if contract is not None:
             self._require_contract(contract, allow_other_contract)
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
@@ -250,7 +251,7 @@ class EpisodeStore:
 
     def __iter__(self) -> Iterator[Episode]:
         for shard in self.shards:
-            path = self.root / shard.file
+            path, metas = self.root / shard.file, iter(shard.episodes)
             with damaged(path):
                 groups = pq.read_metadata(path).num_row_groups
             for group in range(groups):
@@ -258,7 +259,7 @@ class EpisodeStore:
                     table = file.read_row_group(group)
                 for row in range(table.num_rows):
                     with damaged(path):
-                        episode = self._episode(table, row)
+                        episode = as_labelled(self._episode(table, row), next(metas))
                     yield episode
 
     @property
@@ -280,7 +281,7 @@ class EpisodeStore:
             for group in range(file.num_row_groups):
                 rows = file.metadata.row_group(group).num_rows
                 if row < rows:
-                    return self._episode(file.read_row_group(group), row)
+                    return as_labelled(self._episode(file.read_row_group(group), row), self.meta[index])
                 row -= rows
         raise StoreError(f"{self.root / shard.file}: fewer rows than its manifest says; rebuild the store")
 

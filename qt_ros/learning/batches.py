@@ -113,7 +113,7 @@ class Batches:
         self.model, self.data, self.config, self.device = model, data, config, device
         self.history = shape.history
         self.text = text.to(device)
-        self._frames = _frames(data, model)
+        self._frames = _frames(data, model) if data.tokens is None else _no_frames(data, model, config)
         self._sampler = SegmentSampler(
             data.lengths,
             data.success,
@@ -152,9 +152,13 @@ class Batches:
 
     @torch.no_grad()
     def cache_tokens(self, progress: Callable[[int], None] | None = None, chunk: int = 256) -> None:
-        """Encode every frame once with the (frozen) vision side; needed before training when freeze_vision is set."""
+        """Encode every frame once with the (frozen) vision side, or take the data's tokens; needed before training when
+        freeze_vision is set."""
         self.model.eval()
         count, shape = len(self.data.rewards), self.model.config
+        if self.data.tokens is not None:
+            self._tokens = torch.from_numpy(self.data.tokens).to(self.device)
+            return
         tokens = torch.empty(count, shape.tokens_per_frame, shape.width, dtype=torch.float16, device=self.device)
         for first in range(0, count, chunk):
             frames = np.arange(first, min(first + chunk, count))
@@ -221,6 +225,17 @@ class Batches:
         if not self.model.config.return_token:
             return None
         return self.column("success")[torch.from_numpy(frames).to(self.device)].long()
+
+
+def _no_frames(data: TrainingData, model: Network, config: TrainConfig) -> NDArray[np.uint8]:
+    """Nothing, where the data bring the tokens of a frozen vision side. TrainingError where these do not fit."""
+    shape = model.config
+    wanted = (len(data.rewards), shape.tokens_per_frame, shape.width)
+    if data.tokens is not None and data.tokens.shape != wanted:
+        raise TrainingError(f"the tokens have shape {data.tokens.shape}, data and model need {wanted}; make them anew")
+    if not config.freeze_vision:
+        raise TrainingError("these data hold tokens in the place of images, and vision is to be trained; load images")
+    return np.zeros((0, 0, 0, 3), np.uint8)
 
 
 def _frames(data: TrainingData, model: Network) -> NDArray[np.uint8] | NDArray[np.float32]:

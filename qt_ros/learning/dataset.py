@@ -27,7 +27,8 @@ class TrainingData:
     for the data's gamma); remaining (N,) int64 steps left in the episode; terminated (N,) bool, of the step's episode;
     text (N,) int64 index into ``instructions``; action_space_sha256 of the stores; keypoints (N, 2, 3) float32, NaN
     where unknown; lengths (E,), success (E,). images are None where they were not loaded, privileged (N, S) float32
-    (NaN where unknown) as well.
+    (NaN where unknown) as well. tokens (N, K, width) float16, where given, are what the frozen vision side makes of the
+    images, which then are not needed (`qt_ros.learning.tokens`).
     """
 
     images: NDArray[np.uint8] | None
@@ -45,6 +46,7 @@ class TrainingData:
     action_space_sha256: str = ""
     provenance: list[dict[str, object]] = field(default_factory=list)
     privileged: NDArray[np.float32] | None = None
+    tokens: NDArray[np.float16] | None = None
 
     @property
     def starts(self) -> NDArray[np.int64]:
@@ -64,12 +66,14 @@ def load_training_data(
     contract: RobotContract | None = None,
     allow_other_contract: bool = False,
     privileged: bool = False,
+    images: bool = True,
     progress: Callable[[int], None] | None = None,
 ) -> TrainingData:
     """Read whole stores into memory (36 KB a step at 96 x 128).
 
     ``contract``: the robot's; stores of another action space are refused, of another contract unless
-    ``allow_other_contract``. ``privileged``: load the simulator's privileged state in place of the images.
+    ``allow_other_contract``. ``privileged``: load the simulator's privileged state in place of the images. ``images``:
+    False leaves them out, for training on tokens that were made before.
     Joining several stores needs twice that for a moment. Raises TrainingError when there is nothing to train on,
     rewards lie outside [0, 1], or stores disagree in action space, contract or image size. ``progress`` is called with
     the number of steps read so far of the current store.
@@ -92,11 +96,12 @@ def load_training_data(
         raise TrainingError(
             f"{opened[0].root} holds no privileged state; collect it anew (qt-ros collect keeps it), or train on images"
         )
-    columns = ("privileged" if privileged else "images", "proprio", "bins", "rewards", "keypoints")
-    parts = [s.load_all(columns, progress=progress) for s in opened if len(s)]
+    columns = ("proprio", "bins", "rewards", "keypoints")
+    seen = ("privileged",) if privileged else ("images",) if images else ()
+    parts = [s.load_all((*seen, *columns), progress=progress) for s in opened if len(s)]
     arrays = parts[0] if len(parts) == 1 else EpisodeArrays.concatenate(parts)
     del parts
-    proprio, bins, rewards, keypoints = (getattr(arrays, c) for c in columns[1:])
+    proprio, bins, rewards, keypoints = (getattr(arrays, c) for c in columns)
     if rewards.min() < 0 or rewards.max() > 1:
         raise TrainingError(f"rewards must lie in [0, 1] because Q does, found {rewards.min()} .. {rewards.max()}")
     lengths = np.diff(arrays.offsets)

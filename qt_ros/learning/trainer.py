@@ -4,7 +4,7 @@ advice."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -39,8 +39,9 @@ class Trainer:
     resumed run goes on alike.
 
     text (number of instructions, E) float32: sentence embeddings in the order of ``data.instructions``. ``folder``
-    keeps the training state. ``step`` is the next gradient step. TrainingError when model, data, settings and a saved
-    state do not go together.
+    keeps the training state. ``start`` says what the run began from (see `run.started_from`): a saved state that began
+    from something else is refused like one of other settings. ``step`` is the next gradient step. TrainingError when
+    model, data, settings and a saved state do not go together.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Trainer:
         config: TrainConfig,
         folder: Path,
         device: str = "cpu",
+        start: Mapping[str, str] | None = None,
     ) -> None:
         if config.threads:
             torch.set_num_threads(config.threads)
@@ -72,6 +74,7 @@ class Trainer:
             lr=config.learning_rate,
         )
         self.step = 0
+        self._start = dict(start or {})
         if (folder / "state.safetensors").exists():
             self.step, extra = load_state(folder, self.method.state(), self.optimiser)
             require_same(folder, extra, self._identity())
@@ -96,7 +99,7 @@ class Trainer:
         for key in ("log_every", "save_every", "threads"):
             settings.pop(key)
         counts = {"steps_in_data": len(self.data.rewards), "episodes": len(self.data.lengths)}
-        return {"config": settings, **counts, "stores": self.data.hashes}
+        return {"config": settings, **counts, "stores": self.data.hashes, "start": self._start}
 
     def cache_tokens(self, progress: Callable[[int], None] | None = None) -> None:
         """Encode every frame once; done before training when freeze_vision is set."""

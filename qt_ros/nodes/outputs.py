@@ -18,8 +18,8 @@ from qt_ros.control.joint_vector import JointVector
 from qt_ros.control.servo_loop import Setpoint
 from qt_ros.nodes.raw_topics import message_class
 
-MakePublisher = Callable[[Any, str], Any]
-"""(message class, topic) -> a publisher that is silent unless its node is active."""
+MakePublisher = Callable[[Any, str, str], Any]
+"""(message class, topic, name of the command) -> a publisher that is silent unless its node is active."""
 
 
 class NoOutput:
@@ -43,7 +43,7 @@ class BaseOutput:
     def __init__(self, contract: RobotContract, make: MakePublisher) -> None:
         spec = contract.commands["base"]
         self._stamped = spec.type.endswith("TwistStamped")
-        self._out = make(TwistStamped if self._stamped else Twist, spec.topic)
+        self._out = make(TwistStamped if self._stamped else Twist, spec.topic, "base")
 
     def publish(self, message: TwistStamped) -> None:
         """Send a velocity, m/s and rad/s in the base frame."""
@@ -57,21 +57,27 @@ class BaseOutput:
 class GripperOutput(Protocol):
     """A gripper that is told where to go."""
 
-    def publish(self, closedness: float) -> None:
-        """Closedness 0 open .. 1 closed."""
+    def publish(self, position: float) -> None:
+        """Send the gripper joint to ``position``, rad or m."""
 
 
 def gripper_output(
-    node: Node, contract: RobotContract, make: MakePublisher, travel_time: float, made: list[tuple[Any, Any]]
+    node: Node,
+    contract: RobotContract,
+    make: MakePublisher,
+    travel_time: float,
+    made: list[tuple[Any, Any]],
+    dry_run: bool = False,
 ) -> GripperOutput:
     """The gripper of the contract, if it has one.
 
-    ``made`` gets what has to be destroyed; ``travel_time`` in s is for trajectories.
+    ``made`` gets what has to be destroyed; ``travel_time`` in s is for trajectories. In a dry run a trajectory shows
+    what an action would be asked for.
     """
     spec = contract.commands.get("gripper")
     if spec is None:
         return NoOutput()
-    if "/action/" in spec.type:
+    if "/action/" in spec.type and not dry_run:
         gripper = GripperAction(node, contract)
         made.append((lambda client: client.destroy(), gripper.client))
         return gripper
@@ -83,14 +89,13 @@ class GripperTopic:
 
     def __init__(self, contract: RobotContract, make: MakePublisher, travel_time: float) -> None:
         spec = contract.commands["gripper"]
-        self._position = contract.kinematics.gripper_position
         self._joints = list(spec.joints or [contract.kinematics.gripper_joint])
         self._time = Duration(seconds=travel_time).to_msg()
-        self._trajectory = spec.type.endswith("JointTrajectory")
-        self._out = make(JointTrajectory if self._trajectory else Float64MultiArray, spec.topic)
+        self._trajectory = not spec.type.endswith("Float64MultiArray")
+        self._out = make(JointTrajectory if self._trajectory else Float64MultiArray, spec.topic, "gripper")
 
-    def publish(self, closedness: float) -> None:
-        positions = [self._position(closedness)] * len(self._joints)
+    def publish(self, position: float) -> None:
+        positions = [position] * len(self._joints)
         if self._trajectory:
             point = JointTrajectoryPoint(positions=positions, time_from_start=self._time)
             self._out.publish(JointTrajectory(joint_names=self._joints, points=[point]))
@@ -104,18 +109,17 @@ class GripperAction:
 
     def __init__(self, node: Node, contract: RobotContract) -> None:
         spec = contract.commands["gripper"]
-        self._position = contract.kinematics.gripper_position
         self._joints = list(spec.joints or [contract.kinematics.gripper_joint])
         self._max_effort, self._log, self._name = spec.max_effort, node.get_logger(), spec.topic
         kind = message_class(spec.type)
         self._goal, self._parallel = kind.Goal, spec.type.endswith("ParallelGripperCommand")
         self.client = ActionClient(node, kind, spec.topic)
 
-    def publish(self, closedness: float) -> None:
+    def publish(self, position: float) -> None:
         if not self.client.server_is_ready():
             self._log.error(f"{self._name}: no gripper action server; start it", throttle_duration_sec=1.0)
             return
-        goal, position = self._goal(), self._position(closedness)
+        goal = self._goal()
         if self._parallel:
             goal.command.name, goal.command.position = self._joints, [position] * len(self._joints)
             goal.command.effort = [self._max_effort] * len(self._joints) if self._max_effort else []
@@ -177,6 +181,6 @@ def joint_output(
     spec = contract.commands.get("arm_joints")
     arm = contract.kinematics.arm_joints
     if spec is not None and spec.type.endswith("Float64MultiArray"):
-        return ArrayOutput(JointVector(spec.joints, arm), make(Float64MultiArray, spec.topic), log)
+        return ArrayOutput(JointVector(spec.joints, arm), make(Float64MultiArray, spec.topic, "arm_joints"), log)
     topic = default_topic if spec is None else spec.topic
-    return TrajectoryOutput(arm, make(JointTrajectory, topic), horizon, velocities)
+    return TrajectoryOutput(arm, make(JointTrajectory, topic, "arm_joints"), horizon, velocities)

@@ -71,8 +71,6 @@ CASES: list[tuple[str, Callable[[GraphFacts], object], str, str, str]] = [
     ("owner", lambda f: f.controllers.update(gripper_controller=["finger"]), "commands.gripper", "error", "owns"),
     ("clock", lambda f: setattr(f, "clock", "gazebo"), "time", "warning", "use_sim_time:=true"),
     ("no clock", lambda f: setattr(f, "use_sim_time", True), "time", "error", "nobody publishes /clock"),
-    ("volatile text", lambda f: add(f, "instruction", "std_msgs/msg/String", "op"), "observations.instruction", "error",
-     "transient local"),
 ]  # fmt: skip
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from far_side import LATCHED, FarSide
+from far_side import ActingPolicy, FarSide
 from geometry_msgs.msg import TwistStamped
 from robots import variant_text
 
 from qt_ros.cli.processes import NodeGroup
 from qt_ros.contract.check import check_contract
 from qt_ros.contract.robot import load_contract
-from qt_ros.msg import CommandStatus, EpisodeStatus, PolicyAction
 
 GONE = ("name: gripper,", "name: base,", "name: base_forward", "name: base_turn")
 
@@ -27,26 +26,7 @@ def test_an_arm_without_gripper_and_base_moves(ros_domain_id: int, tmp_path: Pat
     with NodeGroup(tmp_path / "logs").running() as group:
         with FarSide(ros_domain_id, group.check, contract.kinematics.home, "joint_states") as far:
             twists = far.listen(TwistStamped, "servo_node/delta_twist_cmds")
-            statuses = far.listen(CommandStatus, "command_status")
             group.start("command_node", {"robot": str(path), "autostart": True})
             far.await_state("command_node", "active")
-            episode = far.node.create_publisher(EpisodeStatus, "episode_status", LATCHED)
-            action = far.node.create_publisher(PolicyAction, "policy_action", 10)
-            step = number = 0
-
-            def act() -> None:
-                nonlocal step, number
-                step += 1
-                last = statuses[-1] if statuses else None
-                if last is not None and (last.state, last.episode_id) == (last.STATE_STOPPED, f"e{number}"):
-                    number += 1  # a busy machine was late once; what was stopped stays stopped
-                episode.publish(EpisodeStatus(episode_id=f"e{number}", state=EpisodeStatus.STATE_RUNNING))
-                values = space.neutral()
-                values[space.index("dx")] = 0.03
-                message = PolicyAction(episode_id=f"e{number}", step=step, names=list(space.names))
-                message.values, message.observation_stamp = values.tolist(), far.stamp()
-                message.header.stamp, message.header.frame_id = far.stamp(), "base_link"
-                action.publish(message)
-
-            far.said.append(act)
+            far.said.append(ActingPolicy(far, space, dx=0.03))
             far.until(lambda: any(m.twist.linear.x > 0.05 for m in twists), "an arm twist")

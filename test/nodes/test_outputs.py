@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from far_side import LATCHED, FarSide
+from far_side import ActingPolicy, FarSide
 from geometry_msgs.msg import Twist, TwistStamped
 from lifecycle_msgs.msg import Transition
 from robots import telescope_contract, telescope_urdf, write
@@ -20,7 +20,6 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from qt_ros.cli.processes import NodeGroup
 from qt_ros.contract.robot import load_contract
-from qt_ros.msg import CommandStatus, EpisodeStatus, PolicyAction
 
 HOME = load_contract("mobile_manipulator").kinematics.home
 TELESCOPE_HOME = telescope_contract().kinematics.home
@@ -123,7 +122,6 @@ def test_services_are_called_in_order_before_motion_and_the_base_gets_plain_twis
     contract = load_contract(path)
     with FarSide(ros_domain_id, group.check, HOME, "joint_states") as far:
         base, gripper = far.listen(Twist, "stretch/cmd_vel"), far.listen(Float64MultiArray, "gripper/commands")
-        statuses = far.listen(CommandStatus, "command_status")
         modes = Modes(far)
         process = group.start("command_node", {"robot": path})
         far.await_state("command_node", "unconfigured")
@@ -136,28 +134,6 @@ def test_services_are_called_in_order_before_motion_and_the_base_gets_plain_twis
         assert far.change("command_node", Transition.TRANSITION_ACTIVATE), process.tail(50)
         assert modes.calls[1:] == ["navigation", "stream True"]
 
-        episode = far.node.create_publisher(EpisodeStatus, "episode_status", LATCHED)
-        action = far.node.create_publisher(PolicyAction, "policy_action", 10)
-        step = number = 0
-
-        def act() -> None:
-            nonlocal step, number
-            step += 1
-            if statuses and (statuses[-1].state, statuses[-1].episode_id) == (
-                CommandStatus.STATE_STOPPED,
-                f"e{number}",
-            ):
-                number += 1  # a busy machine was late once; what was stopped stays stopped
-            name = f"e{number}"
-            episode.publish(EpisodeStatus(episode_id=name, state=EpisodeStatus.STATE_RUNNING))
-            values = contract.action_space.neutral()
-            values[contract.action_space.index("base_forward")] = 0.05
-            values[contract.action_space.index("gripper")] = 1.0
-            message = PolicyAction(episode_id=name, step=step, names=list(contract.action_space.names))
-            message.values, message.observation_stamp = values.tolist(), far.stamp()
-            message.header.stamp, message.header.frame_id = far.stamp(), "base_link"
-            action.publish(message)
-
-        far.said.append(act)
+        far.said.append(ActingPolicy(far, contract.action_space, base_forward=0.05, gripper=1.0))
         far.until(lambda: any(m.linear.x > 0.1 for m in base) and gripper, "a moving base and a gripper command")
         assert list(gripper[-1].data) == [0.0], "closed"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from domains import reserved_domain
-from far_side import LATCHED, FarSide
+from far_side import LATCHED, ActingPolicy, FarSide
 from lifecycle_msgs.msg import Transition
 from robots import ARM_LINE, write
 from standin_interfaces import build
@@ -20,7 +20,6 @@ from std_msgs.msg import String
 
 from qt_ros.cli.processes import NodeGroup
 from qt_ros.contract.robot import load_contract
-from qt_ros.msg import CommandStatus, EpisodeStatus, PolicyAction
 
 pytestmark = [
     pytest.mark.slow,
@@ -89,7 +88,6 @@ def test_moveit_servo_is_switched_before_it_gets_twists_and_the_gripper_gets_goa
     with FarSide(domain, nodes.check, HOME, "joint_states") as far:
         told: list[str] = []
         far.node.create_subscription(String, "told", lambda m: told.append(m.data), LATCHED)
-        statuses = far.listen(CommandStatus, "command_status")
         nodes.start("third_party", module="third_party_servers")
         process = nodes.start("command_node", {"robot": path})
         far.await_state("command_node", "unconfigured")
@@ -98,26 +96,10 @@ def test_moveit_servo_is_switched_before_it_gets_twists_and_the_gripper_gets_goa
         far.until(lambda: told, "the switch")
         assert told[0] == "switch 1"
 
-        episode = far.node.create_publisher(EpisodeStatus, "episode_status", LATCHED)
-        action = far.node.create_publisher(PolicyAction, "policy_action", 10)
-        step = number = 0
-
-        def act() -> None:
-            nonlocal step, number
-            step += 1
-            if statuses and (statuses[-1].state, statuses[-1].episode_id) == (2, f"e{number}"):
-                number += 1
-            episode.publish(EpisodeStatus(episode_id=f"e{number}", state=EpisodeStatus.STATE_RUNNING))
-            values = space.neutral()
-            values[space.index("dx")], values[space.index("gripper")] = 0.03, 1.0
-            message = PolicyAction(episode_id=f"e{number}", step=step, names=list(space.names), values=values.tolist())
-            message.observation_stamp = far.stamp()
-            message.header.stamp, message.header.frame_id = far.stamp(), "base_link"
-            action.publish(message)
-
-        far.said.append(act)
+        policy = ActingPolicy(far, space, dx=0.03, gripper=1.0)
+        far.said.append(policy)
         try:
             far.until(lambda: "twist followed in base_link" in told and expected in told, "a followed twist and a goal")
         except TimeoutError as error:
-            raise AssertionError(f"{error}; told {told[-5:]}, {[s.message for s in statuses[-3:]]}") from error
+            raise AssertionError(f"{error}; told {told[-5:]}, {[s.message for s in policy.statuses[-3:]]}") from error
         assert "twist ignored" not in told, "nothing was sent before the switch"

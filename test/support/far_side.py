@@ -16,6 +16,9 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
+from qt_ros.contract.actions import ActionSpace
+from qt_ros.msg import CommandStatus, EpisodeStatus, PolicyAction
+
 LIMIT = 120.0  # s for any one wait
 PERIOD = 0.02
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -92,3 +95,35 @@ class FarSide:
 
     def await_state(self, node: str, label: str) -> None:
         self.until(lambda: self.state(node) == label, f"{node} to be {label}")
+
+
+class ActingPolicy:
+    """policy_node's side: one action after the other, in an episode that begins anew when it was stopped.
+
+    A busy machine may be late once; what was stopped stays stopped, so the next try is another episode.
+    """
+
+    def __init__(self, far: FarSide, space: ActionSpace, frame: str = "base_link", **values: float) -> None:
+        self._far, self._space, self._frame = far, space, frame
+        self._values = space.neutral()
+        for name, value in values.items():
+            self._values[space.index(name)] = value
+        self.statuses = far.listen(CommandStatus, "command_status")
+        self._episodes = far.node.create_publisher(EpisodeStatus, "episode_status", LATCHED)
+        self._actions = far.node.create_publisher(PolicyAction, "policy_action", 10)
+        self._number = self._step = 0
+        self._start = far.stamp()
+
+    def __call__(self) -> None:
+        """Say that the episode runs, and the next action."""
+        last = self.statuses[-1] if self.statuses else None
+        if last is not None and (last.state, last.episode_id) == (last.STATE_STOPPED, f"e{self._number}"):
+            self._number, self._step, self._start = self._number + 1, 0, self._far.stamp()
+        status = EpisodeStatus(episode_id=f"e{self._number}", state=EpisodeStatus.STATE_RUNNING, step=self._step)
+        status.header.stamp, status.start = self._far.stamp(), self._start
+        self._episodes.publish(status)
+        self._step += 1
+        action = PolicyAction(episode_id=status.episode_id, step=self._step, names=list(self._space.names))
+        action.values, action.observation_stamp = self._values.tolist(), self._far.stamp()
+        action.header.stamp, action.header.frame_id = self._far.stamp(), self._frame
+        self._actions.publish(action)

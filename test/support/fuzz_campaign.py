@@ -61,7 +61,7 @@ def findings(folder: Path) -> list[dict[str, object]]:
 def _batch(names: Sequence[str], first: int, last: int, folder: Path) -> tuple[int, dict[str, int]]:
     """(next seed, files of each target read without complaint) after one child process."""
     marker, log = folder / "seed", folder / "log.txt"
-    marker.write_text(f"{first:012d} {names[0]}\n")
+    marker.write_text("")
     with log.open("w") as sink:
         arguments = [",".join(names), str(first), str(last), str(folder)]
         command = [sys.executable, str(Path(__file__).with_name("fuzzing.py")), *arguments]
@@ -81,10 +81,10 @@ def _batch(names: Sequence[str], first: int, last: int, folder: Path) -> tuple[i
     out = child.stdout.read() if child.stdout is not None else ""
     if child.returncode == 0:
         return last, json.loads(out.splitlines()[-1])
-    seed, name = marker.read_text().splitlines()[0].split()
     tail = log.read_text(errors="replace")[-1500:]
-    if not (folder / name / "pristine" / "done").exists():
-        raise RuntimeError(f"{name}: the whole files could not be made:\n{tail}")
+    if not marker.read_text():
+        raise RuntimeError(f"{', '.join(names)}: not even the whole files could be made and opened:\n{tail}")
+    seed, name = marker.read_text().splitlines()[0].split()
     record = {"target": name, "seed": int(seed), "error": stuck or f"exit status {child.returncode}", "trace": tail}
     with (folder / name / "findings.jsonl").open("a") as sink:
         sink.write(json.dumps(record) + "\n")
