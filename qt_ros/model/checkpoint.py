@@ -186,41 +186,37 @@ def load_checkpoint(
     if record["id"] != record["weights"]["sha256"]:
         raise CheckpointError(f"{target / RECORD}: id is not the SHA-256 of the weights; the record was altered")
     extra = load_tensors(target, record["extra"], EXTRA) if record["extra"] is not None else {}
-    _check_size(info, weights, target)
+    _check_fit(info, weights, target)
     with torch.random.fork_rng(devices=[]):  # the random weights that are overwritten leave no trace in the generator
         model = info.acting.make_network(info.config)
-    own = model.state_dict()
-    wrong = sorted(
-        name
-        for name in own.keys() | weights.keys()
-        if name not in own
-        or name not in weights
-        or own[name].shape != weights[name].shape
-        or own[name].dtype != weights[name].dtype
-    )
-    if wrong:
-        raise CheckpointError(
-            f"{target / WEIGHTS}: {len(wrong)} tensors missing, unknown or of another shape or type, first {wrong[0]}; "
-            "the weights belong to another model or version"
-        )
     check_finite(weights, target / WEIGHTS)
     model.load_state_dict(weights, strict=True)
     return model.to(device).eval(), dataclasses.replace(info, extra=extra)
 
 
-def _check_size(info: CheckpointInfo, weights: Mapping[str, Tensor], target: Path) -> None:
-    """CheckpointError unless the record's network has the size of the weights: it is built before they are loaded."""
+def _check_fit(info: CheckpointInfo, weights: Mapping[str, Tensor], target: Path) -> None:
+    """CheckpointError unless the weights are exactly those of the record's network.
+
+    The network is planned without memory for it: a made-up size costs nothing.
+    """
     try:
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
-            planned = sum(t.numel() for t in info.acting.make_network(info.config).state_dict().values())
-    except (ArithmeticError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            planned = info.acting.make_network(info.config).state_dict()
+    except (ArithmeticError, IndexError, MemoryError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{target / RECORD}: no network can be built from it ({error}); it was altered"
         ) from error
-    given = sum(t.numel() for t in weights.values())
-    if planned != given:
+    wrong = sorted(
+        name
+        for name in planned.keys() | weights.keys()
+        if name not in planned
+        or name not in weights
+        or planned[name].shape != weights[name].shape
+        or planned[name].dtype != weights[name].dtype
+    )
+    if wrong:
         raise CheckpointError(
-            f"{target}: the record's network has {planned} numbers, the weights have {given}; "
+            f"{target / WEIGHTS}: {len(wrong)} tensors missing, unknown or of another shape or type, first {wrong[0]}; "
             "the weights belong to another model or version"
         )
 
