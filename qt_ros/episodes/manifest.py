@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from qt_ros.contract.actions import ActionSpace
+from qt_ros.contract.robot import RobotContract
 from qt_ros.contract.strict import build
 
 FORMAT = "qt_ros.store"
@@ -91,6 +92,15 @@ class Manifest:
     def episodes(self) -> list[EpisodeMeta]:
         return [e for shard in self.shards for e in shard.episodes]
 
+    @classmethod
+    def from_identity(cls, identity: Mapping[str, Any], where: str) -> Manifest:
+        """A manifest without shards; the inverse of `identity`. StoreError when something is missing or unknown."""
+        try:
+            manifest: Manifest = build(cls, {**identity, "shards": ()}, where)
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreError(f"{where}: {error!r}") from error
+        return manifest
+
     def to_json(self) -> bytes:
         head = {
             "format": FORMAT,
@@ -140,12 +150,33 @@ def shard_from_dict(data: Mapping[str, Any], where: str) -> Shard:
     return shard
 
 
+def no_store(where: str | Path, hint: str = "") -> StoreError:
+    """What to raise where no manifest is."""
+    return StoreError(f"{where}/{MANIFEST} does not exist: no finished store is here{hint}")
+
+
 def read_manifest(root: Path) -> Manifest:
     """The manifest of the store at ``root``; raises StoreError when it is missing or damaged."""
     path = root / MANIFEST
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        hint = "; its writers have not finished, run merge_manifests" if (root / PARTS).is_dir() else ""
-        raise StoreError(f"{path} does not exist: no finished store is here{hint}") from None
+        unfinished = (root / PARTS).is_dir()
+        raise no_store(root, "; its writers have not finished, run merge_manifests" if unfinished else "") from None
     return Manifest.from_json(data, str(path))
+
+
+def require_contract(manifest: Manifest, where: str | Path, contract: RobotContract, allow_other: bool) -> None:
+    """StoreError when the store at ``where`` has another action space than ``contract``, or, unless ``allow_other``,
+    was made with another contract text."""
+    space = contract.action_space.sha256
+    if space != manifest.action_space_sha256:
+        raise StoreError(
+            f"{where}: action space {manifest.action_space_sha256[:12]} is not that of robot "
+            f"{contract.robot} ({space[:12]}); rebuild the store from its bags with this contract"
+        )
+    if contract.sha256 != manifest.contract_sha256 and not allow_other:
+        raise StoreError(
+            f"{where}: made with contract {manifest.contract_sha256[:12]}, robot {contract.robot} now has "
+            f"{contract.sha256[:12]}; rebuild the store, or pass allow_other_contract if the change does not matter"
+        )

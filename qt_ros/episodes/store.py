@@ -28,6 +28,7 @@ from qt_ros.episodes.manifest import (
     Shard,
     StoreError,
     read_manifest,
+    require_contract,
 )
 from qt_ros.episodes.parts import PartLog, merge_manifests
 from qt_ros.episodes.rows import from_row, to_row, to_table
@@ -227,7 +228,7 @@ class EpisodeStore:
         self.root = Path(root)
         self.manifest = read_manifest(self.root)
         if contract is not None:
-            self._require_contract(contract, allow_other_contract)
+            require_contract(self.manifest, self.root, contract, allow_other_contract)
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             problems = list(pool.map(lambda s: self._problem(s, verify), self.manifest.shards))
         self.skipped: list[SkippedShard] = []
@@ -323,19 +324,6 @@ class EpisodeStore:
         except (OSError, pa.ArrowException) as error:
             return f"cannot be parsed ({error})"
         return None if rows == len(shard.episodes) else f"{rows} rows, the manifest says {len(shard.episodes)}"
-
-    def _require_contract(self, contract: RobotContract, allow_other: bool) -> None:
-        space = contract.action_space.sha256
-        if space != self.manifest.action_space_sha256:
-            raise StoreError(
-                f"{self.root}: action space {self.manifest.action_space_sha256[:12]} is not that of robot "
-                f"{contract.robot} ({space[:12]}); rebuild the store from its bags with this contract"
-            )
-        if contract.sha256 != self.manifest.contract_sha256 and not allow_other:
-            raise StoreError(
-                f"{self.root}: made with contract {self.manifest.contract_sha256[:12]}, robot {contract.robot} now has "
-                f"{contract.sha256[:12]}; rebuild the store, or pass allow_other_contract if the change does not matter"
-            )
 
 
 def _leaf_columns(schema: pa.Schema) -> list[str]:
