@@ -2,7 +2,8 @@
 at a time.
 
 Shards are made to be read whole. The index (made by `index_build`) makes any step of them two short reads: one of the
-step's record, one of its frames. Beside the store (``index/``), or in this machine's cache where that cannot be written:
+step's record, one of its frames. Beside the store (``index/``), or in this machine's cache where nothing can be written
+there:
 
     index.json                what it was made from (SHA-256 of the manifest), shards, instructions, the files below
     episodes-<key>.npy        one record per episode, `EPISODE`

@@ -115,7 +115,9 @@ class UrlRoot:
             except (FileNotFoundError, NotImplementedError, StoreError):
                 raise
             except PermissionError as error:
-                raise StoreUnreachable(f"{self.url}/{name}: access is refused ({error}); renew the credentials") from error
+                raise StoreUnreachable(
+                    f"{self.url}/{name}: access is refused ({error}); renew the credentials"
+                ) from error
             except Exception as error:  # every file system has errors of its own
                 last = f"{type(error).__name__}: {error}".rstrip(": ")
                 if pause is None:

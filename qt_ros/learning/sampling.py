@@ -84,8 +84,7 @@ class SegmentSampler:
         self._length = steps + ahead
         self._batch, self._history, self._seed = batch, history, seed
         self._lengths, self._starts = lengths, np.cumsum(lengths) - lengths
-        everything = np.ones(len(lengths), np.bool_)
-        kinds = [(1.0, everything, "all")]
+        kinds: list[tuple[float, NDArray[np.bool_], str]] = [(1.0, np.ones(len(lengths), np.bool_), "all")]
         if success_share is not None:
             if not 0 <= success_share <= 1:
                 raise TrainingError(f"success_share must be in [0, 1], found {success_share}")
