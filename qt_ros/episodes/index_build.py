@@ -34,8 +34,8 @@ from qt_ros.episodes.index import (
     read_index,
     step_dtype,
 )
-from qt_ros.episodes.manifest import MANIFEST, Manifest, Shard, StoreError, no_store
-from qt_ros.episodes.roots import LocalRoot, Root, StoreUnreachable
+from qt_ros.episodes.manifest import Manifest, Shard, StoreError
+from qt_ros.episodes.roots import LocalRoot, Root, StoreUnreachable, root_manifest
 
 log = logging.getLogger(__name__)
 
@@ -77,11 +77,7 @@ def make_index(root: Root, cache: Path, progress: Callable[[int, int], None] | N
 
 
 def _build(root: Root, home: Path, progress: Callable[[int, int], None] | None) -> None:
-    try:
-        data = root.read(MANIFEST)
-    except FileNotFoundError:
-        raise no_store(root.url) from None
-    manifest = Manifest.from_json(data, f"{root.url}/{MANIFEST}")
+    manifest, data = root_manifest(root)
     digest = hashlib.sha256(data).hexdigest()
     made_from = {"sha256": digest, "bytes": len(data)}
     key = digest[:16]

@@ -150,8 +150,9 @@ def shard_from_dict(data: Mapping[str, Any], where: str) -> Shard:
     return shard
 
 
-def no_store(where: str | Path, hint: str = "") -> StoreError:
+def no_store(where: str | Path, unfinished: bool = False) -> StoreError:
     """What to raise where no manifest is."""
+    hint = "; its writers have not finished, run merge_manifests" if unfinished else ""
     return StoreError(f"{where}/{MANIFEST} does not exist: no finished store is here{hint}")
 
 
@@ -161,8 +162,7 @@ def read_manifest(root: Path) -> Manifest:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        unfinished = (root / PARTS).is_dir()
-        raise no_store(root, "; its writers have not finished, run merge_manifests" if unfinished else "") from None
+        raise no_store(root, (root / PARTS).is_dir()) from None
     return Manifest.from_json(data, str(path))
 
 

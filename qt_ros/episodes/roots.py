@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from qt_ros.episodes.manifest import StoreError
+from qt_ros.episodes.manifest import MANIFEST, PARTS, Manifest, StoreError, no_store
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +141,15 @@ def open_root(where: str | Path, pauses: Sequence[float] = PAUSES) -> Root:
         return LocalRoot(Path(where))
     url = str(where)
     return LocalRoot(Path(url.removeprefix("file://"))) if url.startswith("file:///") else UrlRoot(url, pauses)
+
+
+def root_manifest(root: Root) -> tuple[Manifest, bytes]:
+    """The manifest of the store at ``root``, and as it is written there. StoreError when it is missing or damaged."""
+    try:
+        data = root.read(MANIFEST)
+    except FileNotFoundError:
+        raise no_store(root.url, isinstance(root, LocalRoot) and (root.path / PARTS).is_dir()) from None
+    return Manifest.from_json(data, f"{root.url}/{MANIFEST}"), data
 
 
 def cache_folder(url: str, cache: Path | None = None) -> Path:
