@@ -187,7 +187,7 @@ def read_index(root: Root, home: Root, folder: str) -> StoreIndex | None:
     where = f"{home.url}/{folder}{RECORD}"
     try:
         document = json.loads(home.read(f"{folder}{RECORD}"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
         raise StoreError(f"{where}: no readable index ({error}); delete it, it will be made anew") from error

@@ -10,7 +10,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +88,9 @@ def _build(root: Root, home: Path, progress: Callable[[int, int], None] | None) 
     shards: list[tuple[str, str, int]] = []
     skipped: list[dict[str, Any]] = []
     low, high = np.inf, -np.inf
+    older = _Older(home, manifest)
     with replacing(home / names["steps"]) as steps, replacing(home / names["ids"]) as ids:
-        for done, (shard, part) in enumerate(_parts(root, manifest, dtype), 1):
+        for done, (shard, part) in enumerate(_parts(root, manifest, dtype, older), 1):
             if part.problem:
                 skipped.append({"file": shard.file, "episodes": len(shard.episodes), "problem": part.problem})
                 log.warning(
@@ -130,14 +131,61 @@ def _build(root: Root, home: Path, progress: Callable[[int, int], None] | None) 
             path.unlink(missing_ok=True)
 
 
-def _parts(root: Root, manifest: Manifest, dtype: np.dtype[Any]) -> Iterator[tuple[Shard, _Part]]:
+class _Older:
+    """What an index of the store as it was before says of shards that it still has."""
+
+    def __init__(self, home: Path, manifest: Manifest) -> None:
+        self._places: dict[tuple[str, str], tuple[int, int]] = {}
+        try:
+            document = json.loads((home / RECORD).read_bytes())
+            same = document["format"] == FORMAT and document["version"] == VERSION
+            if not same or Manifest.from_identity(document["store"], "") != replace(manifest, shards=()):
+                return
+            self._steps = home / document["files"]["steps"]["file"]
+            self._table = np.load(home / document["files"]["episodes"]["file"], allow_pickle=False)
+            counts = np.bincount(self._table["shard"], minlength=len(document["shards"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return  # nothing to begin with
+        first = np.cumsum(counts) - counts
+        self._starts = np.cumsum(self._table["length"], dtype=np.int64) - self._table["length"]
+        for number, (file, sha256, _) in enumerate(document["shards"]):
+            self._places[file, sha256] = int(first[number]), int(first[number] + counts[number])
+
+    def part(self, root: Root, shard: Shard, dtype: np.dtype[Any]) -> _Part | None:
+        """What it says of ``shard``; None when that must be read."""
+        first, last = self._places.get((shard.file, shard.sha256), (0, 0))
+        rows = self._table[first:last] if last > first else []
+        if len(rows) != len(shard.episodes) or any(r["length"] != e.length for r, e in zip(rows, shard.episodes)):
+            return None
+        size = sum(e.length for e in shard.episodes) * dtype.itemsize
+        try:
+            if root.size(shard.file) != shard.bytes:
+                return None
+            data = LocalRoot(self._steps.parent).read_range(
+                self._steps.name, int(self._starts[first]) * dtype.itemsize, size
+            )
+        except (FileNotFoundError, EOFError):
+            return None
+        rewards = np.frombuffer(data, dtype)["reward"]
+        at, crcs = 0, []
+        for row in rows:
+            end = at + int(row["length"]) * dtype.itemsize
+            crcs.append(zlib.crc32(data[at:end]))
+            at = end
+        if crcs != [int(row["crc"]) for row in rows]:
+            return None
+        kept = tuple(int(row["flags"]) & (KEYPOINTS | PRIVILEGED) for row in rows)  # labels may have changed
+        return _Part(data, tuple(crcs), kept, (float(rewards.min()), float(rewards.max())))
+
+
+def _parts(root: Root, manifest: Manifest, dtype: np.dtype[Any], older: _Older) -> Iterator[tuple[Shard, _Part]]:
     """Every shard with what it adds, in order; a few are read ahead."""
     workers = min(4, os.cpu_count() or 1)
     waiting: deque[tuple[Shard, Future[_Part]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
             for shard in manifest.shards:
-                waiting.append((shard, pool.submit(_part, root, shard, dtype)))
+                waiting.append((shard, pool.submit(_part, root, shard, dtype, older)))
                 if len(waiting) > workers:
                     first, future = waiting.popleft()
                     yield first, future.result()
@@ -148,7 +196,10 @@ def _parts(root: Root, manifest: Manifest, dtype: np.dtype[Any]) -> Iterator[tup
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _part(root: Root, shard: Shard, dtype: np.dtype[Any]) -> _Part:
+def _part(root: Root, shard: Shard, dtype: np.dtype[Any], older: _Older) -> _Part:
+    known = older.part(root, shard, dtype)
+    if known is not None:
+        return known
     try:
         data = root.read(shard.file)
     except FileNotFoundError:
