@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
+import click
 import typer
 import yaml
 from rich.console import Console
@@ -164,7 +165,9 @@ def load_data(stores: list[str], gamma: float, console: Console, **options: Any)
     from qt_ros.learning.stores import open_data
 
     with console.status("reading stores") as status:
-        return open_data(stores, gamma, progress=status.update, **options)
+        data = open_data(stores, gamma, progress=status.update, **options)
+    click.get_current_context().call_on_close(data.close)
+    return data
 
 
 @contextlib.contextmanager

@@ -268,13 +268,14 @@ def _place_frames(data: bytes, at: int, frames: Any, records: NDArray[Any], name
     """
     if len(frames) != len(records):
         raise ValueError(f"episode {name} has {len(frames)} frames for {len(records)} steps")
-    for step in range(len(frames)):
-        png = frames[step].as_py()
+    pictures: list[bytes] = frames.to_pylist()
+    places = []
+    for png in pictures:
         place = data.find(png, at)
         if place < 0:
             raise ValueError(f"the frames of episode {name} are not stored plainly; build the store anew")
-        records[step] = np.zeros((), records.dtype)
-        records["at"][step], records["bytes"][step] = place, len(png)
-        records["frame_crc"][step] = zlib.crc32(png)
+        places.append(place)
         at = place + len(png)
+    records["at"], records["bytes"] = places, [len(png) for png in pictures]
+    records["frame_crc"] = [zlib.crc32(png) for png in pictures]
     return at

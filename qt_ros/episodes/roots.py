@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -47,6 +48,10 @@ class Root(Protocol):
         """Bytes of a file. FileNotFoundError when there is none."""
         ...
 
+    def close(self) -> None:
+        """Nothing is needed any more: whoever waits for an answer gives up."""
+        ...
+
 
 class LocalRoot:
     """A folder."""
@@ -74,15 +79,21 @@ class LocalRoot:
     def size(self, name: str) -> int:
         return (self.path / name).stat().st_size
 
+    def close(self) -> None:
+        pass
+
 
 class UrlRoot:
     """A folder behind a URL, read through fsspec."""
 
     remote = True
 
-    def __init__(self, url: str, pauses: Sequence[float] = PAUSES) -> None:
+    def __init__(self, url: str, pauses: Sequence[float] | None = None) -> None:
+        """``pauses``: seconds between tries, `PAUSES` if absent."""
         self.url = url.rstrip("/")
-        self._pauses = tuple(pauses)
+        self._pauses = tuple(PAUSES if pauses is None else pauses)
+        self._closed = threading.Event()
+        self._quiet_until = 0.0  # many threads see one outage
         self._fs, base = _file_system(self.url)
         self._base = base.rstrip("/")
 
@@ -107,6 +118,9 @@ class UrlRoot:
             raise StoreError(f"{self.url}/{name}: the server does not say how large it is")
         return int(found)
 
+    def close(self) -> None:
+        self._closed.set()
+
     def _try(self, name: str, once: Callable[[str], T]) -> T:
         began = time.monotonic()
         for number, pause in enumerate((*self._pauses, None), 1):
@@ -125,8 +139,11 @@ class UrlRoot:
                         f"{self.url}/{name}: not reached in {number} tries over {time.monotonic() - began:.0f} s "
                         f"({last}); once it answers, the same command goes on from the last saved state"
                     ) from error
-                log.warning("%s/%s: try %d failed (%s); next in %g s", self.url, name, number, last, pause)
-                time.sleep(pause)
+                if (now := time.monotonic()) >= self._quiet_until:
+                    self._quiet_until = now + pause
+                    log.warning("%s/%s: try %d failed (%s); next in %g s", self.url, name, number, last, pause)
+                if self._closed.wait(pause):
+                    raise StoreUnreachable(f"{self.url}: no longer needed, and not reached ({last})") from error
         raise AssertionError("unreachable")
 
 
@@ -135,12 +152,12 @@ def is_url(where: str | Path) -> bool:
     return isinstance(where, str) and ("://" in where or "::" in where)
 
 
-def open_root(where: str | Path, pauses: Sequence[float] = PAUSES) -> Root:
+def open_root(where: str | Path) -> Root:
     """The folder or URL ``where``. StoreError when no package can open such a URL."""
     if not is_url(where):
         return LocalRoot(Path(where))
     url = str(where)
-    return LocalRoot(Path(url.removeprefix("file://"))) if url.startswith("file:///") else UrlRoot(url, pauses)
+    return LocalRoot(Path(url.removeprefix("file://"))) if url.startswith("file:///") else UrlRoot(url)
 
 
 def root_manifest(root: Root) -> tuple[Manifest, bytes]:

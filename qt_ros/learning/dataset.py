@@ -51,6 +51,9 @@ class StepData:
         """N."""
         return int(self.lengths.sum())
 
+    def close(self) -> None:
+        """Stop whatever still reads."""
+
     @property
     def image_size(self) -> tuple[int, int] | None:
         """(height, width) of the frames; None when they were left out."""

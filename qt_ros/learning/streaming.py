@@ -145,6 +145,9 @@ class StreamedData(StepData):
 
     def close(self) -> None:
         """Stop the reading threads."""
+        for index in self._indexes:
+            index.root.close()
+            index.home.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def episodes_of(self, steps: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -246,6 +249,7 @@ def stream_training_data(
     weights: Sequence[float] | None = None,
     cache: Path | None = None,
     cache_bytes: int = CACHE_BYTES,
+    threads: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> StreamedData:
     """Open stores (folders or URLs) for streaming; the counterpart of `load_training_data`.
@@ -268,4 +272,6 @@ def stream_training_data(
             )
         except StoreError as error:
             raise error if type(error) is not StoreError else TrainingError(str(error)) from error
-    return StreamedData(indexes, gamma, privileged=privileged, weights=weights, cache_bytes=cache_bytes)
+    return StreamedData(
+        indexes, gamma, privileged=privileged, weights=weights, cache_bytes=cache_bytes, threads=threads
+    )

@@ -171,7 +171,7 @@ def test_a_url_that_goes_away_in_mid_run_is_named_and_training_goes_on_later(
 ) -> None:
     monkeypatch.setattr(roots, "PAUSES", (0.0, 0.0))
     stream(store)  # makes the index beside the shards
-    changes = {"gradient_steps": 12, "log_every": 1, "save_every": 100, "freeze_vision": freeze}
+    changes = {"gradient_steps": 12, "log_every": 12, "save_every": 100, "freeze_vision": freeze}
     local = trainer_on(stream(store), tmp_path / "a", **changes)
     losses(local)
     with serving(store) as server:
@@ -179,11 +179,12 @@ def test_a_url_that_goes_away_in_mid_run_is_named_and_training_goes_on_later(
         data = stream(server.url, cache=tmp_path / "cache", cache_bytes=1)
         trainer = trainer_on(data, tmp_path / "b", **changes)
 
-        def go_away(_: object) -> None:
+        def go_away() -> bool:
             server.down = trainer.step == 2
+            return False
 
         with pytest.raises(StoreUnreachable, match=r"not reached in 3 tries"):
-            trainer.run(go_away)
+            trainer.run(lambda _: None, stop=go_away)
         assert 2 <= trainer.step < 12
         server.down = False
         again = trainer_on(stream(server.url, cache=tmp_path / "cache"), tmp_path / "b", **changes)

@@ -62,9 +62,9 @@ class _Handler(SimpleHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if body:
-            self.wfile.write(data)
             with self.server.lock:
                 self.server.served.append((self.path, len(data)))
+            self.wfile.write(data)
 
     def log_message(self, *_: object) -> None:
         pass
