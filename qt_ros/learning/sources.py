@@ -208,7 +208,7 @@ class StreamedSource:
         whole = self._sampler.batch_at(step)
         positions = np.arange(len(whole.frames))[self._rows]
         segments = [whole.part(slice(p, p + 1)) for p in positions]
-        rows = self._read([_span(s) for s in segments])
+        rows = self._read([span for s in segments for span in segment_spans(s)])
         for attempt in range(ATTEMPTS):
             again = [i for i, part in enumerate(rows) if part is None]
             if not again:
@@ -216,7 +216,8 @@ class StreamedSource:
             for i in again:
                 kind = bool(self._data.success[segments[i].episodes[0]])
                 segments[i] = self._sampler.replacement(step, int(positions[i]), attempt, kind)
-            for i, part in zip(again, self._read([_span(segments[i]) for i in again]), strict=True):
+            drawn = self._read([span for i in again for span in segment_spans(segments[i])])
+            for i, part in zip(again, drawn, strict=True):
                 rows[i] = part
         else:
             raise DataLost(
@@ -246,9 +247,10 @@ class StreamedSource:
         return Columns.loaded(rows["numbers"], rows, self._device)
 
 
-def _span(segment: SegmentBatch) -> Span:
-    """What must be read for one segment, whose frames are clamped to its episode."""
-    return Span(int(segment.episodes[0]), int(segment.frames[0].min()), int(segment.frames[0].max()))
+def segment_spans(segments: SegmentBatch) -> list[Span]:
+    """What must be read for each segment, whose frames are clamped to its episode."""
+    ends = zip(segments.episodes, segments.frames.min(1), segments.frames.max(1), strict=True)
+    return [Span(int(episode), int(first), int(last)) for episode, first, last in ends]
 
 
 def check_dimensions(found: int, shape: ModelConfig) -> None:

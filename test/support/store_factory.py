@@ -13,6 +13,7 @@ from tiny import tiny_config, tiny_model
 from qt_ros.contract.robot import load_contract
 from qt_ros.episodes.store import StoreWriter
 from qt_ros.learning.dataset import StepData
+from qt_ros.learning.group import ALONE, Group
 from qt_ros.learning.trainer import StepReport, Trainer
 
 CONTRACT = load_contract("mobile_manipulator")
@@ -29,12 +30,14 @@ def make_store(root: Path, numbers: Sequence[int], steps: int | None = None) -> 
     return root
 
 
-def trainer_on(data: StepData, folder: Path, method: str = "q_transformer", **changes: object) -> Trainer:
+def trainer_on(
+    data: StepData, folder: Path, method: str = "q_transformer", group: Group = ALONE, **changes: object
+) -> Trainer:
     """A trainer of a tiny model on real stores."""
     shape = {"action_dims": CONTRACT.action_space.size, "bins": CONTRACT.action_space.bins}
     model = tiny_model(method=method, proprio_size=10, **shape)
     text = torch.randn(len(data.instructions), TEXT, generator=torch.Generator().manual_seed(0))
-    return Trainer(model, data, text, tiny_config(method, **changes), folder)
+    return Trainer(model, data, text, tiny_config(method, **changes), folder, "cpu", group)
 
 
 def losses(trainer: Trainer, **options: Any) -> list[float]:
