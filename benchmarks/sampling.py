@@ -280,7 +280,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=12, help="steps of an episode")
     parser.add_argument("--rounds", type=int, default=40, help="turns of each reader")
     parser.add_argument("--batches", type=int, default=10, help="batches in a turn")
-    parser.add_argument("--cache-mb", type=int, default=0, help="what was read lately; 0: nothing is read twice for free")
+    parser.add_argument("--cache-mb", type=int, default=0, help="kept of what was read; 0: no reading for free")
     parser.add_argument("--decoding", action="store_true", help="also compare reading with training")
     parser.add_argument("--decoding-rounds", type=int, default=20, help="rounds of that")
     parser.add_argument("--keep", type=Path, help="folder for the stores, which stay there")

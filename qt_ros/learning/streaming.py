@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from qt_ros.contract.robot import RobotContract
 from qt_ros.episodes.index import PRIVILEGED, SUCCESS, TERMINATED, CorruptEpisode, StoreIndex, open_index
 from qt_ros.episodes.manifest import StoreError
-from qt_ros.episodes.roots import cache_folder, open_root
+from qt_ros.episodes.roots import StoreUnreachable, cache_folder, open_root
 from qt_ros.learning.dataset import StepData, provenance, require_alike, require_rewards
 from qt_ros.learning.errors import TrainingError
 from qt_ros.learning.targets import monte_carlo_returns
@@ -257,21 +257,29 @@ def stream_training_data(
     A store without index gets one, which takes one pass over it (``progress(shards_done, shards)``). ``cache``: see
     `cache_folder`. Raises TrainingError for what cannot be trained on, StoreUnreachable for a URL that does not answer.
     """
-    indexes = []
-    for store in stores:
-        root = open_root(store)
-        try:
-            indexes.append(
-                open_index(
-                    root,
-                    cache_folder(str(Path(store).resolve()) if not root.remote else root.url, cache),
-                    contract,
-                    allow_other_contract=allow_other_contract,
-                    progress=progress,
-                )
-            )
-        except StoreError as error:
-            raise error if type(error) is not StoreError else TrainingError(str(error)) from error
+    try:
+        indexes = [
+            open_store_index(store, cache, contract, allow_other_contract=allow_other_contract, progress=progress)
+            for store in stores
+        ]
+    except StoreUnreachable:
+        raise
+    except StoreError as error:
+        raise TrainingError(str(error)) from error
     return StreamedData(
         indexes, gamma, privileged=privileged, weights=weights, cache_bytes=cache_bytes, threads=threads
     )
+
+
+def open_store_index(
+    store: str | Path,
+    cache: Path | None = None,
+    contract: RobotContract | None = None,
+    *,
+    allow_other_contract: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> StoreIndex:
+    """`open_index` of a folder or URL, with the cache folder that belongs to it."""
+    root = open_root(store)
+    home = cache_folder(root.url if root.remote else str(Path(root.url).resolve()), cache)
+    return open_index(root, home, contract, allow_other_contract=allow_other_contract, progress=progress)
