@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 import yaml
 from rich.console import Console
 
 
 def command(
+    context: typer.Context,
     store: Annotated[
         list[str],
         typer.Option(
@@ -103,6 +103,7 @@ def command(
         allow_other_contract=allow_other_contract,
         privileged=settings.model.get("vision") == "state",
     )
+    context.call_on_close(data.close)
     model, encoder = build_model(
         settings.model,
         contract,
@@ -165,9 +166,7 @@ def load_data(stores: list[str], gamma: float, console: Console, **options: Any)
     from qt_ros.learning.stores import open_data
 
     with console.status("reading stores") as status:
-        data = open_data(stores, gamma, progress=status.update, **options)
-    click.get_current_context().call_on_close(data.close)
-    return data
+        return open_data(stores, gamma, progress=status.update, **options)
 
 
 @contextlib.contextmanager

@@ -13,15 +13,15 @@ T = TypeVar("T")
 class Ahead(Generic[T]):
     """``make(step)`` for consecutive steps, ``depth`` of them ahead of the one asked for, by ``workers`` threads.
 
-    What ``make`` raises is raised by the `get` of that step, and then made again when asked again. ``waited_s``: how
-    long `get` kept its caller waiting so far; ``worked_s``: how long the threads worked.
+    What ``make`` raises is raised by the `get` of that step; what failed before it was asked for is made once more.
+    ``waited_s``: how long `get` kept its caller waiting so far.
     """
 
     def __init__(self, make: Callable[[int], T], depth: int = 4, workers: int = 2) -> None:
         self._make, self._depth = make, depth
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="ahead")
         self._waiting: dict[int, Future[T]] = {}
-        self.waited_s = self.worked_s = 0.0
+        self.waited_s = 0.0
 
     def get(self, step: int, end: int | None = None) -> T:
         """The result for ``step``; nothing is begun for ``end`` or later."""
@@ -30,20 +30,16 @@ class Ahead(Generic[T]):
         last = step + self._depth if end is None else max(step, min(step + self._depth, end - 1))
         for number in range(step, last + 1):
             if number not in self._waiting:
-                self._waiting[number] = self._pool.submit(self._timed, number)
+                self._waiting[number] = self._pool.submit(self._make, number)
         began = time.perf_counter()
         try:
-            return self._waiting.pop(step).result()
+            found = self._waiting.pop(step)
+            if found.done() and found.exception() is not None:  # what was the matter may have passed
+                found = self._pool.submit(self._make, step)
+            return found.result()
         finally:
             self.waited_s += time.perf_counter() - began
 
     def close(self) -> None:
         """Drop what was not begun; what was begun ends by itself."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _timed(self, step: int) -> T:
-        began = time.perf_counter()
-        try:
-            return self._make(step)
-        finally:
-            self.worked_s += time.perf_counter() - began

@@ -180,7 +180,7 @@ def test_a_url_that_goes_away_in_mid_run_is_named_and_training_goes_on_later(
         trainer = trainer_on(data, tmp_path / "b", **changes)
 
         def go_away() -> bool:
-            server.down = trainer.step == 2
+            server.down |= trainer.step == 2
             return False
 
         with pytest.raises(StoreUnreachable, match=r"not reached in 3 tries"):
