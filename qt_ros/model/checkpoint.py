@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from qt_ros.contract.actions import ActionSpace
+from qt_ros.contract.files import sha256_file, sync
 from qt_ros.contract.robot import RobotContract
 from qt_ros.model.acting import Acting, Network
 from qt_ros.model.config import ADDED_IN_FORMAT_2, ModelConfig
@@ -31,11 +32,9 @@ from qt_ros.model.tensor_files import (
     CheckpointError,
     check_finite,
     describe,
-    flush,
     load_tensors,
     on_cpu,
     put_in_place,
-    sha256,
 )
 
 FORMAT_VERSION = 2
@@ -132,7 +131,7 @@ def save_checkpoint(
         save_file(weights, str(staging / WEIGHTS))
         record: dict[str, Any] = {
             "format_version": FORMAT_VERSION,
-            "id": sha256(staging / WEIGHTS),
+            "id": sha256_file(staging / WEIGHTS),
             "weights": describe(staging / WEIGHTS),
             "extra": None,
             "preset": config.preset,
@@ -160,7 +159,7 @@ def save_checkpoint(
             path.chmod(mode)
         staging.chmod(mode | (mode & 0o444) >> 2)  # who may read may also enter
         for path in (*staging.iterdir(), staging):
-            flush(path)
+            sync(path)
         put_in_place(staging, target)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from qt_ros.contract.robot import RobotContract, load_contract
 from qt_ros.episodes.episode import Episode
-from qt_ros.episodes.manifest import PARTS, Manifest
-from qt_ros.episodes.store import StoreWriter, merge_manifests
+from qt_ros.episodes.manifest import Manifest
+from qt_ros.episodes.parts import merge_manifests, part_files, read_part
+from qt_ros.episodes.store import StoreWriter
 from qt_ros.sim.demonstrator import DART, NOISE, Demonstrator, NoiseSpec
 from qt_ros.sim.flaws import FLAWS_OF
 from qt_ros.sim.privileged import PRIVILEGED_NAMES, SKILL_STATE_NAMES, privileged_state, skill_state
@@ -281,7 +282,7 @@ def collect(
         elif seeds:
             _run_parallel(plan, seeds, workers, take, stopped)
         summary.stopped = stopped()
-        if plan.out is not None and any((plan.out / PARTS).glob("*.json")):
+        if plan.out is not None and part_files(plan.out):
             merge_manifests(plan.out)
     return summary
 
@@ -308,14 +309,13 @@ def _checkpoint_id(checkpoint: Path) -> str:
 
 def _ids_on_disk(root: Path) -> set[str]:
     """Ids of all episodes whose shard is finished, merged or not."""
-    parts = sorted((root / PARTS).glob("*.json"))
-    return {e.id for part in parts for e in Manifest.from_json(part.read_bytes(), str(part)).episodes}
+    return {e.id for part in part_files(root) for e in read_part(part).episodes}
 
 
 def _privileged_names(plan: Plan) -> tuple[str, ...]:
     """What a store keeps of the privileged state: all of it, but a store begun without it goes on without."""
     assert plan.out is not None
-    parts = sorted((plan.out / PARTS).glob("*.json"))
+    parts = part_files(plan.out)
     if parts:
         return Manifest.from_json(parts[0].read_bytes(), str(parts[0])).privileged_names
     return SKILL_STATE_NAMES if plan.skills else PRIVILEGED_NAMES
