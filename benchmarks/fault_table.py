@@ -88,8 +88,7 @@ def page(result: dict[str, Any]) -> str:
         f"{result['settings']['seed']}, into the real node graph in the embedded simulator, one per episode at a "
         "random moment. Numbers count injections after which a command was out of bounds, the robot moved although no "
         "episode ran, something that had to happen did not happen within 300 s, or the bag of a finished episode was "
-        "lost. "
-        "An injection counts as in a running episode when the episode had not ended by itself before it.",
+        "lost. An injection counts as in a running episode when the episode had not ended by itself before it.",
         "",
         f"| fault | {' | '.join(c.replace('_', ' ') for c in COLUMNS)} | how the episodes ended |",
         f"| --- |{' ---: |' * len(COLUMNS)} --- |",

@@ -34,7 +34,7 @@ from std_srvs.srv import Trigger
 
 from benchmarks.fault_table import FAULTS, MANAGED, NODES, SPOILED, page, summary, tables
 from benchmarks.fault_watch import Watch
-from benchmarks.graph import set_environment
+from benchmarks.graph import own_domain
 from benchmarks.report import ROOT, add_json_option, context, emit
 from qt_ros.action import ExecuteInstruction
 from qt_ros.cli.processes import NodeGroup, NodeProcess
@@ -169,7 +169,7 @@ class Bench:
             row["reason"] = REASONS[self.watch.ended[episode]] if episode in self.watch.ended else ""
             row["steps"] = self.watch.steps.get(episode, 0)
             self.watch.spoil("{}")
-            self._judge_bag(fault, episode, problems)
+            self._judge_bag(fault, episode, row["in_time"], problems)
             row["instruction"] = scene.instruction
         except (Hung, TimeoutError, RuntimeError) as error:
             problems.append(f"hung: {type(error).__name__}: {error}")
@@ -218,8 +218,8 @@ class Bench:
             # A service keeps 10 requests (rmw's default): of a burst at least so many are answered.
             self.client.wait(lambda: sum(a.done() for a in answers) >= 10, PATIENCE, "answers to a burst of goals")
         elif fault == "full disk" and (recorder := self.node("recorder_node")) is not None:
-            size = sum(f.stat().st_size for f in (self.bags / episode).glob("*"))
-            resource.prlimit(recorder.process.pid, resource.RLIMIT_FSIZE, (size + 100_000, resource.RLIM_INFINITY))
+            size = sum(f.stat().st_size for f in (self.bags / episode).glob("*.mcap"))
+            resource.prlimit(recorder.process.pid, resource.RLIMIT_FSIZE, (max(1, size), resource.RLIM_INFINITY))
         elif fault == "emergency stop":
             self.watch.press(True)
 
@@ -240,7 +240,7 @@ class Bench:
         if self.node("sim_node") is not None and not self.watch.until(self.watch.still, 20.0):
             problems.append("the robot still moves although no episode runs")
 
-    def _judge_bag(self, fault: str, episode: str, problems: list[str]) -> None:
+    def _judge_bag(self, fault: str, episode: str, in_time: bool, problems: list[str]) -> None:
         if fault == "kill recorder_node":
             if not _readable(self.bags / episode):
                 problems.append("nothing can be read of the bag of a killed recorder")
@@ -250,7 +250,7 @@ class Bench:
             return
         record = self.watch.records[episode]
         if fault == "full disk":
-            if record.complete and self.watch.steps.get(episode, 0) > 10:
+            if record.complete and in_time:
                 problems.append("the disk was full and nobody noticed")
             elif record.messages and not _readable(Path(record.uri)):
                 problems.append("nothing can be read of the bag on a full disk")
@@ -285,7 +285,13 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"injections-{options.seed}.jsonl"
     rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    set_environment()
+    with own_domain():
+        return _inject_all(options, folder, log, rows)
+
+
+def _inject_all(
+    options: argparse.Namespace, folder: Path, log: Path, rows: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
     while len(rows) < options.count:
         bench = Bench(folder, Path(options.checkpoint).absolute(), options.seed)
         try:

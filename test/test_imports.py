@@ -1,6 +1,6 @@
 """Who may import whom.
 
-contract <- model, episodes <- learning, control <- planning, sim <- experiments, improvement <- nodes <- cli
+contract <- model, episodes <- learning, control <- planning, sim <- experiments, improvement, nodes <- cli
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ LAYERS = (
     ("model", "episodes"),
     ("learning", "control"),
     ("planning", "sim"),
-    ("experiments", "improvement"),
-    ("nodes",),
+    ("experiments", "improvement", "nodes"),
     ("cli",),
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

@@ -52,7 +52,8 @@ def command(
     Example: qt-ros collect --out data/demos --episodes 4000 --workers 2
     """
     from qt_ros.cli.train import stop_on_interrupt
-    from qt_ros.sim.collect import Plan, collect, default_noise
+    from qt_ros.sim.collect import collect
+    from qt_ros.sim.episode_maker import Plan, default_noise
     from qt_ros.sim.flaws import CLEAN
     from qt_ros.sim.store_guard import require_training_seeds
     from qt_ros.sim.tasks import select_tasks

@@ -123,10 +123,11 @@ class Commander:
             self.stop("estop", f"emergency stop: {self.estop.cause}; {self.estop.advice}", now, brake=False)
             self.shaper.halt()
 
-    def begin(self, episode_id: str, now: float, step: int = 0, stamp: float | None = None) -> None:
+    def begin(self, episode_id: str, now: float, step: int = 0, stamp: float | None = None, start: float = 0.0) -> None:
         """Episode ``episode_id`` is running, says the policy; said again and again, only the first time counts.
 
-        ``step`` and ``stamp`` are those of the message. An episode that begins while inactive or in an emergency stop
+        ``step``, ``stamp`` and ``start`` are those of the message (``start`` 0: not said; then it must be heard of
+        before its first step). An episode that begins while inactive or in an emergency stop
         is refused for good: motion must not start by itself when the obstacle goes away. So is one that was under way
         before this commander was active: nobody knows what the robot did in between.
         """
@@ -144,7 +145,7 @@ class Commander:
         since = self._active_since
         if not self.active:
             self.stop("deactivated", "command_node is not active; activate it before an episode begins", now)
-        elif step > 0 or (stamp is not None and since is not None and stamp < since - _CLOCKS):
+        elif _under_way(since, step, stamp, start):
             told = "command_node was started in mid-episode and does not join it; begin a new episode"
             self.stop("lost_command", told, now)
         elif since is None:
@@ -274,3 +275,10 @@ class Commander:
             self.reason = self.shaper.reason
             advice = _ADVICE.get(self.reason, "")
             self.message = advice.format(age=self.contract.limits.max_action_age)
+
+
+def _under_way(since: float | None, step: int, stamp: float | None, start: float) -> bool:
+    """Whether an episode began before ``since``, the time of activation."""
+    if start > 0.0 and since is not None:
+        return start < since - _CLOCKS
+    return step > 0 or (stamp is not None and since is not None and stamp < since - _CLOCKS)

@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qt_ros.contract.robot import RobotContract
+from qt_ros.episodes.labels import LABELS
 from qt_ros.episodes.manifest import MANIFEST, Manifest, StoreError, require_contract
 from qt_ros.episodes.roots import LocalRoot, Root, StoreUnreachable
 from qt_ros.episodes.rows import decode_png
@@ -222,6 +223,18 @@ def _changed(root: Root, made_from: dict[str, Any]) -> bool:
     return hashlib.sha256(root.read(MANIFEST)).hexdigest() != made_from["sha256"]
 
 
+def _refuse_labels(root: Root) -> None:
+    try:
+        labels = root.read(LABELS)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if labels.strip():
+        raise StoreError(
+            f"{root.url}/{LABELS}: episodes of this store were labelled after it was made, and streaming cannot heed "
+            "that; read it into memory (--in-memory), or build the store anew from its bags"
+        )
+
+
 def open_index(
     root: Root,
     cache: Path,
@@ -233,10 +246,12 @@ def open_index(
     """The index of the store at ``root``; made first where there is none or the store has changed.
 
     It is looked for beside the store, then in the folder ``cache``. ``contract``: as for `EpisodeStore`.
-    ``progress(shards_done, shards)`` while it is made. StoreError when there is no sound store.
+    ``progress(shards_done, shards)`` while it is made. StoreError when there is no sound store, or one whose episodes
+    were labelled later: an index holds what was recorded.
     """
     from qt_ros.episodes.index_build import make_index
 
+    _refuse_labels(root)
     local = LocalRoot(cache)
     found = read_index(root, root, f"{FOLDER}/") or read_index(root, local, "")
     if found is None:

@@ -14,7 +14,8 @@ import numpy as np
 from qt_ros.episodes.store import EpisodeStore
 from qt_ros.experiments.spec import DataPart, DataRecipe
 from qt_ros.experiments.work import Work, digest, read_json, write_json
-from qt_ros.sim.collect import EpisodeResult, Plan, Summary, collect
+from qt_ros.sim.collect import collect
+from qt_ros.sim.episode_maker import EpisodeResult, Plan, Summary
 from qt_ros.sim.store_guard import require_training_seeds
 
 

@@ -24,7 +24,8 @@ from qt_ros.learning.session import marked, train
 from qt_ros.learning.tokens import Stopped, frozen_tokens
 from qt_ros.learning.trainer import StepReport
 from qt_ros.model.checkpoint import read_info
-from qt_ros.sim.collect import EpisodeResult, Plan, Summary, collect
+from qt_ros.sim.collect import collect
+from qt_ros.sim.episode_maker import EpisodeResult, Plan, Summary
 
 KEEP_EVERY = 25  # episodes between two writes of an evaluation that is under way
 SIDE_BY_SIDE = 8  # episodes under way at once in an evaluation

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from qt_ros.improvement.settings import ImprovementError, Interrupted
-from qt_ros.sim.collect import EpisodeResult, Plan, Summary, collect
+from qt_ros.sim.collect import collect
+from qt_ros.sim.episode_maker import EpisodeResult, Plan, Summary
 from qt_ros.sim.evaluation import Rate
 
 

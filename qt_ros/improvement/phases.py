@@ -15,7 +15,8 @@ import yaml
 
 from qt_ros.contract.robot import RobotContract, load_contract
 from qt_ros.contract.strict import ConfigError
-from qt_ros.episodes.manifest import MANIFEST, PARTS, merge_manifests, read_manifest
+from qt_ros.episodes.manifest import MANIFEST, PARTS, read_manifest
+from qt_ros.episodes.parts import merge_manifests
 from qt_ros.episodes.store_labels import labelled_manifest
 from qt_ros.improvement.commands import run_command, told
 from qt_ros.improvement.experience import add_episodes, audit_episodes, build_from_bags, judged_bags
@@ -25,7 +26,8 @@ from qt_ros.improvement.state import Round, State
 from qt_ros.improvement.statistics import Paired
 from qt_ros.learning.config import TrainConfig
 from qt_ros.model.checkpoint import read_info
-from qt_ros.sim.collect import EpisodeResult, Plan, Summary, collect
+from qt_ros.sim.collect import collect
+from qt_ros.sim.episode_maker import EpisodeResult, Plan, Summary
 from qt_ros.sim.store_guard import SETTINGS
 
 Progress = Callable[[str, int, int], None]

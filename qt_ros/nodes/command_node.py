@@ -181,8 +181,8 @@ class CommandNode(LifecycleNode):
             return
         now = self._now()
         if message.state == EpisodeStatus.STATE_RUNNING:
-            stamp = ns_to_seconds(stamp_to_ns(message.header.stamp))
-            self.commander.begin(message.episode_id, now, message.step, stamp)
+            stamp, start = (ns_to_seconds(stamp_to_ns(t)) for t in (message.header.stamp, message.start))
+            self.commander.begin(message.episode_id, now, message.step, stamp, start)
         elif message.state == EpisodeStatus.STATE_ENDED:
             self.commander.end(message.episode_id, reason_name(message.reason), now)
         else:

@@ -16,8 +16,9 @@ from qt_ros.episodes.episode import outcome_name
 from qt_ros.model.checkpoint import read_info
 from qt_ros.msg import EpisodeOutcome, EpisodeStatus
 from qt_ros.nodes.demo_client import LATCHED, EpisodeResult, GoalRejected, GraphClient
-from qt_ros.sim.collect import EpisodeResult as Result
-from qt_ros.sim.collect import Summary, draw_task, instruction_for
+from qt_ros.sim.collect import draw_task
+from qt_ros.sim.episode_maker import EpisodeResult as Result
+from qt_ros.sim.episode_maker import Summary, instruction_for
 from qt_ros.sim.evaluation import Evaluation
 from qt_ros.sim.tasks import sample_scene
 

@@ -62,6 +62,7 @@ def status_message(episode: Episode | None, checkpoint: str, now: Time, message:
         status.reason = reason_code(episode.reason)
         status.episode_id, status.instruction, status.step = episode.episode_id, episode.instruction, episode.steps
         status.message = message or episode.message
+        status.start = Time(sec=int(episode.start), nanosec=int(episode.start % 1.0 * 1e9))
         status.latency_ms_p50, status.latency_ms_p95 = known(episode.latency.p50), known(episode.latency.p95)
     return status
 

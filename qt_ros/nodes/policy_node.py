@@ -45,6 +45,14 @@ from qt_ros.nodes.policy_messages import (
 )
 from qt_ros.nodes.real_time import freeze_memory, take_short_turns, thaw_memory
 
+COMMAND_TIMEOUT = Parameter(
+    "command_timeout",
+    2.0,
+    "Once command_status was heard, its silence for so long ends an episode.",
+    unit="s",
+    low=0.3,
+    high=60.0,
+)
 PARAMETERS = ParameterTable(
     ROBOT,
     AUTOSTART,
@@ -61,14 +69,7 @@ PARAMETERS = ParameterTable(
     Parameter("outcome_wait", 1.0, "How long a result waits for episode_outcome.", unit="s", low=0.0, high=600.0),
     Parameter("preempt", False, "A new goal takes the place of the running one; else it is rejected."),
     Parameter("follow_instruction_topic", False, "Obey the contract's instruction topic too; empty text stops."),
-    Parameter(
-        "command_timeout",
-        2.0,
-        "Once command_status was heard, its silence for so long ends an episode.",
-        unit="s",
-        low=0.3,
-        high=60.0,
-    ),
+    COMMAND_TIMEOUT,
     Parameter("q_curves", False, "Publish the Q of every bin on ~/q_curves too, to look at; costs a message a step."),
 )
 WATCH_PERIOD = 0.05  # s on the wall: how often limits in time are checked

@@ -212,6 +212,15 @@ class RecorderNode(Node):
             )
             self._close(label.outcome, current.reason, label)
 
+    def _close_as_it_is(self, reason: str, problem: str = "") -> None:
+        """Now, with what is known; ``reason`` where no end was heard of."""
+        current = self.current
+        assert current is not None
+        if current.reason and current.outcome is not None:
+            self._close(outcome_name(current.outcome.outcome), current.reason, current.outcome.labelled_by)
+        else:
+            self._close("unknown", current.reason or reason, problem=problem)
+
     def _watch(self) -> None:
         current, now = self.current, time.monotonic()
         if current is None:
@@ -228,8 +237,8 @@ class RecorderNode(Node):
     # --- bags --------------------------------------------------------------------------------------------------------
 
     def _open(self, status: EpisodeStatus) -> None:
-        if self.current is not None:  # its end was never announced, or nobody judged it
-            self._close("unknown", self.current.reason or "lost_policy")
+        if self.current is not None:  # its end was never announced, or nobody judged it, or it lingers
+            self._close_as_it_is("lost_policy")
         try:
             self.recorder.start(status.episode_id, describe(self.contract, status))
         except (RecordingError, ValueError) as error:
@@ -303,7 +312,7 @@ class RecorderNode(Node):
         """Close whatever is open before the node goes; the bag then says that the recorder was stopped."""
         if (current := self.current) is not None:
             problem = "" if current.reason else "the recorder was stopped in mid-episode"
-            self._close("unknown", current.reason or "operator", problem=problem)
+            self._close_as_it_is("operator", problem)
         self.recorder.close()
         for told in self._telling:
             told.wait(10.0)

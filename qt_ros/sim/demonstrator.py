@@ -7,7 +7,7 @@ learned from an image and proprioception. Noise and flaws are drawn by a random 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -54,7 +54,7 @@ class Demonstrator:
 
     ``act()`` gives the action for the present state, (D,) float64 in SI units of the action space, exactly on bin
     centres. With noise it is random, by ``rng`` alone. ``flaw`` names the flaw drawn for this episode ('' = none),
-    among ``flaws`` where some are given, ``target`` the object it really acts on.
+    among ``flaws`` where some are given; ``target`` is the object it really acts on.
     """
 
     def __init__(
@@ -84,7 +84,8 @@ class Demonstrator:
         self._burst, self._flip = noise.burst, noise.flip
         self._stray = noise.stray > 0.0 and self._rng.random() < noise.stray
         if noise.flawed > 0.0 and self._rng.random() < noise.flawed:
-            self._draw_flaw(task, settings, flaws)
+            known = FLAWS_OF[self.skill]
+            self._draw_flaw(task, settings, {name: known[name] for name in flaws if name in known} or known)
 
     @property
     def target(self) -> str:
@@ -106,9 +107,8 @@ class Demonstrator:
 
     # --- flaws
 
-    def _draw_flaw(self, task: Task | HasTask, settings: GraspSettings | None, flaws: Sequence[str]) -> None:
-        rng, known = self._rng, FLAWS_OF[self.skill]
-        shares = {name: known[name] for name in flaws if name in known} or known
+    def _draw_flaw(self, task: Task | HasTask, settings: GraspSettings | None, shares: Mapping[str, float]) -> None:
+        rng = self._rng
         self.flaw = str(rng.choice(list(shares), p=np.array(list(shares.values())) / sum(shares.values())))
         others = self._others(task)
         if self.flaw == "wrong_object" and not others:

@@ -59,7 +59,7 @@ def require_settings(store: Path, settings: dict[str, Any], empty: bool = False)
     try:
         kept = json.loads(path.read_bytes())
         different = [key for key in {**settings, **kept} if kept.get(key) != settings.get(key)]
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, TypeError) as error:
         raise CollectError(f"{path}: cannot be read ({error}); collect into another store") from error
     if different:
         told = "; ".join(f"{key} is {kept.get(key)!r} there, not {settings.get(key)!r}" for key in different)

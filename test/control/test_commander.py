@@ -322,6 +322,15 @@ def test_an_episode_that_was_under_way_before_activation_is_not_joined(step: int
     assert commander.state == "moving"
 
 
+def test_an_episode_that_began_after_activation_is_followed_however_late_it_is_heard_of() -> None:
+    commander = Commander(CONTRACT)
+    commander.activate(10.0)
+    commander.begin("e1", 14.0, 7, 14.0, 12.0)
+    assert commander.state == "moving"
+    commander.begin("e2", 15.0, 0, 15.0, 9.0)
+    assert commander.reason == "lost_command", "it says itself that it began before"
+
+
 def test_an_episode_may_begin_after_a_simulated_clock_was_set_back() -> None:
     commander = Commander(CONTRACT)
     commander.activate(300.0)

@@ -20,6 +20,7 @@ from qt_ros.episodes.manifest import StoreError
 from qt_ros.episodes.mirror import fetch_store
 from qt_ros.episodes.roots import LocalRoot, open_root
 from qt_ros.episodes.store import EpisodeStore, StoreWriter
+from qt_ros.episodes.store_labels import label_episode
 
 Maker = Callable[..., Episode]
 SIZE = (24, 32)
@@ -83,6 +84,13 @@ def test_an_index_is_made_once_and_again_when_the_store_has_grown(
     assert len(grown.lengths) == 11
     check_same(grown, EpisodeStore(store))
     assert len(list((store / "index").glob("*.bin"))) == 1
+
+
+def test_a_store_that_was_labelled_later_is_not_streamed_as_it_was_recorded(store: Path) -> None:
+    index_of(store)
+    label_episode(store, EpisodeStore(store).meta[0].id, "success", "anna")
+    with pytest.raises(StoreError, match="labelled after it was made.*--in-memory"):
+        index_of(store)
 
 
 def test_an_older_index_that_is_damaged_is_not_built_upon(

@@ -20,7 +20,8 @@ from qt_ros.improvement.settings import ImprovementError, Interrupted, Settings
 from qt_ros.improvement.state import PHASES, State, load_state
 from qt_ros.model.checkpoint import read_info
 
-pytestmark = pytest.mark.timeout(1800)  # trainings are processes of their own: slow to start on a busy machine
+# Trainings are processes of their own, slow to start on a busy machine; the tests build on one another's rounds.
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.xdist_group("rounds")]
 
 
 class Impatient:

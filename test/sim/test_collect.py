@@ -10,8 +10,9 @@ import pytest
 from qt_ros.contract.robot import load_contract
 from qt_ros.episodes.files import locked
 from qt_ros.episodes.store import EpisodeStore, StoreWriter, merge_manifests
-from qt_ros.sim.collect import CollectError, EpisodeResult, Plan, Summary, collect, instruction_for
+from qt_ros.sim.collect import CollectError, collect
 from qt_ros.sim.demonstrator import CLEAN
+from qt_ros.sim.episode_maker import EpisodeResult, Plan, Summary, instruction_for
 from qt_ros.sim.privileged import PRIVILEGED_NAMES, SKILL_STATE_NAMES
 from qt_ros.sim.tasks import default_tasks, draw_task, load_tasks, sample_scene, select_tasks
 

@@ -41,6 +41,13 @@ def test_close_by_it_slows_down() -> None:
     assert 0.0 < move(state(DRIVE.reach + 0.02)).base[0] < 0.5 * FORWARD
 
 
+def test_too_near_it_drives_back_and_too_far_aside_it_turns_on_the_spot() -> None:
+    forward, _ = move(state(DRIVE.back - 0.02)).base
+    assert -FORWARD <= forward < 0.0
+    forward, turn = move(state(0.6, -DRIVE.side - 0.02)).base
+    assert forward == 0.0 and turn < 0.0
+
+
 def test_within_reach_the_base_stands_and_the_arm_picks() -> None:
     near = state(DRIVE.reach - 0.01, 0.1)
     found = move(near)

@@ -10,7 +10,8 @@ from qt_ros.contract.robot import load_contract
 from qt_ros.model.checkpoint import save_checkpoint
 from qt_ros.model.config import ModelConfig
 from qt_ros.model.q_transformer import QTransformer
-from qt_ros.sim.collect import CollectError, EpisodeResult
+from qt_ros.sim.collect import CollectError
+from qt_ros.sim.episode_maker import EpisodeResult
 from qt_ros.sim.evaluation import Evaluation, evaluate, wilson
 from qt_ros.sim.privileged import PRIVILEGED_NAMES
 

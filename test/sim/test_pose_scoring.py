@@ -7,7 +7,7 @@ import pytest
 
 from qt_ros.contract.robot import load_contract
 from qt_ros.contract.strict import ConfigError
-from qt_ros.sim.collect import EpisodeMaker, Plan
+from qt_ros.sim.episode_maker import EpisodeMaker, Plan
 from qt_ros.sim.pose_scoring import PoseScorer, Verdict, rotation_matrix
 from qt_ros.sim.tasks import Scorer, Task, find_task
 from qt_ros.sim.world import World

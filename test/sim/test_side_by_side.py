@@ -15,7 +15,8 @@ from qt_ros.control.policy import Policy, step_together
 from qt_ros.model.checkpoint import save_checkpoint
 from qt_ros.model.config import ModelConfig
 from qt_ros.model.q_transformer import QTransformer
-from qt_ros.sim.collect import EpisodeResult, Plan, Summary, collect
+from qt_ros.sim.collect import collect
+from qt_ros.sim.episode_maker import EpisodeResult, Plan, Summary
 from qt_ros.sim.side_by_side import Running, advance
 from qt_ros.sim.world import SimulationError
 

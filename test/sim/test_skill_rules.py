@@ -81,6 +81,14 @@ def test_every_skill_has_its_flaws_and_each_can_be_drawn(rollout: Rollout, skill
     assert found == set(FLAWS_OF[skill])
 
 
+def test_only_the_flaws_asked_for_are_drawn(rollout: Rollout) -> None:
+    task = task_of("open_drawer", 0)
+    rollout.world.scene = sample_scene(task, 1)
+    wanted = ("hasty", "drop", "stay")  # there is no staying away from a drawer
+    rngs = (np.random.default_rng(seed) for seed in range(40))
+    assert {Demonstrator(rollout.world, task, NOISE, rng, flaws=wanted).flaw for rng in rngs} == {"hasty", "drop"}
+
+
 @pytest.mark.parametrize(
     ("skill", "flaw"),
     [
