@@ -19,7 +19,7 @@ _WORD = re.compile(r"[a-z0-9][a-z0-9_]*")
 
 @dataclass(frozen=True)
 class DataPart:
-    """One store: ``episodes`` from scenes ``first_seed`` on. source, tasks, flaws: see `qt_ros.sim.episode_maker.Plan`."""
+    """One store: ``episodes`` from scenes ``first_seed`` on. The rest: see `qt_ros.sim.episode_maker.Plan`."""
 
     store: str
     source: str
