@@ -202,6 +202,7 @@ class Walk:
             client.wait_for_service("set_outcome", PATIENCE)
             for topic in ("policy_action", "episode_status"):  # command_node and recorder_node, both
                 client.wait(lambda t=topic: client.subscribers(t) >= 2, PATIENCE, f"listeners to {topic}")
+            client.wait_for_commands()
         except TimeoutError as error:
             raise RecordingProblem(f"{error}; is command_node of the robot running and configured?") from None
 

@@ -23,8 +23,10 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 
 from qt_ros.action import ExecuteInstruction
+from qt_ros.contract.codecs import stamp_to_ns
 from qt_ros.episodes.episode import outcome_name, reason_name
-from qt_ros.msg import EpisodeRecord
+from qt_ros.msg import CommandStatus, EpisodeRecord
+from qt_ros.nodes.lifecycle import EVENT
 from qt_ros.srv import ResetScene
 
 PATIENCE = 180.0  # s: loading a network on a busy machine takes its time
@@ -90,7 +92,11 @@ class GraphClient:
         self.wait(lambda: self.node.count_services(name) > 0, timeout, f"service {name}")
 
     def wait_for_links(self, links: Iterable[tuple[str, str, str]], timeout: float = PATIENCE) -> None:
-        """Wait until each (publishing node, topic, subscribing node) is there."""
+        """Wait until each (publishing node, topic, subscribing node) is there.
+
+        Where command_node is among them, until its clock has begun too: before that it follows no episode.
+        """
+        links = list(links)
 
         def missing() -> list[tuple[str, str, str]]:
             return [link for link in links if not self._linked(*link)]
@@ -99,6 +105,17 @@ class GraphClient:
             self.wait(lambda: not missing(), timeout, "the nodes to find each other")
         except TimeoutError as error:
             raise TimeoutError(f"{error}; missing: {', '.join(' -> '.join(link) for link in missing())}") from None
+        if any("command_node" in (source, target) for source, _, target in links):
+            self.wait_for_commands(timeout)
+
+    def wait_for_commands(self, timeout: float = PATIENCE) -> None:
+        """Wait until command_node says how things stand by a clock that has begun."""
+        heard: list[CommandStatus] = []
+        subscription = self.node.create_subscription(CommandStatus, "command_status", heard.append, EVENT)
+        try:
+            self.wait(lambda: any(stamp_to_ns(m.header.stamp) for m in heard), timeout, "command_node's clock to begin")
+        finally:
+            self.node.destroy_subscription(subscription)
 
     def _linked(self, source: str, topic: str, target: str) -> bool:
         name = self.node.resolve_topic_name(topic)

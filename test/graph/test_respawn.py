@@ -134,9 +134,12 @@ def test_a_killed_command_node_ends_the_episode_and_does_not_join_it_again(graph
     graph.end("command_node", signal.SIGKILL)
     assert "command_node" in graph.ended("silent", EpisodeStatus.REASON_LOST_COMMAND).message
     graph.client.cancel()
+    heard = graph.robot.heard["command_status"]
+    heard.clear()  # what the dead one said
     graph.start("command_node")
     graph.ready()
-    assert not any(m.state == CommandStatus.STATE_MOVING for m in graph.robot.heard["command_status"][-5:])
+    graph.client.wait(lambda: len(heard) >= 5, 60.0, "command_node to say how things stand")
+    assert not any(m.state == CommandStatus.STATE_MOVING for m in heard)
     assert result is not None
 
 
