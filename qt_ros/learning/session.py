@@ -66,7 +66,7 @@ def train(
         vision_weights=vision_weights,
     )
     start = started_from(encoder, init, vision_weights)
-    trainer = Trainer(model, data, encoder.encode(data.instructions), settings, out / "state", device, start, group)
+    trainer = Trainer(model, data, encoder.encode(data.instructions), settings, out / "state", device, group, start)
     kept = -1  # step of the checkpoint on disk
 
     def keep(folder: Path) -> None:

@@ -60,8 +60,8 @@ class Trainer:
         config: TrainConfig,
         folder: Path,
         device: str = "cpu",
-        start: Mapping[str, str] | None = None,
         group: Group = ALONE,
+        start: Mapping[str, str] | None = None,
     ) -> None:
         if config.threads:
             torch.set_num_threads(config.threads)
