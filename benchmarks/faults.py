@@ -290,7 +290,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     folder = Path(options.out).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"injections-{options.seed}.jsonl"
-    rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    rows = [json.loads(line) for line in log.read_text().splitlines()][: options.count] if log.exists() else []
     with own_domain():
         return _inject_all(options, folder, log, rows)
 
