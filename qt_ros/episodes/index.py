@@ -109,7 +109,7 @@ class StoreIndex:
         self.dtype = step_dtype(len(m.action_space), len(m.proprio_names), len(m.privileged_names))
         self.lengths = self.episodes["length"].astype(np.int64)
         self.starts = np.cumsum(self.lengths) - self.lengths
-        self._shard_of, self._crc = self.episodes["shard"].copy(), self.episodes["crc"].copy()
+        self._shard_of, self._crc = self.episodes["shard"], self.episodes["crc"]
 
     @property
     def steps(self) -> int:

@@ -51,6 +51,9 @@ class Group:
     def average_gradients(self, networks: Iterable[nn.Module]) -> None:
         """Put the mean over the processes into every gradient."""
 
+    def wait(self) -> None:
+        """Until all processes are here."""
+
     def leave(self) -> None:
         """Wait for the others, then part."""
 
@@ -82,8 +85,11 @@ class AccelerateGroup(Group):
         for gradient, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
 
-    def leave(self) -> None:
+    def wait(self) -> None:
         self._accelerator.wait_for_everyone()
+
+    def leave(self) -> None:
+        self.wait()
         self._accelerator.end_training()
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()

@@ -37,8 +37,9 @@ class _Pool:
     """Some of the episodes, drawn from uniformly over their steps."""
 
     def __init__(self, episodes: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
-        self._episodes, self._lengths = episodes, lengths[episodes]
-        self._ends = np.cumsum(self._lengths)
+        # All of them need no list of their own: memory is what limits the number of episodes.
+        self._episodes = None if len(episodes) == len(lengths) else episodes.astype(np.int32)
+        self._ends = np.cumsum(lengths if self._episodes is None else lengths[episodes])
 
     def __len__(self) -> int:
         """Steps."""
@@ -48,7 +49,8 @@ class _Pool:
         """Episodes (count,) and the step within each (count,)."""
         number = rng.integers(0, len(self), count)
         at = np.searchsorted(self._ends, number, side="right")
-        return self._episodes[at], number - (self._ends[at] - self._lengths[at])
+        begin = np.where(at > 0, self._ends[at - 1], 0)
+        return at if self._episodes is None else self._episodes[at].astype(np.int64), number - begin
 
 
 class SegmentSampler:

@@ -1,6 +1,6 @@
 """Step data that stay where they are: segments are read when a batch needs them, from disks or URLs.
 
-Memory holds 40 bytes an episode, and what was read lately in a cache of a fixed size.
+Memory holds some tens of bytes an episode, and what was read lately in a cache of a fixed size.
 """
 
 from __future__ import annotations
@@ -94,9 +94,10 @@ class StreamedData(StepData):
         self._bounds = np.cumsum([len(i.episodes) for i in indexes])
         self.instructions = list(dict.fromkeys(text for i in indexes for text in i.instructions))
         number = {text: at for at, text in enumerate(self.instructions)}
-        self.lengths = np.concatenate([i.lengths for i in indexes])
+        one = indexes[0] if len(indexes) == 1 else None
+        self.lengths = one.lengths if one else np.concatenate([i.lengths for i in indexes])
         self.success = np.concatenate([i.flag(SUCCESS) for i in indexes])
-        self._starts = np.cumsum(self.lengths) - self.lengths
+        self._starts = one.starts if one else np.cumsum(self.lengths) - self.lengths
         self._ended = np.concatenate([i.flag(TERMINATED) for i in indexes])
         self._text = np.concatenate(
             [np.array([number[t] for t in i.instructions], np.int32)[i.episodes["text"]] for i in indexes]

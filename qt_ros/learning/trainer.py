@@ -85,8 +85,12 @@ class Trainer:
             lr=config.learning_rate,
         )
         self.step = 0
+<<<<<<< HEAD
         self._start = dict(start or {})
         self._waited = 0.0
+=======
+        self._waited, self._all_stop = 0.0, False
+>>>>>>> 4c4c46d
         if (folder / "state.safetensors").exists():
             self.step, extra = load_state(folder, self.method.state(), self.optimiser)
             require_same(folder, extra, self._identity())
@@ -179,6 +183,7 @@ class Trainer:
         except LOST as error:
             problem = error
         if self.group.any(problem is not None):
+            self._all_stop = True
             raise problem or DataLost("another process could not read its part of the data; its message says why")
         return found
 
@@ -273,6 +278,8 @@ class Trainer:
                     sums, since, count = {}, time.perf_counter(), 0
             except LOST:
                 self._save(saved)
+                if self._all_stop:  # a launcher ends all when one ends, so nobody does before the state is saved
+                    self.group.wait()
                 raise
             leave = self.group.any(stop())
             if leave or self.step % self.config.save_every == 0 or self.step == self.config.gradient_steps:
