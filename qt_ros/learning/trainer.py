@@ -85,12 +85,8 @@ class Trainer:
             lr=config.learning_rate,
         )
         self.step = 0
-<<<<<<< HEAD
         self._start = dict(start or {})
-        self._waited = 0.0
-=======
         self._waited, self._all_stop = 0.0, False
->>>>>>> 4c4c46d
         if (folder / "state.safetensors").exists():
             self.step, extra = load_state(folder, self.method.state(), self.optimiser)
             require_same(folder, extra, self._identity())
