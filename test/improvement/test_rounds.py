@@ -37,7 +37,7 @@ class Impatient:
         return self.asked
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # of the module it would end when other modules' tests come in between
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("runs")
 
