@@ -65,3 +65,41 @@ def recorder(folder: Path) -> Table:
         f"the recorder took {cpu['recorder']:.2f} cores and {cpu['recorder_memory_mb']:.0f} MB."
     )
     return text, ("topic", "quality of service", "rate Hz", "published", "in the bag", "lost"), rows
+
+
+def sampling(folder: Path) -> Table:
+    """One row per store."""
+    result, how = _read(folder / "sampling.json")
+    r = result["sampling"]
+    rows = [
+        (
+            f"{s['episodes']:,}", f"{s['steps']:,}", f"{s['opened_s']:.2f}", f"{s['wall_ms']['p50']:.1f}",
+            f"{s['cpu_ms']['p50']:.1f}", f"{s['rss_mb']:.0f}", f"{s['uss_mb']:.0f}",
+        )
+        for s in r["stores"]
+    ]  # fmt: skip
+    ratios = r["last_over_first"]
+    text = (
+        f"{how}, {result['machine_idle_cores']} of them idle meanwhile. Batches of 64 segments, nothing kept. "
+        f"Last over first store, medians of rounds in which both took their turns: time x{ratios['wall_s']:.2f}, CPU "
+        f"time x{ratios['cpu_s']:.2f}, resident memory x{ratios['rss_mb']:.3f}, of its own x{ratios['uss_mb']:.3f}."
+    )
+    head = ("episodes", "steps", "open s", "batch ms", "its CPU ms", "resident MB", "of its own MB")
+    return text, head, rows
+
+
+def decoding(folder: Path) -> Table:
+    """Reading against training."""
+    result, how = _read(folder / "sampling.json")
+    r = result["decoding"]
+    names = {"read": "read and decoded", "train": "trained on, from memory", "together": "trained on, streamed"}
+    rows = [
+        (what, *(f"{r[f'{name}_batches_per_s'][mark]:.2f}" for mark in ("p50", "max"))) for name, what in names.items()
+    ]
+    text = (
+        f"{how}. Batches of {r['batch']} segments ({r['frames_per_batch']} frames) per second, preset small with its "
+        f"vision in training, one thread. Reading over training, median of rounds: x{r['read_over_train']:.1f}; "
+        f"streamed over from memory: x{r['together_over_train']:.2f}; a streamed step waited "
+        f"{100 * r['waited_share']:.1f}% of its time for its data."
+    )
+    return text, ("", "median", "largest"), rows

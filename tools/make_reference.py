@@ -29,6 +29,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import typer
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
@@ -259,6 +261,8 @@ def _subcommand(name: str, function: Callable[..., Any]) -> str:
     hints = typing.get_type_hints(function, include_extras=True)
     for key, parameter in inspect.signature(function).parameters.items():
         annotation, info, default = hints[key], parameter.default, parameter.default
+        if annotation is typer.Context:
+            continue
         if typing.get_origin(annotation) is typing.Annotated:
             annotation, info = typing.get_args(annotation)[:2]
             # Inside Annotated, typer takes the first positional argument for a name too.
@@ -326,6 +330,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "policy step": partial(measured, "policy_step"),
     "policy over dds": partial(measured, "policy_over_dds"),
     "recorder": partial(measured, "recorder"),
+    "sampling": partial(measured, "sampling"),
+    "decoding": partial(measured, "decoding"),
 }
 
 

@@ -228,6 +228,30 @@ def merge(
         say(f"{escape(str(store))}: {len(merged.episodes)} episodes in {len(merged.shards)} shards")
 
 
+@app.command()
+def index(
+    store: Annotated[str, typer.Argument(help="Training store: a folder or any fsspec URL.")],
+    cache: Annotated[Path | None, typer.Option(help="Folder for indexes that cannot lie beside their store.")] = None,
+    json_output: Json = False,
+) -> None:
+    """Index a store for streaming, which checks every shard; a store that grew gets its new shards indexed.
+
+    Example: qt-ros episodes index data/demos
+    """
+    from qt_ros.learning.streaming import open_store_index
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("indexing")
+        found = open_store_index(store, cache, progress=lambda n, of: progress.update(task, completed=n, total=of))
+    if json_output:
+        facts = {"episodes": len(found.lengths), "steps": found.steps, "index": f"{found.home.url}/{found.folder}"}
+        show_json({"store": store, **facts, "damaged_shards": found.skipped})
+        return
+    for shard in found.skipped:
+        say(f"[yellow]left out[/] {escape(shard['file'])} ({shard['episodes']} episodes): {escape(shard['problem'])}")
+    say(f"{escape(store)}: {len(found.lengths)} episodes, {found.steps} steps")
+
+
 def summary(uri: Path) -> dict[str, Any]:
     """One line about a bag; a broken one is listed too, with its ``problem``."""
     from qt_ros.episodes import bag_metadata as keys

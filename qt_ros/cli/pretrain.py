@@ -13,7 +13,8 @@ from qt_ros.cli.train import encode_text, load_data, parse_settings, print_repor
 
 def command(
     store: Annotated[
-        list[Path], typer.Option(help="Store collected in the simulator (it has key points); may be repeated.")
+        list[str],
+        typer.Option(help="Store collected in the simulator (it has key points), folder or URL; may be repeated."),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint, the training state and TensorBoard logs.")],
     robot: Annotated[str, typer.Option(help="Name in config/robots or path of a contract.")] = "mobile_manipulator",
@@ -48,7 +49,7 @@ def command(
 
     console = Console(stderr=True)
     contract = load_contract(robot)
-    data = load_data(store, 1.0, console)
+    data = load_data(store, 1.0, console, stream=False)
     fields = {"preset": preset, **parse_settings(set_ or [])}
     model, encoder = build_model(
         fields, contract, data, None, device, seed=seed, text_encoder=text_encoder, vision_weights=vision_weights

@@ -13,8 +13,13 @@ from rich.console import Console
 
 
 def command(
+    context: typer.Context,
     store: Annotated[
-        list[Path], typer.Option(help="Training store to learn from; give it several times to join stores.")
+        list[str],
+        typer.Option(
+            help="Training store to learn from: a folder or any fsspec URL. Give it several times to join stores; "
+            "PATH=WEIGHT for all of them mixes them by weight."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint, the training state and TensorBoard logs.")],
     method: Annotated[
@@ -48,6 +53,18 @@ def command(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change one setting, e.g. --set loss.alpha=20.")
     ] = None,
+    stream: Annotated[
+        bool | None,
+        typer.Option(
+            "--stream/--in-memory",
+            help="Read segments when they are needed, or everything at the start; by size if absent. Same batches.",
+        ),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder for copies and indexes of stores that are read-only or behind a URL."),
+    ] = None,
+    cache_mb: Annotated[int, typer.Option(help="Memory for frames read lately, when streaming, in MB.", min=1)] = 512,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     json_output: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per report instead of a table row.")
@@ -55,10 +72,13 @@ def command(
 ) -> None:
     """Train a Q-Transformer, or one of its rivals, from stores. The same command continues an interrupted run.
 
+    Started by `accelerate launch` or torchrun, the processes share every batch; see docs/how-to.
+
     Example: qt-ros train --store data/demos --store data/noise --init runs/warm/checkpoint --out runs/picking
     """
     from qt_ros.contract.robot import load_contract
     from qt_ros.learning.config import PRIVILEGED, load_train_config
+    from qt_ros.learning.group import join_group
     from qt_ros.learning.run import require_start
     from qt_ros.learning.session import train
     from qt_ros.learning.trainer import StepReport
@@ -70,14 +90,19 @@ def command(
     settings = load_train_config(config or (f"picking/{method}" if method else "small"), overrides)
     require_start(settings, init)
     contract = load_contract(robot)
+    group, device = join_group(device)
     data = load_data(
         store,
         settings.backup.gamma,
         console,
+        stream=stream,
+        cache=cache,
+        cache_bytes=cache_mb << 20,
         contract=contract,
         allow_other_contract=allow_other_contract,
         privileged=settings.model.get("vision") == "state",
     )
+    context.call_on_close(data.close)
 
     def report(entry: StepReport) -> None:
         print_report(entry.step, settings.gradient_steps, entry.metrics, json_output)
@@ -92,13 +117,15 @@ def command(
         text_encoder=text_encoder,
         vision_weights=vision_weights,
         report=report,
-        stopped=stop_on_interrupt(),
+        stopped=stop_on_interrupt(launched=group.size > 1),
+        group=group,
         encoding=lambda: console.status("encoding every frame once"),
     )
+    group.leave()
     if not session.finished:
-        console.print(f"stopped at step {session.step}; the same command goes on from there")
+        if group.main:
+            console.print(f"stopped at step {session.step}; the same command goes on from there")
         raise typer.Exit(130)
-    console.print(f"checkpoint: {out / 'checkpoint'}")
 
 
 def parse_settings(entries: list[str]) -> dict[str, Any]:
@@ -115,14 +142,12 @@ def parse_settings(entries: list[str]) -> dict[str, Any]:
     return settings
 
 
-def load_data(stores: list[Path], gamma: float, console: Console, **options: Any) -> Any:
-    """Training data with a progress line on ``console``; a TrainingData. ``options``: see `load_training_data`."""
-    from qt_ros.learning.dataset import load_training_data
+def load_data(stores: list[str], gamma: float, console: Console, **options: Any) -> Any:
+    """Training data with a progress line on ``console``; a StepData. ``options``: see `open_data`."""
+    from qt_ros.learning.stores import open_data
 
     with console.status("reading stores") as status:
-        return load_training_data(
-            stores, gamma, progress=lambda n: status.update(f"reading stores: {n} steps"), **options
-        )
+        return open_data(stores, gamma, progress=status.update, **options)
 
 
 def encode_text(encoder: Any, instructions: list[str]) -> Any:
@@ -130,14 +155,19 @@ def encode_text(encoder: Any, instructions: list[str]) -> Any:
     return encoder.encode(instructions)
 
 
-def stop_on_interrupt() -> Any:
-    """A function that turns true after the first Ctrl-C or SIGTERM; a second Ctrl-C ends the process at once."""
+def stop_on_interrupt(launched: bool = False) -> Any:
+    """A function that turns true after the first Ctrl-C or SIGTERM; a second Ctrl-C ends the process at once.
+
+    ``launched`` by a launcher, which passes on a Ctrl-C that the process has got already, only the launcher ends it at
+    once.
+    """
     asked = False
 
     def handler(signum: int, frame: Any) -> None:
         nonlocal asked
         asked = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if not launched:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     signal.signal(signal.SIGINT, handler)
     signal.signal(signal.SIGTERM, handler)

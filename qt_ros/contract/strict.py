@@ -124,9 +124,13 @@ def _check_scalar(value: Any, kind: str, where: str) -> Any:
     if kind == "float":
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ConfigError(f"{where}: expected a number, found {value!r}{_written_as_text(value)}")
-        if not math.isfinite(value):
-            raise ConfigError(f"{where}: must be finite, found {value!r}")
-        return float(value)
+        try:
+            number = float(value)
+        except OverflowError:  # a whole number of hundreds of digits
+            number = math.inf
+        if not math.isfinite(number):
+            raise ConfigError(f"{where}: must be finite, found {str(value)[:40]}")
+        return number
     if kind == "int" and (isinstance(value, bool) or not isinstance(value, int)):
         raise ConfigError(f"{where}: expected a whole number, found {value!r}")
     if kind == "str" and not isinstance(value, str):

@@ -1,73 +1,15 @@
-"""Small file helpers: nothing in this package replaces a file in place other than atomically."""
+"""The file helpers of `qt_ros.contract.files`, where everything that keeps episodes looks for them."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import hashlib
-import os
-from collections.abc import Iterator
-from pathlib import Path
-from typing import BinaryIO
+from qt_ros.contract.files import (
+    fsync_directory,
+    locked,
+    replacing,
+    replacing_path,
+    sha256_file,
+    sync,
+    write_atomically,
+)
 
-
-def fsync_directory(directory: Path) -> None:
-    """Make a rename inside ``directory`` survive a power cut (a no-op where directories cannot be synced)."""
-    try:
-        descriptor = os.open(directory, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A stream whose content takes the place of ``path`` at the end; readers see the old content or all of the new one.
-
-    On an error inside, ``path`` stays as it was and nothing is left behind.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    fsync_directory(path.parent)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` as `replacing` does."""
-    with replacing(path) as stream:
-        stream.write(data)
-
-
-def sha256_file(path: Path) -> str:
-    """Hex SHA-256 of a file's content (reads in 1 MiB blocks; releases the GIL)."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def locked(path: Path, wait: bool = True) -> Iterator[None]:
-    """Hold an exclusive advisory lock on ``path`` (created when missing) between processes.
-
-    Without ``wait``, BlockingIOError when it is held already. The lock of a process that is killed is free.
-    """
-    with open(path, "a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        try:
-            yield
-        finally:
-            fcntl.flock(stream, fcntl.LOCK_UN)
+__all__ = ["fsync_directory", "locked", "replacing", "replacing_path", "sha256_file", "sync", "write_atomically"]

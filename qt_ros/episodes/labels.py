@@ -16,10 +16,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from qt_ros.contract.strict import ConfigError, build
+from qt_ros.contract.untrusted import Refused, load_json, read_bounded
 from qt_ros.episodes.episode import OUTCOMES, is_episode_id
 from qt_ros.episodes.files import fsync_directory, locked
 
 LABELS = "labels.jsonl"
+MAX_HISTORY = 1 << 28  # bytes: a million labels
 _AT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")  # in such texts the later time is the greater
 NAME_LENGTH, COMMENT_LENGTH = 200, 2000
 
@@ -67,16 +69,18 @@ def read_labels(path: Path) -> list[Label]:
     LabelError for any other line that is no label.
     """
     try:
-        data = path.read_bytes()
+        data = read_bounded(path, MAX_HISTORY)
     except FileNotFoundError:
         return []
+    except Refused as error:
+        raise LabelError(f"{path}: {error}") from error
     *lines, _ = data.split(b"\n")
     return [_parse(line, f"{path}: line {number}") for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def _parse(line: bytes, where: str) -> Label:
     try:
-        label: Label = build(Label, json.loads(line), where)
+        label: Label = build(Label, load_json(line), where)
         if label.outcome not in OUTCOMES:
             raise ValueError(f"outcome {label.outcome!r} is unknown")
         if label.at and not _AT.fullmatch(label.at):

@@ -3,10 +3,11 @@
 A store is a folder::
 
     store.json              the manifest; what it does not list does not exist
-    parts/<prefix>.json     one manifest per writer, rewritten after each of its shards
+    parts/<prefix>.json     one manifest per writer, and <prefix>.jsonl, a line for every shard since; see parts.py
     shards/<prefix>-00000.parquet
 
-Writers share nothing but the folder. ``merge_manifests`` makes ``store.json`` out of all parts, atomically and last.
+Writers share nothing but the folder. ``merge_manifests`` (parts.py) makes ``store.json`` out of all parts, atomically
+and last.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from qt_ros.contract.actions import ActionSpace
+from qt_ros.contract.robot import RobotContract
 from qt_ros.contract.strict import build
 from qt_ros.contract.untrusted import Refused, load_json, read_bounded
-from qt_ros.episodes.files import locked, write_atomically
 
 FORMAT = "qt_ros.store"
 VERSIONS = (1, 2)
@@ -95,6 +96,15 @@ class Manifest:
     def episodes(self) -> list[EpisodeMeta]:
         return [e for shard in self.shards for e in shard.episodes]
 
+    @classmethod
+    def from_identity(cls, identity: Mapping[str, Any], where: str) -> Manifest:
+        """A manifest without shards; the inverse of `identity`. StoreError when something is missing or unknown."""
+        try:
+            manifest: Manifest = build(cls, {**identity, "shards": ()}, where)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise StoreError(f"{where}: {error!r}") from error
+        return manifest.checked(where)
+
     def to_json(self) -> bytes:
         head = {
             "format": FORMAT,
@@ -124,7 +134,7 @@ class Manifest:
             raise StoreError(f"{where}: privileged_names belongs to version 2 and only to it; the manifest was altered")
         body = {k: v for k, v in document.items() if k not in ("format", "version", "episodes", "steps")}
         try:
-            shards = tuple(_shard(s, where) for s in body.pop("shards", ()))
+            shards = tuple(shard_from_dict(s, where) for s in body.pop("shards", ()))
             manifest = build(cls, {**body, "shards": shards}, where)
         except StoreError:
             raise
@@ -134,12 +144,17 @@ class Manifest:
             raise StoreError(
                 f"{where}: says {document.get('episodes')} episodes, its shards list {len(manifest.episodes)}"
             )
-        if not (0 < manifest.image_height <= MAX_SIDE and 0 < manifest.image_width <= MAX_SIDE):
-            raise StoreError(f"{where}: images of {manifest.image_height} x {manifest.image_width}; not made here")
-        return manifest
+        return manifest.checked(where)
+
+    def checked(self, where: str) -> Manifest:
+        """This manifest, when its images are of a size that is made here. StoreError."""
+        if not (0 < self.image_height <= MAX_SIDE and 0 < self.image_width <= MAX_SIDE):
+            raise StoreError(f"{where}: images of {self.image_height} x {self.image_width}; not made here")
+        return self
 
 
-def _shard(data: Mapping[str, Any], where: str) -> Shard:
+def shard_from_dict(data: Mapping[str, Any], where: str) -> Shard:
+    """The inverse of ``asdict``. KeyError, TypeError or ValueError (StoreError) when something is missing or wrong."""
     episodes = tuple(build(EpisodeMeta, e, f"{where}: episode") for e in data["episodes"])
     shard: Shard = build(Shard, {**data, "episodes": episodes}, f"{where}: shard")
     if any(e.length < 1 or e.length > MAX_STEPS for e in episodes):
@@ -149,49 +164,44 @@ def _shard(data: Mapping[str, Any], where: str) -> Shard:
     return shard
 
 
+def no_store(where: str | Path, unfinished: bool = False) -> StoreError:
+    """What to raise where no manifest is."""
+    hint = "; its writers have not finished, run merge_manifests" if unfinished else ""
+    return StoreError(f"{where}/{MANIFEST} does not exist: no finished store is here{hint}")
+
+
 def read_manifest(root: Path) -> Manifest:
     """The manifest of the store at ``root``; raises StoreError when it is missing or damaged."""
-    path = root / MANIFEST
     try:
-        data = read_bounded(path, MAX_MANIFEST)
+        return read_manifest_file(root / MANIFEST)
+    except FileNotFoundError:
+        raise no_store(root, (root / PARTS).is_dir()) from None
+
+
+def read_manifest_file(path: Path) -> Manifest:
+    """The manifest in this file, of a store or of one writer. FileNotFoundError; StoreError when it is damaged."""
+    return Manifest.from_json(read_store_file(path, MAX_MANIFEST), str(path))
+
+
+def read_store_file(path: Path, limit: int) -> bytes:
+    """The content of a file of a store. FileNotFoundError; StoreError when it is no file or has more bytes."""
+    try:
+        return read_bounded(path, limit)
     except (Refused, IsADirectoryError) as error:
         raise StoreError(f"{path}: {error}") from error
-    except FileNotFoundError:
-        hint = "; its writers have not finished, run merge_manifests" if (root / PARTS).is_dir() else ""
-        raise StoreError(f"{path} does not exist: no finished store is here{hint}") from None
-    return Manifest.from_json(data, str(path))
 
 
-def merge_manifests(root: Path) -> Manifest:
-    """Make ``store.json`` out of every writer's part, and return it. Safe to call again and from several processes.
-
-    Raises StoreError when there is no part, when parts disagree (contract, action space, image size), or when one
-    episode id stands in two shards.
-    """
-    root = Path(root)
-    if not (root / PARTS).is_dir():
-        raise StoreError(f"{root}: no {PARTS} folder, so nothing was written here; check the path")
-    with locked(root / ".lock"):
-        parts = sorted((root / PARTS).glob("*.json"))
-        if not parts:
-            raise StoreError(f"{root / PARTS}: no writer has finished a shard yet")
-        manifests = [Manifest.from_json(p.read_bytes(), str(p)) for p in parts]
-        first = manifests[0]
-        for path, manifest in zip(parts, manifests, strict=True):
-            for key, value in manifest.identity.items():
-                if value != first.identity[key]:
-                    raise StoreError(
-                        f"{path}: {key} differs from {parts[0].name}; one store holds one contract and image size"
-                    )
-        owner: dict[str, str] = {}
-        for shard in (s for m in manifests for s in m.shards):
-            for episode in shard.episodes:
-                if episode.id in owner:
-                    raise StoreError(
-                        f"{root}: episode {episode.id} is in {owner[episode.id]} and in {shard.file}; "
-                        f"remove one of the two parts and merge again"
-                    )
-                owner[episode.id] = shard.file
-        merged = Manifest(**first.identity, shards=tuple(s for m in manifests for s in m.shards))
-        write_atomically(root / MANIFEST, merged.to_json())
-    return merged
+def require_contract(manifest: Manifest, where: str | Path, contract: RobotContract, allow_other: bool) -> None:
+    """StoreError when the store at ``where`` has another action space than ``contract``, or, unless ``allow_other``,
+    was made with another contract text."""
+    space = contract.action_space.sha256
+    if space != manifest.action_space_sha256:
+        raise StoreError(
+            f"{where}: action space {manifest.action_space_sha256[:12]} is not that of robot "
+            f"{contract.robot} ({space[:12]}); rebuild the store from its bags with this contract"
+        )
+    if contract.sha256 != manifest.contract_sha256 and not allow_other:
+        raise StoreError(
+            f"{where}: made with contract {manifest.contract_sha256[:12]}, robot {contract.robot} now has "
+            f"{contract.sha256[:12]}; rebuild the store, or pass allow_other_contract if the change does not matter"
+        )

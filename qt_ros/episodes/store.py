@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from qt_ros.contract.observations import PROPRIOCEPTION_NAMES
 from qt_ros.contract.robot import RobotContract
 from qt_ros.episodes.arrays import EpisodeArrays, damaged, load_arrays
 from qt_ros.episodes.episode import Episode
-from qt_ros.episodes.files import replacing, sha256_file, write_atomically
+from qt_ros.episodes.files import replacing, sha256_file
 from qt_ros.episodes.manifest import (
     MANIFEST,
     PARTS,
@@ -27,9 +27,11 @@ from qt_ros.episodes.manifest import (
     Manifest,
     Shard,
     StoreError,
-    merge_manifests,
     read_manifest,
+    read_manifest_file,
+    require_contract,
 )
+from qt_ros.episodes.parts import PartLog, merge_manifests
 from qt_ros.episodes.rows import from_row, to_row, to_table
 from qt_ros.episodes.store_labels import as_labelled, labelled_manifest
 
@@ -95,20 +97,23 @@ class StoreWriter:
             image_width=int(image_size[1]),
             privileged_names=tuple(privileged_names),
         )
-        self._part = self.root / PARTS / f"{prefix}.json"
+        part = self.root / PARTS / f"{prefix}.json"
         if (self.root / MANIFEST).exists():
             _require_same(manifest, read_manifest(self.root), str(self.root / MANIFEST))
-        if self._part.exists():
-            own = Manifest.from_json(self._part.read_bytes(), str(self._part))
-            _require_same(manifest, own, str(self._part))
-            manifest = own
-        self.manifest = manifest
+        if part.exists():
+            _require_same(manifest, read_manifest_file(part), str(part))
+        self._empty, self._part = manifest, PartLog(part, manifest)
         self._bins = contract.action_space.bins
         self._dims = contract.action_space.size
         self._rows: list[dict[str, Any]] = []
         self._metas: list[EpisodeMeta] = []
-        self.episode_ids: set[str] = {e.id for e in manifest.episodes}
+        self.episode_ids: set[str] = {e.id for e in self.manifest.episodes}
         self._closed = False
+
+    @property
+    def manifest(self) -> Manifest:
+        """This writer's part: what it put on disk so far."""
+        return self._part.manifest
 
     def add(self, episode: Episode) -> None:
         """Validate and add one episode. Raises InvalidEpisode or StoreError; a refused episode changes nothing."""
@@ -139,17 +144,16 @@ class StoreWriter:
         """Put the episodes added so far on disk as one shard."""
         if not self._rows:
             return
-        number = 1 + max((int(Path(s.file).stem.rpartition("-")[2]) for s in self.manifest.shards), default=-1)
+        last = self._part.last
+        number = 0 if last is None else 1 + int(Path(last.file).stem.rpartition("-")[2])
         name = f"{self._prefix}-{number:05d}.parquet"
         path = self.root / SHARDS / name
         compression = {"images.list.element": "NONE"}
-        table = to_table(self._rows, bool(self.manifest.privileged_names))
+        table = to_table(self._rows, bool(self._empty.privileged_names))
         columns = {c: compression.get(c, "ZSTD") for c in _leaf_columns(table.schema)}
         with replacing(path) as stream:
             pq.write_table(table, stream, row_group_size=ROW_GROUP_EPISODES, compression=columns, use_dictionary=False)
-        shard = Shard(f"{SHARDS}/{name}", sha256_file(path), path.stat().st_size, tuple(self._metas))
-        self.manifest = replace(self.manifest, shards=(*self.manifest.shards, shard))
-        write_atomically(self._part, self.manifest.to_json())
+        self._part.append(Shard(f"{SHARDS}/{name}", sha256_file(path), path.stat().st_size, tuple(self._metas)))
         self._rows, self._metas = [], []
 
     def close(self) -> None:
@@ -157,7 +161,7 @@ class StoreWriter:
         if self._closed:
             return
         self.flush()
-        write_atomically(self._part, self.manifest.to_json())
+        self._part.close()
         self._closed = True
         if self._merge:
             merge_manifests(self.root)
@@ -169,7 +173,7 @@ class StoreWriter:
         self.close()
 
     def _require_fit(self, episode: Episode) -> None:
-        m = self.manifest
+        m = self._empty
         where = f"episode {episode.episode_id}"
         if episode.episode_id in self.episode_ids:
             raise StoreError(f"{where} is already in this store (part {self._prefix}); episode ids must be unique")
@@ -226,7 +230,7 @@ class EpisodeStore:
         self.root = Path(root)
         self.manifest = labelled_manifest(self.root)
         if contract is not None:
-            self._require_contract(contract, allow_other_contract)
+            require_contract(self.manifest, self.root, contract, allow_other_contract)
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             problems = list(pool.map(lambda s: self._problem(s, verify), self.manifest.shards))
         self.skipped: list[SkippedShard] = []
@@ -327,19 +331,6 @@ class EpisodeStore:
         except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
             return f"cannot be parsed ({error})"
         return None if rows == len(shard.episodes) else f"{rows} rows, the manifest says {len(shard.episodes)}"
-
-    def _require_contract(self, contract: RobotContract, allow_other: bool) -> None:
-        space = contract.action_space.sha256
-        if space != self.manifest.action_space_sha256:
-            raise StoreError(
-                f"{self.root}: action space {self.manifest.action_space_sha256[:12]} is not that of robot "
-                f"{contract.robot} ({space[:12]}); rebuild the store from its bags with this contract"
-            )
-        if contract.sha256 != self.manifest.contract_sha256 and not allow_other:
-            raise StoreError(
-                f"{self.root}: made with contract {self.manifest.contract_sha256[:12]}, robot {contract.robot} now has "
-                f"{contract.sha256[:12]}; rebuild the store, or pass allow_other_contract if the change does not matter"
-            )
 
 
 def _leaf_columns(schema: pa.Schema) -> list[str]:

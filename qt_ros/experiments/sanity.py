@@ -142,7 +142,7 @@ def trained(task: SanityTask, name: str, folder: Path, seed: int = 0, **changes:
 
 def chance_of_success(task: SanityTask, trainer: Trainer) -> float:
     """Of the trained network's greedy policy, exactly."""
-    assert trainer.data.privileged is not None
+    assert isinstance(trainer.data, TrainingData) and trainer.data.privileged is not None
     states = trainer.data.privileged.argmax(1)
     network = trainer.acting.eval()
 

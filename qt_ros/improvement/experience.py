@@ -16,7 +16,7 @@ from qt_ros.episodes.bag_metadata import EPISODE_ID, SEED, BagError
 from qt_ros.episodes.build import build_store
 from qt_ros.episodes.episode import Episode, InvalidEpisode
 from qt_ros.episodes.labels import LABELS
-from qt_ros.episodes.manifest import MANIFEST, PARTS, Manifest, read_manifest
+from qt_ros.episodes.manifest import MANIFEST, PARTS, read_manifest, read_manifest_file
 from qt_ros.episodes.store import EpisodeStore, StoreWriter
 from qt_ros.episodes.store_labels import take_labels
 from qt_ros.sim.rollout import TRAINING_SEEDS
@@ -182,7 +182,7 @@ def _privileged_names(grown: Path, store: EpisodeStore) -> tuple[str, ...]:
     parts = sorted((grown / PARTS).glob("*.json"))
     if not parts:
         return store.manifest.privileged_names
-    return Manifest.from_json(parts[0].read_bytes(), str(parts[0])).privileged_names
+    return read_manifest_file(parts[0]).privileged_names
 
 
 def judged_bags(folder: Path) -> int:

@@ -15,7 +15,8 @@ import yaml
 
 from qt_ros.contract.robot import RobotContract, load_contract
 from qt_ros.contract.strict import ConfigError
-from qt_ros.episodes.manifest import MANIFEST, PARTS, merge_manifests, read_manifest
+from qt_ros.episodes.manifest import MANIFEST, PARTS, read_manifest
+from qt_ros.episodes.parts import merge_manifests
 from qt_ros.episodes.store_labels import labelled_manifest
 from qt_ros.improvement.commands import run_command, told
 from qt_ros.improvement.experience import add_episodes, audit_episodes, build_from_bags, judged_bags

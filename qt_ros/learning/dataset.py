@@ -1,4 +1,4 @@
-"""All steps of one or more training stores as contiguous arrays, ready for sampling."""
+"""What training needs to know of its stores; and all their steps as contiguous arrays, where they fit into memory."""
 
 from __future__ import annotations
 
@@ -12,23 +12,73 @@ from numpy.typing import NDArray
 
 from qt_ros.contract.robot import RobotContract
 from qt_ros.episodes.arrays import EpisodeArrays
-from qt_ros.episodes.store import EpisodeStore, StoreError
+from qt_ros.episodes.manifest import Manifest, StoreError
+from qt_ros.episodes.store import EpisodeStore
 from qt_ros.learning.errors import TrainingError
 from qt_ros.learning.targets import monte_carlo_returns
 
 _AGREE = {False: ("image_height", "image_width"), True: ("privileged_names",)}
 
 
+class StepData:
+    """What is known of the E episodes of one or more stores, N steps in all, in storage order, without their steps.
+
+    lengths (E,) int64, success (E,) bool; ``instructions`` that occur; action_space_sha256 of the stores; provenance:
+    a record of each store. ``weights``: how often to draw from each store, one number per store, None for as often as
+    it has steps; ``store_of`` (E,) int64 then says which store an episode is from.
+    """
+
+    lengths: NDArray[np.int64]
+    success: NDArray[np.bool_]
+    instructions: list[str]
+    action_space_sha256: str
+    provenance: list[dict[str, object]]
+    weights: tuple[float, ...] | None
+    store_of: NDArray[np.int64] | None
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """(E,) index of the first step of each episode."""
+        return np.cumsum(self.lengths) - self.lengths
+
+    @property
+    def hashes(self) -> list[object]:
+        """SHA-256 of each store's manifest, in order: equal for equal content (a manifest has its shards' hashes)."""
+        return [store["manifest_sha256"] for store in self.provenance]
+
+    @property
+    def count(self) -> int:
+        """N."""
+        return int(self.lengths.sum())
+
+    def close(self) -> None:
+        """Stop whatever still reads."""
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """(height, width) of the frames; None when they were left out."""
+        raise NotImplementedError
+
+    @property
+    def proprio_size(self) -> int:
+        """P."""
+        raise NotImplementedError
+
+    @property
+    def privileged_size(self) -> int:
+        """S; 0 when there is no privileged state."""
+        raise NotImplementedError
+
+
 @dataclass
-class TrainingData:
-    """Steps of E episodes, N in all, in storage order.
+class TrainingData(StepData):
+    """Step data in memory.
 
     images (N, H, W, 3) uint8; proprio (N, P) float32; bins (N, D) int64; rewards, returns (N,) float32 (return-to-go
     for the data's gamma); remaining (N,) int64 steps left in the episode; terminated (N,) bool, of the step's episode;
-    text (N,) int64 index into ``instructions``; action_space_sha256 of the stores; keypoints (N, 2, 3) float32, NaN
-    where unknown; lengths (E,), success (E,). images are None where they were not loaded, privileged (N, S) float32
-    (NaN where unknown) as well. tokens (N, K, width) float16, where given, are what the frozen vision side makes of the
-    images, which then are not needed (`qt_ros.learning.tokens`).
+    text (N,) int64 index into ``instructions``; keypoints (N, 2, 3) float32, NaN where unknown. images are None where
+    they were not loaded, privileged (N, S) float32 (NaN where unknown) as well. tokens (N, K, width) float16, where
+    given, are what the frozen vision side makes of the images, which then are not needed (`qt_ros.learning.tokens`).
     """
 
     images: NDArray[np.uint8] | None
@@ -47,16 +97,20 @@ class TrainingData:
     provenance: list[dict[str, object]] = field(default_factory=list)
     privileged: NDArray[np.float32] | None = None
     tokens: NDArray[np.float16] | None = None
+    weights: tuple[float, ...] | None = None
+    store_of: NDArray[np.int64] | None = None
 
     @property
-    def starts(self) -> NDArray[np.int64]:
-        """(E,) index of the first step of each episode."""
-        return np.cumsum(self.lengths) - self.lengths
+    def image_size(self) -> tuple[int, int] | None:
+        return None if self.images is None else (self.images.shape[1], self.images.shape[2])
 
     @property
-    def hashes(self) -> list[object]:
-        """SHA-256 of each store's manifest, in order: equal for equal content (a manifest has its shards' hashes)."""
-        return [store["manifest_sha256"] for store in self.provenance]
+    def proprio_size(self) -> int:
+        return self.proprio.shape[1]
+
+    @property
+    def privileged_size(self) -> int:
+        return 0 if self.privileged is None else self.privileged.shape[1]
 
 
 def load_training_data(
@@ -67,13 +121,14 @@ def load_training_data(
     allow_other_contract: bool = False,
     privileged: bool = False,
     images: bool = True,
+    weights: Sequence[float] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> TrainingData:
     """Read whole stores into memory (36 KB a step at 96 x 128).
 
     ``contract``: the robot's; stores of another action space are refused, of another contract unless
     ``allow_other_contract``. ``privileged``: load the simulator's privileged state in place of the images. ``images``:
-    False leaves them out, for training on tokens that were made before.
+    False leaves them out, for training on tokens that were made before. ``weights``: see `StepData`.
     Joining several stores needs twice that for a moment. Raises TrainingError when there is nothing to train on,
     rewards lie outside [0, 1], or stores disagree in action space, contract or image size. ``progress`` is called with
     the number of steps read so far of the current store.
@@ -82,28 +137,14 @@ def load_training_data(
         opened = [EpisodeStore(path, contract, allow_other_contract=allow_other_contract) for path in stores]
     except StoreError as error:
         raise TrainingError(str(error)) from error
-    if not sum(len(s) for s in opened):
-        where = ", ".join(map(str, stores)) or "an empty list of stores"
-        raise TrainingError(f"no episodes in {where}; collect or build some first")
-    for attribute in ("action_space_sha256", "contract_sha256", "proprio_names", *_AGREE[privileged]):
-        found = {str(s.root): getattr(s.manifest, attribute) for s in opened}
-        if len(set(found.values())) > 1:
-            told = ", ".join(f"{value} in {root}" for root, value in found.items())
-            raise TrainingError(
-                f"stores disagree in {attribute}: {told}; train on stores of one contract and image size"
-            )
-    if privileged and not opened[0].manifest.privileged_names:
-        raise TrainingError(
-            f"{opened[0].root} holds no privileged state; collect it anew (qt-ros collect keeps it), or train on images"
-        )
+    require_alike([str(s.root) for s in opened], [s.manifest for s in opened], [len(s) for s in opened], privileged)
     columns = ("proprio", "bins", "rewards", "keypoints")
     seen = ("privileged",) if privileged else ("images",) if images else ()
     parts = [s.load_all((*seen, *columns), progress=progress) for s in opened if len(s)]
     arrays = parts[0] if len(parts) == 1 else EpisodeArrays.concatenate(parts)
     del parts
     proprio, bins, rewards, keypoints = (getattr(arrays, c) for c in columns)
-    if rewards.min() < 0 or rewards.max() > 1:
-        raise TrainingError(f"rewards must lie in [0, 1] because Q does, found {rewards.min()} .. {rewards.max()}")
+    require_rewards(rewards.min(), rewards.max())
     lengths = np.diff(arrays.offsets)
     index = {text: i for i, text in enumerate(dict.fromkeys(arrays.instructions))}
     spans = list(zip(arrays.offsets[:-1], arrays.offsets[1:], strict=True))
@@ -123,13 +164,49 @@ def load_training_data(
         instructions=list(index),
         action_space_sha256=opened[0].manifest.action_space_sha256,
         provenance=[
-            {
-                "store": s.root.name,
-                "episodes": len(s),
-                "skipped_shards": len(s.skipped),
-                "contract_sha256": s.manifest.contract_sha256,
-                "manifest_sha256": hashlib.sha256(s.manifest.to_json()).hexdigest(),
-            }
+            provenance(s.root.name, len(s), s.skipped, s.manifest, hashlib.sha256(s.manifest.to_json()).hexdigest())
             for s in opened
         ],
+        weights=None if weights is None else tuple(weights),
+        store_of=None if weights is None else np.repeat(np.arange(len(opened)), [len(s) for s in opened]),
     )
+
+
+def require_alike(
+    names: Sequence[str], manifests: Sequence[Manifest], episodes: Sequence[int], privileged: bool
+) -> None:
+    """TrainingError unless there are episodes, and the stores go together: by action space, contract, image size, and
+    privileged state where that is what is trained on."""
+    if not sum(episodes):
+        where = ", ".join(names) or "an empty list of stores"
+        raise TrainingError(f"no episodes in {where}; collect or build some first")
+    for attribute in ("action_space_sha256", "contract_sha256", "proprio_names", *_AGREE[privileged]):
+        found = {name: getattr(manifest, attribute) for name, manifest in zip(names, manifests, strict=True)}
+        if len(set(found.values())) > 1:
+            told = ", ".join(f"{value} in {root}" for root, value in found.items())
+            raise TrainingError(
+                f"stores disagree in {attribute}: {told}; train on stores of one contract and image size"
+            )
+    if privileged and not manifests[0].privileged_names:
+        raise TrainingError(
+            f"{names[0]} holds no privileged state; collect it anew (qt-ros collect keeps it), or train on images"
+        )
+
+
+def require_rewards(low: float, high: float) -> None:
+    """TrainingError unless rewards lie in [0, 1]."""
+    if low < 0 or high > 1:
+        raise TrainingError(f"rewards must lie in [0, 1] because Q does, found {low} .. {high}")
+
+
+def provenance(
+    name: str, episodes: int, skipped: Sequence[object], manifest: Manifest, manifest_sha256: str
+) -> dict[str, object]:
+    """The record of one store that a checkpoint keeps."""
+    return {
+        "store": name,
+        "episodes": episodes,
+        "skipped_shards": len(skipped),
+        "contract_sha256": manifest.contract_sha256,
+        "manifest_sha256": manifest_sha256,
+    }

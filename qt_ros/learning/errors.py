@@ -13,6 +13,10 @@ class Diverged(TrainingError, FloatingPointError):
     """The loss is not finite any more."""
 
 
+class DataLost(TrainingError):
+    """The data of a step cannot be read, here or by another of the processes that train together."""
+
+
 class OutOfMemory(TrainingError):
     """A batch does not fit into memory; the message says what to make smaller."""
 

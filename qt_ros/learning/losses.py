@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from qt_ros.learning.group import shared_count
+
 TD_LOSSES = ("mse", "cross_entropy", "hl_gauss")
 REGULARISERS = ("conservative", "softmax", "none")
 
@@ -88,9 +90,12 @@ def softmax_penalty(values: Tensor, taken: Tensor) -> Tensor:
 
 
 def mean_of(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of the values (...) where mask (...) is true; 0 when it is true nowhere."""
+    """Mean of the values (...) where mask (...) is true; 0 when it is true nowhere.
+
+    Of a batch that several processes share (`counting_in`), this process's part of it: the mean over the processes is
+    the mean over the batch."""
     weight = mask.float()
-    return (values * weight).sum() / weight.sum().clamp(min=1.0)
+    return (values * weight).sum() / shared_count(weight.sum())
 
 
 def agreement(logits: Tensor, bins: Tensor, mask: Tensor) -> Tensor:

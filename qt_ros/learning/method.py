@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from qt_ros.learning.batches import LAGGED, Batch, Window
 from qt_ros.learning.config import TrainConfig
-from qt_ros.learning.dataset import TrainingData
+from qt_ros.learning.dataset import StepData
 from qt_ros.learning.errors import TrainingError
 from qt_ros.learning.targets import td_targets
 from qt_ros.model.acting import Network
@@ -103,7 +103,7 @@ class Method:
         lagged: Network = self.lagged["online"]  # type: ignore[assignment]
         return lagged
 
-    def check(self, data: TrainingData) -> None:
+    def check(self, data: StepData) -> None:
         """TrainingError when there is nothing to learn from these episodes."""
         if not data.success.any():
             raise TrainingError(

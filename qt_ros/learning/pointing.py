@@ -99,6 +99,8 @@ class PointingTrainer:
             torch.set_num_threads(config.threads)
         if data.images is None or model.config.vision == "state":
             raise TrainingError("the warm-up teaches seeing: it needs images and a model that takes them")
+        if data.weights is not None:
+            raise TrainingError("the warm-up draws from all frames alike; leave out the weights of the stores")
         self.images = data.images
         known = np.isfinite(data.keypoints).all(axis=(1, 2))
         if not known.any():

@@ -13,7 +13,7 @@ import torch
 
 from qt_ros.contract.robot import RobotContract
 from qt_ros.learning.config import TrainConfig
-from qt_ros.learning.dataset import TrainingData
+from qt_ros.learning.dataset import StepData
 from qt_ros.learning.errors import TrainingError
 from qt_ros.learning.methods import model_fields
 from qt_ros.learning.pointing import PointingConfig
@@ -29,7 +29,7 @@ from qt_ros.model.timm_weights import load_timm_weights
 def build_model(
     fields: Mapping[str, Any],
     contract: RobotContract,
-    data: TrainingData,
+    data: StepData,
     init: Path | None,
     device: str,
     *,
@@ -57,10 +57,10 @@ def build_model(
     encoder = TextEncoder(_encoder_name(init, text_encoder))
     changes = dict(fields)
     preset = changes.pop("preset", "small")
-    given = {"action_dims": space.size, "bins": space.bins, "proprio_size": data.proprio.shape[1]}
+    given = {"action_dims": space.size, "bins": space.bins, "proprio_size": data.proprio_size}
     given |= model_fields(method)
     if changes.get("vision") == "state":
-        given["state_size"] = 0 if data.privileged is None else data.privileged.shape[1]
+        given["state_size"] = data.privileged_size
     if init is not None:
         given["text_size"] = read_info(init).config.text_size
     elif encoder.name != DEFAULT:  # the presets have the size of the default, which need not be loaded for that
@@ -150,10 +150,10 @@ def _encoder_name(init: Path | None, wanted: str | None) -> str:
     return own
 
 
-def _check_image_size(config: ModelConfig, data: TrainingData, changes: Mapping[str, Any]) -> None:
-    if data.images is None:  # trained from privileged state, or the trainer will ask for them
+def _check_image_size(config: ModelConfig, data: StepData, changes: Mapping[str, Any]) -> None:
+    if data.image_size is None:  # trained from privileged state, or the trainer will ask for them
         return
-    height, width = data.images.shape[1:3]
+    height, width = data.image_size
     if (config.image_height, config.image_width) == (height, width):
         return
     meant = {"image_height", "image_width"} <= changes.keys()
@@ -187,7 +187,7 @@ def save_run(
     contract: RobotContract,
     encoder: TextEncoder,
     config: TrainConfig,
-    data: TrainingData,
+    data: StepData,
     step: int,
     init: Path | None,
     vision_weights: str | None = None,
@@ -209,7 +209,7 @@ def save_pointing(
     contract: RobotContract,
     encoder: TextEncoder,
     config: PointingConfig,
-    data: TrainingData,
+    data: StepData,
     step: int,
     vision_weights: str | None = None,
 ) -> None:
@@ -221,12 +221,12 @@ def save_pointing(
     save_checkpoint(folder, model, contract=contract, text_encoder=encoder.name, provenance=provenance)
 
 
-def _common(data: TrainingData) -> dict[str, Any]:
+def _common(data: StepData) -> dict[str, Any]:
     return {
         "stores": data.provenance,
         "episodes": len(data.lengths),
         "successes": int(data.success.sum()),
-        "steps": len(data.rewards),
+        "steps": data.count,
         "torch": torch.__version__,
         "machine": platform.machine(),
         "commit": _commit(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from qt_ros.contract.files import replacing_path
 from qt_ros.learning.errors import TrainingError
 
 
@@ -31,11 +31,8 @@ def save_state(
     for index, entry in optimiser.state_dict()["state"].items():
         for key, value in entry.items():
             tensors[f"optimiser/{index}/{key}"] = torch.as_tensor(value).detach().cpu().clone().contiguous()
-    temporary = folder / "state.safetensors.partial"
-    save_file(tensors, temporary, metadata={"step": str(step), "extra": json.dumps(extra)})
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    temporary.replace(folder / "state.safetensors")
+    with replacing_path(folder / "state.safetensors") as temporary:
+        save_file(tensors, temporary, metadata={"step": str(step), "extra": json.dumps(extra)})
 
 
 def require_same(folder: Path, found: dict[str, Any], own: dict[str, Any]) -> None:

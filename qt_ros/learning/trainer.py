@@ -7,21 +7,28 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from qt_ros.episodes.manifest import StoreError
 from qt_ros.learning.batches import DROPOUT, Batch, Batches
 from qt_ros.learning.config import TrainConfig
-from qt_ros.learning.dataset import TrainingData
-from qt_ros.learning.errors import Diverged, OutOfMemory, is_out_of_memory
+from qt_ros.learning.dataset import StepData
+from qt_ros.learning.errors import DataLost, Diverged, OutOfMemory, is_out_of_memory
+from qt_ros.learning.group import ALONE, Group, counting_in
 from qt_ros.learning.methods import make_method
+from qt_ros.learning.sources import StreamedSource
 from qt_ros.learning.state import load_state, require_same, save_state
 from qt_ros.model.acting import Network
 
+T = TypeVar("T")
+
+LOST = (StoreError, DataLost, OSError)
+"""What says that data cannot be read now: the run saves its state, and goes on another time."""
 SPREAD_EPISODES = 256
 SPREAD_STEPS = 256
 
@@ -40,28 +47,32 @@ class Trainer:
 
     text (number of instructions, E) float32: sentence embeddings in the order of ``data.instructions``. ``folder``
     keeps the training state. ``start`` says what the run began from (see `run.started_from`): a saved state that began
-    from something else is refused like one of other settings. ``step`` is the next gradient step. TrainingError when
-    model, data, settings and a saved state do not go together.
+    from something else is refused like one of other settings. ``step`` is the next gradient step. ``group``: the
+    processes that train together, each with a trainer of its own; only the main one writes. TrainingError when model,
+    data, settings and a saved state do not go together.
     """
 
     def __init__(
         self,
         model: Network,
-        data: TrainingData,
+        data: StepData,
         text: Tensor,
         config: TrainConfig,
         folder: Path,
         device: str = "cpu",
+        group: Group = ALONE,
         start: Mapping[str, str] | None = None,
     ) -> None:
         if config.threads:
             torch.set_num_threads(config.threads)
-        self.config, self.data, self.folder = config, data, folder
+        self.config, self.data, self.folder, self.group = config, data, folder, group
         self.device = torch.device(device)
         self.method = make_method(model, config)
         self.method.check(data)
         self.method.to(self.device)
-        self.batches = Batches(model, data, text, config, self.device, self.method.lookahead, self.method.success_share)
+        self.batches = Batches(
+            model, data, text, config, self.device, self.method.lookahead, self.method.success_share, group, folder
+        )
         if config.freeze_vision:
             for part in model.seeing_parts():
                 part.requires_grad_(False)
@@ -75,6 +86,7 @@ class Trainer:
         )
         self.step = 0
         self._start = dict(start or {})
+        self._waited, self._all_stop = 0.0, False
         if (folder / "state.safetensors").exists():
             self.step, extra = load_state(folder, self.method.state(), self.optimiser)
             require_same(folder, extra, self._identity())
@@ -98,8 +110,9 @@ class Trainer:
         settings = self.config.to_dict()
         for key in ("log_every", "save_every", "threads"):
             settings.pop(key)
-        counts = {"steps_in_data": len(self.data.rewards), "episodes": len(self.data.lengths)}
-        return {"config": settings, **counts, "stores": self.data.hashes, "start": self._start}
+        counts = {"steps_in_data": self.data.count, "episodes": len(self.data.lengths)}
+        mixed = {} if self.data.weights is None else {"weights": list(self.data.weights)}
+        return {"config": settings, **counts, "stores": self.data.hashes, **mixed, "start": self._start}
 
     def cache_tokens(self, progress: Callable[[int], None] | None = None) -> None:
         """Encode every frame once; done before training when freeze_vision is set."""
@@ -115,8 +128,12 @@ class Trainer:
         return self._losses(self.batches.at(step))
 
     def _losses(self, batch: Batch) -> dict[str, Tensor]:
-        torch.manual_seed(self._seed(batch.step, DROPOUT))
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.autocast):
+        # Dropout is drawn for a whole batch at once, so each process needs draws of its own.
+        torch.manual_seed(self._seed(batch.step, DROPOUT) + self.group.rank)
+        with (
+            counting_in(self.group),
+            torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.autocast),
+        ):
             return self.method.losses(batch)
 
     def train_step(self) -> dict[str, Tensor]:
@@ -135,12 +152,13 @@ class Trainer:
             network.train()
         for group in self.optimiser.param_groups:
             group["lr"] = config.rate_at(self.step)
-        batch = self.batches.at(self.step)
+        batch = self._together(lambda: self.batches.at(self.step))
         terms = self._losses(batch)
-        if not torch.isfinite(terms["loss"]):
+        if self.group.any(not torch.isfinite(terms["loss"])):
             self._save_bad_batch("loss", batch)
         self.optimiser.zero_grad(set_to_none=True)
         terms["loss"].backward()
+        self.group.average_gradients(self.method.networks.values())
         norms = [  # each network by itself, so that a critic does not slow its actor down
             nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
             for network in self.method.networks.values()
@@ -153,12 +171,25 @@ class Trainer:
         self.step += 1
         return {k: v.detach() for k, v in terms.items()} | {"gradient_norm": norm.detach()}
 
+    def _together(self, work: Callable[[], T]) -> T:
+        """What ``work`` reads of the data. What keeps one process from it stops all of them at the same step."""
+        problem: Exception | None = None
+        try:
+            found = work()
+        except LOST as error:
+            problem = error
+        if self.group.any(problem is not None):
+            self._all_stop = True
+            raise problem or DataLost("another process could not read its part of the data; its message says why")
+        return found
+
     def _save_bad_batch(self, what: str, batch: Batch) -> NoReturn:
-        path = self.folder / f"bad_batch_{self.step}.safetensors"
+        mine = "" if self.group.size == 1 else f"_process_{self.group.rank}"
+        path = self.folder / f"bad_batch_{self.step}{mine}.safetensors"
         self.folder.mkdir(parents=True, exist_ok=True)
-        segments = batch.segments
+        segments, columns = batch.segments, batch.columns
         tensors = {"frames": torch.from_numpy(segments.frames), "mask": torch.from_numpy(segments.frame_mask)}
-        tensors |= {"proprio": torch.from_numpy(self.data.proprio[segments.frames])}
+        tensors |= {"proprio": columns.take("proprio", columns.index(segments.frames)).cpu().contiguous()}
         for name in ("bins", "rewards", "returns", "remaining", "terminated", "success"):
             tensors[name] = getattr(batch, name).cpu().contiguous()
         save_file(tensors, path)
@@ -194,7 +225,7 @@ class Trainer:
         A spread near zero means that the network does not tell scenes apart, the most common way to fail.
         ``value_spread_steps`` is the standard deviation over steps drawn from anywhere in the data.
         """
-        starts, count = self.data.starts, len(self.data.rewards)
+        starts, count = self.data.starts, self.data.count
         spaced = np.linspace(0, len(starts) - 1, min(SPREAD_EPISODES, len(starts))).astype(np.int64)
         first = self._values(starts[spaced])
         if first is None:
@@ -215,7 +246,7 @@ class Trainer:
         return self.method.first_values(self.batches.plain_window(self.model, steps))
 
     def _plain_tokens(self, frames: np.ndarray) -> Tensor:
-        return self.batches.tokens(self.model, frames)
+        return self.batches.tokens(self.model, self.batches.source.around(frames.reshape(-1))[1], frames)
 
     def run(
         self,
@@ -232,19 +263,39 @@ class Trainer:
         sums: dict[str, Tensor] = {}
         since, count = time.perf_counter(), 0
         while self.step < self.config.gradient_steps:
-            for key, value in self.train_step().items():
-                sums[key] = sums.get(key, torch.zeros((), device=self.device)) + value
-            count += 1
-            if self.step % self.config.log_every == 0 or self.step == self.config.gradient_steps:
-                elapsed = time.perf_counter() - since
-                metrics = {k: float(v) / count for k, v in sums.items()} | self.value_spread()
-                metrics["samples_per_second"] = count * self.config.batch * self.config.segment_steps / elapsed
-                report(StepReport(self.step, metrics))
-                sums, since, count = {}, time.perf_counter(), 0
-            leave = stop()
+            try:
+                for key, value in self.train_step().items():
+                    sums[key] = sums.get(key, torch.zeros((), device=self.device)) + value
+                count += 1
+                if self.step % self.config.log_every == 0 or self.step == self.config.gradient_steps:
+                    metrics = self._metrics(sums, count, time.perf_counter() - since)
+                    if self.group.main:
+                        report(StepReport(self.step, metrics))
+                    sums, since, count = {}, time.perf_counter(), 0
+            except LOST:
+                self._save(saved)
+                if self._all_stop:  # a launcher ends all when one ends, so nobody does before the state is saved
+                    self.group.wait()
+                raise
+            leave = self.group.any(stop())
             if leave or self.step % self.config.save_every == 0 or self.step == self.config.gradient_steps:
-                save_state(self.folder, self.step, self.method.state(), self.optimiser, self._identity())
-                saved()
+                self._save(saved)
             if leave:
                 return False
         return True
+
+    def _metrics(self, sums: dict[str, Tensor], count: int, elapsed: float) -> dict[str, float]:
+        """Means over the last ``count`` steps and all processes, and what only the main process measures."""
+        metrics = {k: float(self.group.total(v)) / self.group.size / count for k, v in sums.items()}
+        metrics |= self._together(lambda: self.value_spread() if self.group.main else {})
+        metrics["samples_per_second"] = count * self.config.batch * self.config.segment_steps / elapsed
+        source = self.batches.source
+        if isinstance(source, StreamedSource):
+            waited, self._waited = source.ahead.waited_s - self._waited, source.ahead.waited_s
+            metrics |= {"data_wait_share": waited / elapsed, "skipped_episodes": float(len(source.corrupt))}
+        return metrics
+
+    def _save(self, saved: Callable[[], None]) -> None:
+        if self.group.main:
+            save_state(self.folder, self.step, self.method.state(), self.optimiser, self._identity())
+            saved()

@@ -45,16 +45,22 @@ def cross_entropy_method(
     device: torch.device | str = "cpu",
     extra: Tensor | None = None,
     shared: bool = False,
+    share: tuple[int, int] = (0, 1),
 ) -> tuple[Tensor, Tensor]:
     """The best action found for each of ``batch`` problems: actions (batch, dims) in [-1, 1], their scores (batch,).
 
     score: candidates (batch, n, dims) -> (batch, n), higher is better. The first round is uniform over the cube;
     ``extra`` (batch, m, dims) are candidates of somebody else (an actor) that take part in it. ``generator`` lives on
     the CPU, so that every device draws the same numbers. ``shared``: the same draws for all problems, so that the
-    answer to one does not depend on what else is in the batch.
+    answer to one does not depend on what else is in the batch. ``share`` (r, n): these are part r of n equal parts of a
+    batch, with the draws that they would have in the whole of it.
     """
-    shape = (1 if shared else batch, settings.samples, dims)
-    candidates = (torch.rand(shape, generator=generator) * 2.0 - 1.0).to(device).expand(batch, -1, -1)
+    shape = (1 if shared else share[1] * batch, settings.samples, dims)
+
+    def mine(drawn: Tensor) -> Tensor:
+        return drawn if shared else drawn.chunk(share[1])[share[0]]
+
+    candidates = (mine(torch.rand(shape, generator=generator)) * 2.0 - 1.0).to(device).expand(batch, -1, -1)
     if extra is not None:
         candidates = torch.cat((extra.to(candidates), candidates), dim=1)
     best = candidates[:, 0]
@@ -67,7 +73,7 @@ def cross_entropy_method(
         best = torch.where(better[:, None], elites[:, 0], best)
         highest = torch.where(better, top[:, 0], highest)
         if iteration + 1 < settings.iterations:
-            noise = torch.randn(shape, generator=generator).to(device)
+            noise = mine(torch.randn(shape, generator=generator)).to(device)
             mean, spread = elites.mean(1, keepdim=True), elites.std(1, keepdim=True, correction=0)
             candidates = (mean + spread * noise).clamp(-1.0, 1.0)
     return best, highest

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from qt_ros.contract.actions import ActionSpace
+from qt_ros.contract.files import sha256_file, sync
 from qt_ros.contract.robot import RobotContract
 from qt_ros.contract.untrusted import load_json, read_bounded
 from qt_ros.model.acting import Acting, Network
@@ -32,11 +33,9 @@ from qt_ros.model.tensor_files import (
     CheckpointError,
     check_finite,
     describe,
-    flush,
     load_tensors,
     on_cpu,
     put_in_place,
-    sha256,
 )
 
 FORMAT_VERSION = 2
@@ -133,7 +132,7 @@ def save_checkpoint(
         save_file(weights, str(staging / WEIGHTS))
         record: dict[str, Any] = {
             "format_version": FORMAT_VERSION,
-            "id": sha256(staging / WEIGHTS),
+            "id": sha256_file(staging / WEIGHTS),
             "weights": describe(staging / WEIGHTS),
             "extra": None,
             "preset": config.preset,
@@ -161,7 +160,7 @@ def save_checkpoint(
             path.chmod(mode)
         staging.chmod(mode | (mode & 0o444) >> 2)  # who may read may also enter
         for path in (*staging.iterdir(), staging):
-            flush(path)
+            sync(path)
         put_in_place(staging, target)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +11,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+
+from qt_ros.contract.files import fsync_directory, sha256_file
 
 FILE_KEYS = ("file", "sha256", "bytes")
 
@@ -32,7 +32,7 @@ def load_tensors(folder: Path, entry: Mapping[str, Any], name: str) -> dict[str,
         raise CheckpointError(
             f"{path}: {path.stat().st_size} bytes instead of {entry['bytes']}: cut short; copy it again"
         )
-    if sha256(path) != entry["sha256"]:
+    if sha256_file(path) != entry["sha256"]:
         raise CheckpointError(
             f"{path}: SHA-256 differs from the record: damaged or from another checkpoint; copy it again"
         )
@@ -61,25 +61,7 @@ def check_finite(tensors: Mapping[str, Tensor], where: Path) -> None:
 
 def describe(path: Path) -> dict[str, Any]:
     """What `load_tensors` will want to see: file name, SHA-256 (hex) and size in bytes."""
-    return {"file": path.name, "sha256": sha256(path), "bytes": path.stat().st_size}
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def flush(path: Path) -> None:
-    """Wait until a file or folder entry is on disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    return {"file": path.name, "sha256": sha256_file(path), "bytes": path.stat().st_size}
 
 
 def put_in_place(staging: Path, target: Path) -> None:
@@ -97,4 +79,4 @@ def put_in_place(staging: Path, target: Path) -> None:
         shutil.rmtree(old)
     else:
         staging.rename(target)
-    flush(target.parent)
+    fsync_directory(target.parent)

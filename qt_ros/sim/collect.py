@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from qt_ros.episodes.episode import Episode
-from qt_ros.episodes.manifest import PARTS, Manifest
-from qt_ros.episodes.store import StoreWriter, merge_manifests
+from qt_ros.episodes.manifest import read_manifest_file
+from qt_ros.episodes.parts import merge_manifests, part_files, read_part
+from qt_ros.episodes.store import StoreWriter
 from qt_ros.sim.episode_maker import EpisodeMaker, EpisodeResult, Plan, Summary, default_noise
 from qt_ros.sim.privileged import PRIVILEGED_NAMES, SKILL_STATE_NAMES
 from qt_ros.sim.store_guard import CollectError, alone, require_settings
@@ -62,7 +63,7 @@ def collect(
         elif seeds:
             _run_parallel(plan, seeds, workers, take, stopped)
         summary.stopped = stopped()
-        if plan.out is not None and any((plan.out / PARTS).glob("*.json")):
+        if plan.out is not None and part_files(plan.out):
             merge_manifests(plan.out)
     return summary
 
@@ -89,16 +90,15 @@ def _checkpoint_id(checkpoint: Path) -> str:
 
 def _ids_on_disk(root: Path) -> set[str]:
     """Ids of all episodes whose shard is finished, merged or not."""
-    parts = sorted((root / PARTS).glob("*.json"))
-    return {e.id for part in parts for e in Manifest.from_json(part.read_bytes(), str(part)).episodes}
+    return {e.id for part in part_files(root) for e in read_part(part).episodes}
 
 
 def _privileged_names(plan: Plan) -> tuple[str, ...]:
     """What a store keeps of the privileged state: all of it, but a store begun without it goes on without."""
     assert plan.out is not None
-    parts = sorted((plan.out / PARTS).glob("*.json"))
+    parts = part_files(plan.out)
     if parts:
-        return Manifest.from_json(parts[0].read_bytes(), str(parts[0])).privileged_names
+        return read_manifest_file(parts[0]).privileged_names
     return SKILL_STATE_NAMES if plan.skills else PRIVILEGED_NAMES
 
 

@@ -161,3 +161,15 @@ def test_every_command_explains_itself_with_an_example(command: str, capsys: pyt
     status, out, _ = run(capsys, *([command] if command else []), "--help")
     assert status == 0
     assert "Example: qt-ros episodes" in out or not command
+
+
+def test_a_store_is_indexed_and_a_damaged_shard_named(bags: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_json(capsys, "build", bags, "--store", bags / "store")
+    shown = run_json(capsys, "index", bags / "store")
+    assert (shown["episodes"], shown["steps"], shown["damaged_shards"]) == (2, 4, [])
+    assert (bags / "store" / "index" / "index.json").is_file()
+    assert "2 episodes, 4 steps" in run(capsys, "index", bags / "store")[1]
+    (bags / "store" / "index" / "index.json").unlink()
+    (bags / "store" / "shards" / "bags-00000.parquet").write_bytes(b"PAR1")
+    status, _, err = run(capsys, "index", bags / "store")
+    assert status == 2 and "all 1 shards are damaged" in err

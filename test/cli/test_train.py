@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from episode_factory import make_episode
+from range_server import serving
 from small_checkpoint import make_checkpoint
 
 from qt_ros.cli.main import main
@@ -172,3 +173,39 @@ def test_an_untrained_checkpoint_is_evaluated(tmp_path: Path, capsys: pytest.Cap
 def test_a_warm_up_is_no_policy_to_evaluate(warm: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(warm / "checkpoint"), "--episodes", "1", "--workers", "0"]) == 2
     assert "it is no policy yet" in capsys.readouterr().err
+
+
+def losses(capsys: pytest.CaptureFixture[str]) -> list[float]:
+    return [json.loads(line)["loss"] for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_run_can_be_streamed_from_a_folder_or_a_server_with_the_same_losses(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fresh = ["--set", "freeze_vision=false", *model("model.")]
+    assert main(train(store, tmp_path / "memory", "--in-memory", *fresh)) == 0
+    wanted = losses(capsys)
+    assert main(train(store, tmp_path / "streamed", "--stream", "--cache-mb", "1", *fresh)) == 0
+    assert losses(capsys) == wanted and len(wanted) == 4
+    cache = ["--cache", str(tmp_path / "cache")]
+    with serving(store) as server:
+        for name, how in (("url", "--stream"), ("copy", "--in-memory")):
+            command = train(store, tmp_path / name, how, *cache, *fresh)
+            command[command.index("--store") + 1] = server.url
+            assert main(command) == 0
+            assert losses(capsys) == wanted
+    assert list((tmp_path / "cache" / "stores").glob("*/copy/store.json"))
+    provenance = read_info(tmp_path / "url" / "checkpoint").provenance
+    assert provenance["episodes"] == 4 and provenance["stores"][0]["skipped_shards"] == 0
+
+
+def test_a_weight_for_one_store_and_none_for_another_is_refused(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--store", f"{store}=2", "--set", "freeze_vision=false", *model("model.")]
+    assert main(train(store, tmp_path / "run", *more)) == 2
+    assert "give all of them one (PATH=WEIGHT)" in capsys.readouterr().err
+    mixed = ["--set", "freeze_vision=false", *model("model.")]
+    command = train(store, tmp_path / "run", *mixed)
+    command[command.index("--store") + 1] = f"{store}=2"
+    assert main(command) == 0

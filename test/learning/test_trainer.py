@@ -132,6 +132,13 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_batch(tmp_path: Path) -> 
     assert (tmp_path / "bad_batch_0.safetensors").is_file()
 
 
+def test_the_state_can_be_read_by_whom_the_umask_allows(tmp_path: Path) -> None:
+    run(trainer(tmp_path / "run", gradient_steps=1))
+    (tmp_path / "file").touch()
+    assert (tmp_path / "run" / "state.safetensors").stat().st_mode == (tmp_path / "file").stat().st_mode
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["state.safetensors"]
+
+
 def test_the_state_of_another_run_is_refused(tmp_path: Path) -> None:
     run(trainer(tmp_path))
     with pytest.raises(ValueError, match="other settings"):

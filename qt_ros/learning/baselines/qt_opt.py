@@ -57,7 +57,7 @@ class QtOpt(Method):
         """The critic's loss on the steps to learn from, whose windows are given."""
         generator = batch.generator(SEARCH)
         targets, known = self.whole_action_targets(
-            batch, lambda later: self.best_value(later, generator), self.lagged_model
+            batch, lambda later: self.best_value(later, generator, batch.share), self.lagged_model
         )
         targets = targets.clamp(0.0, 1.0)
         actions = unit_from_bins(batch.taken, self.model.config.bins)
@@ -66,8 +66,8 @@ class QtOpt(Method):
         logs = {"q_taken": mean_of(torch.sigmoid(logits), batch.counted), "target": mean_of(targets, known)}
         return {"loss": td, "td": td} | {name: value.detach() for name, value in logs.items()}
 
-    def best_value(self, window: Window, generator: torch.Generator) -> Tensor:
-        """min(Q1, Q2) at the best action found under Q1, (N,)."""
+    def best_value(self, window: Window, generator: torch.Generator, share: tuple[int, int] = (0, 1)) -> Tensor:
+        """min(Q1, Q2) at the best action found under Q1, (N,). ``share``: which part of a batch the window is."""
         first, second = self.lagged_critic, _critic(self.second)
         observed = first.observe(*window.seen)
         actions, logits = cross_entropy_method(
@@ -78,6 +78,7 @@ class QtOpt(Method):
             generator,
             window.tokens.device,
             extra=self.proposals(window),
+            share=share,
         )
         other = second.q_logits(second.observe(*window.seen), actions[:, None])[:, 0]
         return torch.sigmoid(torch.minimum(logits, other))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
 
-from qt_ros.episodes.files import locked, replacing, sha256_file, write_atomically
+from qt_ros.contract.files import locked, replacing, replacing_path, sha256_file, write_atomically
 
 
 def test_readers_see_the_old_content_until_all_of_the_new_one_is_there(tmp_path: Path) -> None:
@@ -44,3 +45,14 @@ def test_a_held_lock_is_refused_to_who_does_not_wait_and_free_afterwards(tmp_pat
             pass
     with locked(tmp_path / "lock", wait=False):
         pass
+
+
+def test_a_file_gets_the_mode_of_the_umask_even_when_a_library_makes_it_private(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with replacing_path(tmp_path / "state") as temporary:
+            temporary.unlink()
+            os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o640

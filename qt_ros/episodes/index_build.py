@@ -1,0 +1,281 @@
+"""Making the index of a store: one pass over its shards, each checked against its SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from qt_ros.contract.files import locked, replacing, write_atomically
+from qt_ros.episodes.index import (
+    EPISODE,
+    FOLDER,
+    FORMAT,
+    KEYPOINTS,
+    PRIVILEGED,
+    RECORD,
+    SUCCESS,
+    TERMINATED,
+    VERSION,
+    StoreIndex,
+    read_index,
+    step_dtype,
+)
+from qt_ros.episodes.manifest import Manifest, Shard, StoreError
+from qt_ros.episodes.roots import LocalRoot, Root, StoreUnreachable, root_manifest
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Part:
+    """What one shard adds to an index; ``problem`` when it cannot be used."""
+
+    steps: bytes = b""
+    crcs: tuple[int, ...] = ()
+    flags: tuple[int, ...] = ()
+    rewards: tuple[float, float] = (0.0, 0.0)
+    problem: str = ""
+
+
+def make_index(root: Root, cache: Path, progress: Callable[[int, int], None] | None = None) -> StoreIndex:
+    """Make the index of the store at ``root`` beside it, or in ``cache`` where that cannot be written, and open it.
+
+    Shards that an older index knows are not read again. Damaged ones are logged by name, listed in ``skipped`` and left
+    out. Processes that ask at the same time wait for the first. Raises StoreError when no shard is sound.
+    """
+    home = cache
+    if isinstance(root, LocalRoot):
+        beside = root.path / FOLDER
+        try:
+            beside.mkdir(exist_ok=True)
+            home = beside if os.access(beside, os.W_OK) else cache
+        except OSError:
+            pass
+    home.mkdir(parents=True, exist_ok=True)
+    with locked(home / ".lock"):
+        found = read_index(root, LocalRoot(home), "")
+        if found is None:
+            _build(root, home, progress)
+            found = read_index(root, LocalRoot(home), "")
+    if found is None:
+        raise StoreError(f"{root.url}: the store changed while its index was made; wait for its writers and try again")
+    return found
+
+
+def _build(root: Root, home: Path, progress: Callable[[int, int], None] | None) -> None:
+    manifest, data = root_manifest(root)
+    digest = hashlib.sha256(data).hexdigest()
+    made_from = {"sha256": digest, "bytes": len(data)}
+    key = digest[:16]
+    names = {"episodes": f"episodes-{key}.npy", "steps": f"steps-{key}.bin", "ids": f"ids-{key}.txt"}
+    dtype = step_dtype(len(manifest.action_space), len(manifest.proprio_names), len(manifest.privileged_names))
+    texts: dict[str, int] = {}
+    table: list[tuple[int, int, int, int, int]] = []
+    shards: list[tuple[str, str, int]] = []
+    skipped: list[dict[str, Any]] = []
+    low, high = np.inf, -np.inf
+    older = _Older(home, manifest)
+    with replacing(home / names["steps"]) as steps, replacing(home / names["ids"]) as ids:
+        for done, (shard, part) in enumerate(_parts(root, manifest, dtype, older), 1):
+            if part.problem:
+                skipped.append({"file": shard.file, "episodes": len(shard.episodes), "problem": part.problem})
+                log.warning(
+                    "%s: shard %s skipped with %d episodes: %s",
+                    root.url, shard.file, len(shard.episodes), part.problem,
+                )  # fmt: skip
+            elif shard.episodes:
+                for meta, crc, flags in zip(shard.episodes, part.crcs, part.flags, strict=True):
+                    text = texts.setdefault(meta.instruction, len(texts))
+                    flags |= SUCCESS * (meta.outcome == "success") | TERMINATED * meta.terminated
+                    table.append((meta.length, len(shards), text, crc, flags))
+                    ids.write(meta.id.encode() + b"\n")
+                steps.write(part.steps)
+                shards.append((shard.file, shard.sha256, shard.bytes))
+                low, high = min(low, part.rewards[0]), max(high, part.rewards[1])
+            if progress is not None:
+                progress(done, len(manifest.shards))
+    if skipped and not shards:
+        raise StoreError(f"{root.url}: all {len(skipped)} shards are damaged; first: {skipped[0]['problem']}")
+    with replacing(home / names["episodes"]) as stream:
+        np.save(stream, np.array(table, EPISODE), allow_pickle=False)
+    sums = {"sha256": hashlib.sha256((home / names["episodes"]).read_bytes()).hexdigest()}
+    document = {
+        "format": FORMAT,
+        "version": VERSION,
+        "made_from": made_from,
+        "manifest_sha256": hashlib.sha256(manifest.to_json()).hexdigest(),
+        "store": manifest.identity,
+        "instructions": list(texts),
+        "reward_range": [float(low), float(high)] if table else [0.0, 0.0],
+        "files": {kind: {"file": name, **(sums if kind == "episodes" else {})} for kind, name in names.items()},
+        "skipped": skipped,
+        "shards": shards,
+    }
+    write_atomically(home / RECORD, json.dumps(document).encode())
+    for path in home.iterdir():  # of the store as it was before
+        if path.suffix in (".npy", ".bin", ".txt") and path.name not in names.values():
+            path.unlink(missing_ok=True)
+
+
+class _Older:
+    """What an index of the store as it was before says of shards that it still has."""
+
+    def __init__(self, home: Path, manifest: Manifest) -> None:
+        self._places: dict[tuple[str, str], tuple[int, int]] = {}
+        try:
+            document = json.loads((home / RECORD).read_bytes())
+            same = document["format"] == FORMAT and document["version"] == VERSION
+            if not same or Manifest.from_identity(document["store"], "") != replace(manifest, shards=()):
+                return
+            self._steps = home / document["files"]["steps"]["file"]
+            self._table = np.load(home / document["files"]["episodes"]["file"], allow_pickle=False)
+            counts = np.bincount(self._table["shard"], minlength=len(document["shards"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return  # nothing to begin with
+        first = np.cumsum(counts) - counts
+        self._starts = np.cumsum(self._table["length"], dtype=np.int64) - self._table["length"]
+        for number, (file, sha256, _) in enumerate(document["shards"]):
+            self._places[file, sha256] = int(first[number]), int(first[number] + counts[number])
+
+    def part(self, root: Root, shard: Shard, dtype: np.dtype[Any]) -> _Part | None:
+        """What it says of ``shard``; None when that must be read."""
+        first, last = self._places.get((shard.file, shard.sha256), (0, 0))
+        rows = self._table[first:last] if last > first else []
+        if len(rows) != len(shard.episodes) or any(r["length"] != e.length for r, e in zip(rows, shard.episodes)):
+            return None
+        size = sum(e.length for e in shard.episodes) * dtype.itemsize
+        try:
+            if root.size(shard.file) != shard.bytes:
+                return None
+            data = LocalRoot(self._steps.parent).read_range(
+                self._steps.name, int(self._starts[first]) * dtype.itemsize, size
+            )
+        except (FileNotFoundError, EOFError):
+            return None
+        rewards = np.frombuffer(data, dtype)["reward"]
+        at, crcs = 0, []
+        for row in rows:
+            end = at + int(row["length"]) * dtype.itemsize
+            crcs.append(zlib.crc32(data[at:end]))
+            at = end
+        if crcs != [int(row["crc"]) for row in rows]:
+            return None
+        kept = tuple(int(row["flags"]) & (KEYPOINTS | PRIVILEGED) for row in rows)  # labels may have changed
+        return _Part(data, tuple(crcs), kept, (float(rewards.min()), float(rewards.max())))
+
+
+def _parts(root: Root, manifest: Manifest, dtype: np.dtype[Any], older: _Older) -> Iterator[tuple[Shard, _Part]]:
+    """Every shard with what it adds, in order; a few are read ahead."""
+    workers = min(4, os.cpu_count() or 1)
+    waiting: deque[tuple[Shard, Future[_Part]]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for shard in manifest.shards:
+                waiting.append((shard, pool.submit(_part, root, shard, dtype, older)))
+                if len(waiting) > workers:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            while waiting:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _part(root: Root, shard: Shard, dtype: np.dtype[Any], older: _Older) -> _Part:
+    known = older.part(root, shard, dtype)
+    if known is not None:
+        return known
+    try:
+        data = root.read(shard.file)
+    except FileNotFoundError:
+        return _Part(problem="file is missing")
+    except OSError as error:
+        return _Part(problem=f"cannot be read ({error})")
+    if len(data) != shard.bytes:
+        return _Part(problem=f"{len(data)} bytes, the manifest says {shard.bytes}")
+    if hashlib.sha256(data).hexdigest() != shard.sha256:
+        return _Part(problem="content does not match its SHA-256")
+    try:
+        return _records(data, shard, dtype)
+    except StoreUnreachable:
+        raise
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        return _Part(problem=f"cannot be parsed ({error})")
+
+
+def _records(data: bytes, shard: Shard, dtype: np.dtype[Any]) -> _Part:
+    """Step records of all episodes of a shard. ValueError when it does not hold what the manifest says."""
+    columns = ["episode_id", "length", "images", "proprio", "bins", "rewards", "keypoints"]
+    if dtype["privileged"].shape[0]:
+        columns.append("privileged")
+    steps: list[bytes] = []
+    crcs: list[int] = []
+    flags: list[int] = []
+    low, high = np.inf, -np.inf
+    at, number = 0, 0
+    with pq.ParquetFile(pa.BufferReader(data)) as file:
+        if file.metadata.num_rows != len(shard.episodes):
+            raise ValueError(f"{file.metadata.num_rows} rows, the manifest says {len(shard.episodes)}")
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group, columns=columns)
+            for row in range(table.num_rows):
+                meta = shard.episodes[number]
+                if table.column("episode_id")[row].as_py() != meta.id:
+                    raise ValueError(f"row {number} is not episode {meta.id} of the manifest")
+                records = np.zeros(meta.length, dtype)
+                at = _place_frames(data, at, table.column("images")[row].values, records, meta.id)
+                bits = 0
+                for name, bit in (("proprio", 0), ("bins", 0), ("keypoints", KEYPOINTS), ("privileged", PRIVILEGED)):
+                    scalar = table.column(name)[row] if name in columns else None
+                    if scalar is None or not scalar.is_valid:
+                        records[name] = np.nan
+                        continue
+                    records[name] = _flat(scalar).reshape(records[name].shape)
+                    bits |= bit if np.isfinite(records[name]).all() else 0
+                records["reward"] = _flat(table.column("rewards")[row])
+                low, high = min(low, float(records["reward"].min())), max(high, float(records["reward"].max()))
+                steps.append(records.tobytes())
+                crcs.append(zlib.crc32(steps[-1]))
+                flags.append(bits)
+                number += 1
+    return _Part(b"".join(steps), tuple(crcs), tuple(flags), (low, high))
+
+
+def _flat(scalar: Any) -> NDArray[Any]:
+    values: NDArray[Any] = scalar.values.to_numpy(zero_copy_only=False)
+    return values
+
+
+def _place_frames(data: bytes, at: int, frames: Any, records: NDArray[Any], name: str) -> int:
+    """Find the frames of one episode in the shard's bytes from ``at`` on; where to look for the next.
+
+    `StoreWriter` neither compresses nor deduplicates frames, so each lies there as it is, in order.
+    """
+    if len(frames) != len(records):
+        raise ValueError(f"episode {name} has {len(frames)} frames for {len(records)} steps")
+    pictures: list[bytes] = frames.to_pylist()
+    places = []
+    for png in pictures:
+        place = data.find(png, at)
+        if place < 0:
+            raise ValueError(f"the frames of episode {name} are not stored plainly; build the store anew")
+        places.append(place)
+        at = place + len(png)
+    records["at"], records["bytes"] = places, [len(png) for png in pictures]
+    records["frame_crc"] = [zlib.crc32(png) for png in pictures]
+    return at

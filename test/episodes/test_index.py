@@ -1,0 +1,214 @@
+"""The index gives every step of a store by two short reads, and finds what was damaged, by name."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from range_server import serving
+
+from qt_ros.contract.robot import RobotContract, parse_contract
+from qt_ros.episodes import index_build
+from qt_ros.episodes.episode import Episode
+from qt_ros.episodes.index import KEYPOINTS, SUCCESS, TERMINATED, CorruptEpisode, StoreIndex, open_index
+from qt_ros.episodes.manifest import StoreError
+from qt_ros.episodes.mirror import fetch_store
+from qt_ros.episodes.roots import LocalRoot, open_root
+from qt_ros.episodes.store import EpisodeStore, StoreWriter
+from qt_ros.episodes.store_labels import label_episode
+
+Maker = Callable[..., Episode]
+SIZE = (24, 32)
+
+
+@pytest.fixture
+def store(tmp_path: Path, contract: RobotContract, new_episode: Maker) -> Path:
+    """Nine episodes of 3 to 7 steps in three shards."""
+    add(tmp_path / "store", contract, [new_episode(i, steps=3 + i % 5) for i in range(9)])
+    return tmp_path / "store"
+
+
+def add(root: Path, contract: RobotContract, episodes: list[Episode]) -> None:
+    with StoreWriter(root, contract, SIZE, shard_episodes=3) as writer:
+        for episode in episodes:
+            writer.add(episode)
+
+
+def index_of(store: Path | str) -> StoreIndex:
+    return open_index(open_root(store), Path(str(store).replace("://", "")).parent / "cache")
+
+
+def check_same(index: StoreIndex, store: EpisodeStore) -> None:
+    arrays = store.load_all()
+    assert index.steps == arrays.steps and index.lengths.tolist() == np.diff(arrays.offsets).tolist()
+    for number, meta in enumerate(store.meta):
+        rows = slice(arrays.offsets[number], arrays.offsets[number + 1])
+        records = index.records(number)
+        for name, column in (
+            ("reward", "rewards"),
+            ("proprio", "proprio"),
+            ("bins", "bins"),
+            ("keypoints", "keypoints"),
+        ):
+            assert np.array_equal(records[name], getattr(arrays, column)[rows], equal_nan=name == "keypoints")
+        assert np.array_equal(index.frames(number, records[1:3]), arrays.images[rows][1:3])
+        assert index.episode_id(number) == meta.id
+        assert index.instructions[index.episodes["text"][number]] == meta.instruction
+        assert index.flag(SUCCESS)[number] == (meta.outcome == "success")
+        assert index.flag(TERMINATED)[number] == meta.terminated
+        assert index.flag(KEYPOINTS)[number] == np.isfinite(arrays.keypoints[rows]).all()
+
+
+def test_every_step_comes_out_as_it_went_in(store: Path) -> None:
+    check_same(index_of(store), EpisodeStore(store))
+
+
+def test_an_index_is_made_once_and_again_when_the_store_has_grown(
+    store: Path, contract: RobotContract, new_episode: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index_of(store)
+    read: list[str] = []
+    plain = LocalRoot.read
+    monkeypatch.setattr(LocalRoot, "read", lambda root, name: (read.append(name), plain(root, name))[1])
+    index_of(store)
+    assert not any(name.endswith(".parquet") for name in read)
+    add(store, contract, [new_episode(20), new_episode(21)])
+    read.clear()
+    grown = index_of(store)
+    assert [name for name in read if name.endswith(".parquet")] == ["shards/shard-00003.parquet"]
+    assert len(grown.lengths) == 11
+    check_same(grown, EpisodeStore(store))
+    assert len(list((store / "index").glob("*.bin"))) == 1
+
+
+def test_a_store_that_was_labelled_later_is_not_streamed_as_it_was_recorded(store: Path) -> None:
+    index_of(store)
+    label_episode(store, EpisodeStore(store).meta[0].id, "success", "anna")
+    with pytest.raises(StoreError, match="labelled after it was made.*--in-memory"):
+        index_of(store)
+
+
+def test_an_older_index_that_is_damaged_is_not_built_upon(
+    store: Path, contract: RobotContract, new_episode: Maker
+) -> None:
+    index_of(store)
+    (steps,) = (store / "index").glob("*.bin")
+    data = bytearray(steps.read_bytes())
+    data[40] ^= 0xFF
+    steps.write_bytes(data)
+    with pytest.raises(CorruptEpisode, match=r"episode-0000 of shards/shard-00000.parquet: its records do not match"):
+        index_of(store).records(0)
+    add(store, contract, [new_episode(20)])
+    check_same(index_of(store), EpisodeStore(store))
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
+def test_shards_damaged_before_are_skipped_by_name_and_counted(
+    store: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    victim = store / "shards" / "shard-00001.parquet"
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    victim.write_bytes(data if damage == "flip" else data[: len(data) // 2])
+    if damage == "remove":
+        victim.unlink()
+    with caplog.at_level(logging.WARNING):
+        index = index_of(store)
+    assert [(s["file"], s["episodes"]) for s in index.skipped] == [("shards/shard-00001.parquet", 3)]
+    assert "shard-00001.parquet skipped with 3 episodes" in caplog.text
+    check_same(index, EpisodeStore(store))
+
+
+def test_what_is_damaged_afterwards_is_found_in_the_very_frame(store: Path) -> None:
+    index = index_of(store)
+    records = index.records(4)
+    path = store / "shards" / "shard-00001.parquet"
+    data = bytearray(path.read_bytes())
+    data[int(records["at"][2]) + 30] ^= 0xFF
+    path.write_bytes(data)
+    assert len(index.frames(4, records[:2])) == 2
+    with pytest.raises(CorruptEpisode, match=r"episode-0004 of shards/shard-00001.parquet: a frame does not match"):
+        index.frames(4, records[1:3])
+    path.write_bytes(data[: int(records["at"][1])])
+    with pytest.raises(CorruptEpisode, match="cannot be read"):
+        index.frames(4, records[1:3])
+    path.unlink()
+    with pytest.raises(CorruptEpisode, match="cannot be read"):
+        index.frames(4, records[:1])
+
+
+def test_frames_that_were_compressed_by_somebody_else_are_refused(store: Path) -> None:
+    path = store / "shards" / "shard-00000.parquet"
+    part = index_build._records
+    shard = EpisodeStore(store).shards[0]
+    pq.write_table(pq.read_table(path), path, compression="ZSTD")
+    with pytest.raises(ValueError, match="not stored plainly; build the store anew"):
+        part(path.read_bytes(), shard, index_of_dtype(store))
+
+
+def index_of_dtype(store: Path) -> np.dtype:
+    from qt_ros.episodes.index import step_dtype
+
+    manifest = EpisodeStore(store, verify=False).manifest
+    return step_dtype(len(manifest.action_space), len(manifest.proprio_names), 0)
+
+
+def test_a_store_that_cannot_be_written_keeps_its_index_in_the_cache(store: Path, tmp_path: Path) -> None:
+    (store / "index").write_text("in the way of a folder")
+    check_same(index_of(store), EpisodeStore(store))
+    assert (tmp_path / "cache" / "index.json").is_file()
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_a_store_behind_a_url_is_the_same(store: Path, tmp_path: Path, indexed: bool) -> None:
+    if indexed:
+        index_of(store)
+    with serving(store) as server:
+        index = open_index(open_root(server.url), tmp_path / "cache")
+        check_same(index, EpisodeStore(store))
+        whole = [path for path, size in server.served if size > 20_000]
+        assert bool(whole) != indexed  # without an index beside it, shards had to be read through once
+        server.served.clear()
+        index.frames(0, index.records(0)[:2])
+        assert sum(size for _, size in server.served) < 10_000
+        copy = fetch_store(open_root(server.url), tmp_path / "cache")
+        check_same(index_of(copy), EpisodeStore(store))
+        server.served.clear()
+        fetch_store(open_root(server.url), tmp_path / "cache")
+        assert [path for path, _ in server.served] == ["/store.json"]
+
+
+def test_a_store_in_memory_is_the_same(store: Path, tmp_path: Path) -> None:
+    fsspec.filesystem("memory").put(str(store), "/copy", recursive=True)
+    check_same(open_index(open_root("memory://copy"), tmp_path / "cache"), EpisodeStore(store))
+
+
+def test_a_shard_that_arrives_damaged_is_not_kept(store: Path, tmp_path: Path) -> None:
+    path = store / "shards" / "shard-00001.parquet"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with serving(store) as server:
+        copy = fetch_store(open_root(server.url), tmp_path / "cache")
+    assert [s.file for s in EpisodeStore(copy).skipped] == ["shards/shard-00001.parquet"]
+    assert not (copy / "shards" / "shard-00001.parquet").exists()
+
+
+def test_no_store_and_another_contract_are_said_plainly(store: Path, contract: RobotContract, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no finished store"):
+        index_of(tmp_path / "nothing")
+    commented = parse_contract(contract.text + "# a remark\n", "changed contract")
+    with pytest.raises(StoreError, match="made with contract"):
+        open_index(open_root(store), tmp_path / "cache", commented)
+    assert open_index(open_root(store), tmp_path / "cache", commented, allow_other_contract=True).steps
+
+
+def test_a_damaged_index_says_what_to_do(store: Path) -> None:
+    index_of(store)
+    (table,) = (store / "index").glob("*.npy")
+    table.write_bytes(table.read_bytes()[:-1] + b"?")
+    with pytest.raises(StoreError, match="delete the index, it will be made anew"):
+        index_of(store)
