@@ -70,7 +70,7 @@ def _kinematics(facts: GraphFacts, guess: RobotGuess, positions: dict[str, float
     home = {j: positions.get(j, 0.0) for j in (*guess.carriers, *guess.arm_joints)}
     home[guess.gripper_joint] = positions.get(guess.gripper_joint, opened)
     array = _arm_array(facts, guess)
-    home |= {j: positions.get(j, 0.0) for j in (facts.controllers[array.subscriptions[0].node] if array else ())} | home
+    home |= {j: positions.get(j, 0.0) for j in (facts.controllers[facts.owner(array)] if array else ())} | home
     return [
         "kinematics:",
         f"  base_frame: {_quoted(guess.base_frame)}  # guessed from the URDF's frames",
@@ -152,13 +152,13 @@ def _commands(facts: GraphFacts, guess: RobotGuess) -> list[str]:
 def _arm_joints(facts: GraphFacts, guess: RobotGuess) -> str:
     arm = set(guess.arm_joints)
     for topic in _taken(facts, TRAJECTORY):
-        joints = facts.controllers.get(topic.subscriptions[0].node, [])
+        joints = facts.controllers.get(facts.owner(topic), [])
         if arm == set(joints) or (not joints and "arm" in topic.name):
             entry = _entry(name="arm_joints", topic=_relative(facts, topic.name), type=TRAJECTORY, on_stop="hold")
             return entry if joints else f"{entry}  # guessed by its name"
     array = _arm_array(facts, guess)
     if array is not None:
-        joints = facts.controllers[array.subscriptions[0].node]
+        joints = facts.controllers[facts.owner(array)]
         return _entry(name="arm_joints", topic=_relative(facts, array.name), type=ARRAY, on_stop="hold", joints=joints)
     entry = _entry(name="arm_joints", topic="arm_controller/joint_trajectory", type=TRAJECTORY, on_stop="hold")
     return f"{entry}  # guessed: no controller of these joints listens"
@@ -167,11 +167,7 @@ def _arm_joints(facts: GraphFacts, guess: RobotGuess) -> str:
 def _arm_array(facts: GraphFacts, guess: RobotGuess) -> Topic | None:
     """The position controller that owns the arm's joints, where no trajectory controller does."""
     arm = set(guess.arm_joints)
-    owners = {
-        t.name: set(facts.controllers.get(t.subscriptions[0].node, []))
-        for t in facts.topics.values()
-        if t.subscriptions
-    }
+    owners = {t.name: set(facts.controllers.get(facts.owner(t), [])) for t in facts.topics.values()}
     if any(owners[t.name] == arm for t in _taken(facts, TRAJECTORY)):
         return None
     return next((t for t in _taken(facts, ARRAY) if arm <= owners[t.name]), None)
@@ -179,7 +175,7 @@ def _arm_array(facts: GraphFacts, guess: RobotGuess) -> Topic | None:
 
 def _gripper(facts: GraphFacts, guess: RobotGuess) -> str:
     for topic in _taken(facts, TRAJECTORY):
-        joints = facts.controllers.get(topic.subscriptions[0].node, [])
+        joints = facts.controllers.get(facts.owner(topic), [])
         if guess.gripper_joint in joints or (not joints and any(w in topic.name for w in ("gripper", "hand"))):
             entry = _entry(
                 name="gripper",

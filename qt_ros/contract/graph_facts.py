@@ -81,6 +81,10 @@ class GraphFacts:
             return name
         return "/" + "/".join(p for p in (self.namespace.strip("/"), name) if p)
 
+    def owner(self, topic: Topic) -> str:
+        """Among a topic's takers, the controller that says which joints it owns; '' when none does."""
+        return next((e.node for e in topic.subscriptions if self.controllers.get(e.node)), "")
+
     def elsewhere(self, type_name: str, publishing: bool) -> list[str]:
         """Topics of ``type_name`` that somebody publishes (or subscribes to): what may be meant instead."""
         return sorted(

@@ -247,12 +247,13 @@ def _command(contract: RobotContract, spec: CommandSpec, facts: GraphFacts) -> I
             f"{_list(rivals)} publishes commands on {name} too",
             "stop it, or put a mux with priorities (twist_mux) between",
         )
-    joints = facts.controllers.get(takers[0].node)
+    owner = facts.owner(topic)  # others, such as a recorder, listen too
+    joints = facts.controllers.get(owner)
     if joints is not None and spec.joints and spec.type.endswith("Float64MultiArray") and tuple(joints) != spec.joints:
         yield Finding(
             "error",
             where,
-            f"{takers[0].node} takes {_list(joints)} in this order, the contract says {_list(spec.joints)}",
+            f"{owner} takes {_list(joints)} in this order, the contract says {_list(spec.joints)}",
             "put them in the controller's order",
         )
     elif joints is not None and spec.type.endswith("JointTrajectory"):
@@ -261,7 +262,7 @@ def _command(contract: RobotContract, spec: CommandSpec, facts: GraphFacts) -> I
             yield Finding(
                 "error",
                 where,
-                f"{takers[0].node} owns {_list(joints)}, the contract sends {_list(sent)}",
+                f"{owner} owns {_list(joints)}, the contract sends {_list(sent)}",
                 "name all its joints, and no other",
             )
     if not (deaf or strict):

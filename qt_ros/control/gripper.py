@@ -40,6 +40,12 @@ class GripperLimits:
         """Forget where closing ended: a new episode."""
         self._held = None
 
+    def clip(self, position: float) -> float:
+        """``position`` (m or rad) within the width. ValueError for NaN and infinity: they mean nothing."""
+        if not math.isfinite(position):
+            raise ValueError(f"position of {self.joint} is {position}; nothing is sent to the gripper")
+        return min(max(position, self.low), self.high)
+
     def position(self, closedness: float) -> float:
         """Where to send the gripper joint for ``closedness`` (0 open .. 1 closed).
 

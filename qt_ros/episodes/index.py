@@ -48,6 +48,9 @@ DAMAGE = (FileNotFoundError, EOFError)
 """What a file that is gone or cut short says. Any other OSError is the machine's trouble, not the episode's."""
 
 
+_NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+
+
 class CorruptEpisode(StoreError):
     """One episode's data are not what was put in. Others of the store may be sound."""
 
@@ -116,8 +119,6 @@ class StoreIndex:
         """ValueError unless counts and names are such as `make_index` writes: an index may come with the store of a
         stranger."""
         table = self.episodes
-        if table.ndim != 1 or table.dtype != EPISODE:
-            raise ValueError(f"a table of episodes of type {table.dtype}")
         if len(table):
             for name, low, high in (("length", 1, MAX_STEPS), ("shard", 0, len(self.shards) - 1),
                                     ("text", 0, len(self.instructions) - 1)):  # fmt: skip
@@ -203,6 +204,17 @@ class StoreIndex:
         return CorruptEpisode(episode, f"{self.root.url}: episode {name} of {shard}: {problem}")
 
 
+def parse_table(data: bytes) -> NDArray[Any]:
+    """The table of episodes (E,) of `EPISODE`, from the bytes of an .npy file; ValueError when it is none."""
+    try:
+        table: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # NumPy reads the header with Python's tokenizer, which raises errors of its own
+        raise ValueError(f"no readable table of episodes ({error})") from error
+    if not isinstance(table, np.ndarray) or table.ndim != 1 or table.dtype != EPISODE:
+        raise ValueError("a table of something else than episodes")
+    return table
+
+
 def read_index(root: Root, home: Root, folder: str) -> StoreIndex | None:
     """The index whose record is ``folder``index.json of ``home``, for the store at ``root``.
 
@@ -214,7 +226,7 @@ def read_index(root: Root, home: Root, folder: str) -> StoreIndex | None:
         document = load_json(home.read(f"{folder}{RECORD}"), MAX_MANIFEST)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError as error:
+    except (ValueError, IsADirectoryError) as error:
         raise StoreError(f"{where}: no readable index ({error}); delete it, it will be made anew") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT or document.get("version") != VERSION:
         return None  # of another version of this program: to be made anew
@@ -234,12 +246,12 @@ def read_index(root: Root, home: Root, folder: str) -> StoreIndex | None:
             shards=[IndexedShard(*shard) for shard in document["shards"]],
             skipped=document["skipped"],
             reward_range=tuple(document["reward_range"]),
-            episodes=np.load(io.BytesIO(table), allow_pickle=False),
+            episodes=parse_table(table),
             files=document["files"],
         )
     except StoreError:
         raise
-    except (AttributeError, KeyError, TypeError, ValueError, MemoryError, EOFError, FileNotFoundError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, MemoryError, EOFError, *_NO_FILE) as error:
         raise StoreError(f"{where}: incomplete ({error!r}); delete the index, it will be made anew") from error
 
 

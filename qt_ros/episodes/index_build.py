@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from qt_ros.contract.files import locked, replacing, write_atomically
+from qt_ros.contract.untrusted import load_json
 from qt_ros.episodes.index import (
     EPISODE,
     FOLDER,
@@ -31,10 +32,11 @@ from qt_ros.episodes.index import (
     TERMINATED,
     VERSION,
     StoreIndex,
+    parse_table,
     read_index,
     step_dtype,
 )
-from qt_ros.episodes.manifest import Manifest, Shard, StoreError
+from qt_ros.episodes.manifest import MAX_MANIFEST, Manifest, Shard, StoreError
 from qt_ros.episodes.roots import LocalRoot, Root, StoreUnreachable, root_manifest
 
 log = logging.getLogger(__name__)
@@ -137,19 +139,23 @@ class _Older:
     def __init__(self, home: Path, manifest: Manifest) -> None:
         self._places: dict[tuple[str, str], tuple[int, int]] = {}
         try:
-            document = json.loads((home / RECORD).read_bytes())
+            document = load_json((home / RECORD).read_bytes(), MAX_MANIFEST)
             same = document["format"] == FORMAT and document["version"] == VERSION
             if not same or Manifest.from_identity(document["store"], "") != replace(manifest, shards=()):
                 return
             self._steps = home / document["files"]["steps"]["file"]
-            self._table = np.load(home / document["files"]["episodes"]["file"], allow_pickle=False)
+            self._table = parse_table((home / document["files"]["episodes"]["file"]).read_bytes())
+            if (self._table["length"] < 1).any():
+                return
             counts = np.bincount(self._table["shard"], minlength=len(document["shards"]))
-        except (OSError, ValueError, KeyError, TypeError):
+            first = np.cumsum(counts) - counts
+            self._starts = np.cumsum(self._table["length"], dtype=np.int64) - self._table["length"]
+            self._places = {
+                (file, sha256): (int(first[number]), int(first[number] + counts[number]))
+                for number, (file, sha256, _) in enumerate(document["shards"])
+            }
+        except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, MemoryError):
             return  # nothing to begin with
-        first = np.cumsum(counts) - counts
-        self._starts = np.cumsum(self._table["length"], dtype=np.int64) - self._table["length"]
-        for number, (file, sha256, _) in enumerate(document["shards"]):
-            self._places[file, sha256] = int(first[number]), int(first[number] + counts[number])
 
     def part(self, root: Root, shard: Shard, dtype: np.dtype[Any]) -> _Part | None:
         """What it says of ``shard``; None when that must be read."""
@@ -237,8 +243,11 @@ def _records(data: bytes, shard: Shard, dtype: np.dtype[Any]) -> _Part:
                 meta = shard.episodes[number]
                 if table.column("episode_id")[row].as_py() != meta.id:
                     raise ValueError(f"row {number} is not episode {meta.id} of the manifest")
+                frames = table.column("images")[row].values
+                if len(frames) != meta.length:
+                    raise ValueError(f"episode {meta.id} has {len(frames)} frames for {meta.length} steps")
                 records = np.zeros(meta.length, dtype)
-                at = _place_frames(data, at, table.column("images")[row].values, records, meta.id)
+                at = _place_frames(data, at, frames, records, meta.id)
                 bits = 0
                 for name, bit in (("proprio", 0), ("bins", 0), ("keypoints", KEYPOINTS), ("privileged", PRIVILEGED)):
                     scalar = table.column(name)[row] if name in columns else None
@@ -266,8 +275,6 @@ def _place_frames(data: bytes, at: int, frames: Any, records: NDArray[Any], name
 
     `StoreWriter` neither compresses nor deduplicates frames, so each lies there as it is, in order.
     """
-    if len(frames) != len(records):
-        raise ValueError(f"episode {name} has {len(frames)} frames for {len(records)} steps")
     pictures: list[bytes] = frames.to_pylist()
     places = []
     for png in pictures:

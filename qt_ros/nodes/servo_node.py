@@ -19,6 +19,7 @@ from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from qt_ros.contract.codecs import decode_joint_positions, ns_to_seconds, stamp_to_ns
+from qt_ros.control.gripper import GripperLimits
 from qt_ros.control.health import WARN, Health, Stream
 from qt_ros.control.servo_loop import ServoLoop, Setpoint
 from qt_ros.nodes.diagnostics import Diagnostics
@@ -68,9 +69,8 @@ class ServoNode(LifecycleNode):
             (TwistStamped, contract.commands["arm"].topic, self._on_twist, COMMAND),
             (JointState, contract.observation("joint_state").topic, self._on_joints, SENSOR),
         ]
-        spec = contract.kinematics
-        self._gripper, self._gripper_range = spec.gripper_joint, sorted((spec.gripper_open, spec.gripper_closed))
-        if isinstance(self._out, ArrayOutput) and self._gripper in self._out.vector.others:
+        self._gripper = GripperLimits(contract)
+        if isinstance(self._out, ArrayOutput) and self._gripper.joint in self._out.vector.others:
             # The controller owns the gripper too, and one array must not undo what another one says.
             inputs.append((JointTrajectory, contract.commands["gripper"].topic, self._on_gripper, COMMAND))
         for kind, topic, callback, qos in inputs:
@@ -144,9 +144,10 @@ class ServoNode(LifecycleNode):
             vector = self._out.vector if isinstance(self._out, ArrayOutput) else None
             others = vector.others if vector is not None else ()
             positions = decode_joint_positions(message, (*self.loop.joints, *self.loop.servo.carriers, *others))
-            if vector is not None:
+            stamp = ns_to_seconds(stamp_to_ns(message.header.stamp))
+            if vector is not None and abs(self._now() - stamp) <= self._joint_max_age:
                 vector.measure(positions)
-            self.loop.offer_joints(positions, ns_to_seconds(stamp_to_ns(message.header.stamp)))
+            self.loop.offer_joints(positions, stamp)
         except ValueError as error:  # a joint state that is no use counts as none: it goes stale
             self.get_logger().error(f"joint state refused: {error}", throttle_duration_sec=QUIET)
 
@@ -155,8 +156,8 @@ class ServoNode(LifecycleNode):
         if self.loop is None or not self._active or not isinstance(self._out, ArrayOutput):
             return
         try:
-            target = dict(zip(message.joint_names, message.points[-1].positions, strict=True))[self._gripper]
-            self._out.vector.set(self._gripper, min(max(target, self._gripper_range[0]), self._gripper_range[1]))
+            target = dict(zip(message.joint_names, message.points[-1].positions, strict=True))[self._gripper.joint]
+            self._out.vector.set(self._gripper.joint, self._gripper.clip(target))
         except (ValueError, KeyError, IndexError) as error:
             self.get_logger().error(f"gripper command refused: {error}", throttle_duration_sec=QUIET)
             return

@@ -103,6 +103,16 @@ def test_a_position_controller_with_another_order_is_an_error() -> None:
     assert "put them in the controller's order" in told(facts, stretch)["commands.arm_joints"][1]
 
 
+def test_a_recorder_that_listens_too_does_not_hide_the_controller() -> None:
+    stretch = load_contract("stretch")
+    facts = fitting(stretch)
+    facts.controllers["joint_pose_cmd"] = list(stretch.commands["arm_joints"].joints[::-1])
+    topic = facts.topics["/joint_pose_cmd"]
+    topic.subscriptions.insert(0, Endpoint("a_rosbag2_recorder", topic.subscriptions[0].type, "reliable", "volatile"))
+    assert facts.owner(topic) == "joint_pose_cmd"
+    assert "put them in the controller's order" in told(facts, stretch)["commands.arm_joints"][1]
+
+
 def test_the_description_that_the_robot_publishes_is_checked() -> None:
     live = variant(("description: description/mobile_manipulator.urdf", "description: topic robot_description"))
     facts = fitting(live)

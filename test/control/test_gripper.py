@@ -61,3 +61,13 @@ def test_a_force_limit_that_nobody_measures_is_an_error(
     gripper.measure(*measured)
     with pytest.raises(ValueError, match="gripper_force"):
         gripper.position(1.0)
+
+
+def test_positions_of_others_are_kept_within_the_width_and_what_is_no_number_is_refused(
+    contract: RobotContract,
+) -> None:
+    gripper = limited(contract, gripper_low=0.01, gripper_high=0.04)
+    assert [gripper.clip(p) for p in (-1.0, 0.02, 1.0)] == [0.01, 0.02, 0.04]
+    for wrong in (float("nan"), float("inf"), -float("inf")):
+        with pytest.raises(ValueError, match="nothing is sent"):
+            gripper.clip(wrong)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -212,3 +215,51 @@ def test_a_damaged_index_says_what_to_do(store: Path) -> None:
     table.write_bytes(table.read_bytes()[:-1] + b"?")
     with pytest.raises(StoreError, match="delete the index, it will be made anew"):
         index_of(store)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d["shards"][0].__setitem__(0, "../../etc/passwd"), "leaves the store"),
+        (lambda d: d["files"]["steps"].update(file="../../x"), "is not beside it"),
+        (lambda d: d["shards"].pop(), "shard outside 0..1"),
+        (lambda d: d.update(instructions=[["pick"]]), "text outside|no text"),
+        (lambda d: d["store"].update(image_height=10**9), "not made here"),
+    ],
+)
+def test_an_index_that_came_with_a_store_is_believed_only_where_it_makes_sense(
+    store: Path, change: Callable[[dict], None], message: str
+) -> None:
+    index_of(store)
+    record = store / "index" / "index.json"
+    document = json.loads(record.read_text())
+    change(document)
+    record.write_text(json.dumps(document))
+    with pytest.raises(StoreError, match=message):
+        index_of(store)
+
+
+def test_an_index_of_impossible_lengths_is_refused(store: Path) -> None:
+    index_of(store)
+    record = store / "index" / "index.json"
+    (table,) = (store / "index").glob("*.npy")
+    episodes = np.load(table)
+    for length in (-5, 0, 10**9):
+        episodes["length"][0] = length
+        np.save(table, episodes)
+        document = json.loads(record.read_text())
+        document["files"]["episodes"]["sha256"] = hashlib.sha256(table.read_bytes()).hexdigest()
+        record.write_text(json.dumps(document))
+        with pytest.raises(StoreError, match="length outside"):
+            index_of(store)
+
+
+def test_more_bytes_than_a_file_has_take_no_memory(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    root = LocalRoot(tmp_path)
+    assert root.read_range("file", 1, 3) == b"234"
+    tracemalloc.start()
+    with pytest.raises(EOFError, match="2 of 1099511627776 bytes from 3 on"):
+        root.read_range("file", 3, 1 << 40)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()

@@ -12,6 +12,7 @@ import pytest
 
 from qt_ros.contract.robot import RobotContract
 from qt_ros.episodes.episode import Episode
+from qt_ros.episodes.labels import LabelError, read_labels
 from qt_ros.episodes.parts import merge_manifests, part_files, read_part
 from qt_ros.episodes.store import EpisodeStore, StoreError, StoreWriter
 
@@ -140,3 +141,17 @@ def test_half_a_line_that_a_full_disk_took_is_not_read_and_the_next_one_replaces
     command = [sys.executable, "-c", FULL_LOG, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.stdout.split() == ["3", "False", "True"], done.stderr
+
+
+def test_lines_and_labels_nested_without_end_are_refused(tmp_path: Path, contract: RobotContract) -> None:
+    with StoreWriter(tmp_path / "s", contract, (24, 32), merge=False):
+        pass
+    (part,) = part_files(tmp_path / "s")
+    for line in (b"[" * 100_000, b'{"episodes": null}', b"[]", b"7", b'{"episodes": [7]}'):
+        part.with_suffix(".jsonl").write_bytes(line + b"\n")
+        with pytest.raises(StoreError, match="jsonl:1"):
+            read_part(part)
+    labels = tmp_path / "labels.jsonl"
+    labels.write_bytes(b"[" * 100_000 + b"\n")
+    with pytest.raises(LabelError, match="line 1: no label"):
+        read_labels(labels)

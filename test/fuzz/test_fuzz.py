@@ -20,11 +20,11 @@ def told(folder: Path) -> str:
 
 
 def test_a_few_hundred_mutants(tmp_path: Path) -> None:
-    counts = campaign(tmp_path, 240, together=True)
+    counts = campaign(tmp_path, 270, together=True)
     assert not findings(tmp_path), told(tmp_path)
     assert set(counts) == set(NAMES) and all(c["cases"] == 30 for c in counts.values())
     accepted = sum(c["accepted"] for c in counts.values())
-    assert 0 < accepted < 240, "some are whole enough, some are not"
+    assert 0 < accepted < 270, "some are whole enough, some are not"
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ def robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeGroup]:
         patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
         with NodeGroup(tmp_path_factory.mktemp("logs")).running() as group:
             # Slower than life: ages are measured in simulated time, and a busy machine must not make messages old.
-            group.start("sim_node", {"real_time_factor": 0.3})
+            group.start("sim_node", {"real_time_factor": 0.15})
             client = GraphClient(group.check)
             client.wait_for_service("reset_scene")
             client.close()

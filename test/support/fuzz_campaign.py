@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-NAMES = ("contract", "description", "bag", "recover", "messages", "store", "build", "checkpoint")
+NAMES = ("contract", "description", "bag", "recover", "messages", "store", "index", "build", "checkpoint")
 BATCH = 2000  # seeds of one child process
 STUCK = 300.0  # s that one case may take: it needs milliseconds, and a busy machine some more
 

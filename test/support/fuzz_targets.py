@@ -19,7 +19,10 @@ from qt_ros.episodes.bag import read_metadata, recover
 from qt_ros.episodes.bag_metadata import BagError
 from qt_ros.episodes.build import build_store
 from qt_ros.episodes.from_bag import episode_from_bag
+from qt_ros.episodes.index import open_index
 from qt_ros.episodes.manifest import StoreError
+from qt_ros.episodes.parts import merge_manifests
+from qt_ros.episodes.roots import open_root
 from qt_ros.episodes.store import EpisodeStore, StoreWriter
 from qt_ros.model.checkpoint import load_checkpoint, read_info
 from qt_ros.model.tensor_files import CheckpointError
@@ -212,6 +215,44 @@ def open_store(folder: Path, rng: random.Random) -> None:
     list(store)
 
 
+def prepare_index(folder: Path) -> None:
+    prepare_store(folder)
+    open_index(open_root(folder / "store"), folder / "cache")
+
+
+def open_mutant_index(folder: Path, rng: random.Random) -> None:
+    """The index that came with a store; that of the episodes often with its hash corrected. And a writer's part."""
+    pristine, scratch = _source(folder, rng)
+    root = scratch / "store"
+    shutil.copytree(pristine / "store", root)
+    if not _whole(folder):
+        record, (table,) = root / "index" / "index.json", (root / "index").glob("*.npy")
+        kind = rng.random()
+        if kind < 0.4:
+            text = record.read_text()
+            record.write_text(replace_json(text, rng)) if rng.random() < 0.6 else record.write_bytes(
+                mutate(text.encode(), rng, text=True)
+            )
+        elif kind < 0.7:
+            table.write_bytes(mutate(table.read_bytes(), rng))
+            document = json.loads(record.read_text())
+            document["files"]["episodes"]["sha256"] = hashlib.sha256(table.read_bytes()).hexdigest()
+            record.write_text(json.dumps(document))
+        elif kind < 0.8:
+            steps = next((root / "index").glob("*.bin"))
+            steps.write_bytes(mutate(steps.read_bytes(), rng))
+        else:
+            part = root / "parts" / "shard.json"
+            document = json.loads(part.read_text())
+            lines = "".join(json.dumps(shard) + "\n" for shard in document.pop("shards"))
+            part.write_text(json.dumps({**document, "shards": [], "episodes": 0, "steps": 0}))
+            part.with_suffix(".jsonl").write_bytes(mutate(lines.encode(), rng, text=True))
+            merge_manifests(root)
+    index = open_index(open_root(root), scratch / "cache")
+    for episode in range(min(len(index.episodes), 20)):
+        index.frames(episode, index.records(episode))
+
+
 def replace_json(text: str, rng: random.Random) -> str:
     """One value of a JSON document exchanged, keeping it JSON."""
     document = json.loads(text)
@@ -302,6 +343,7 @@ _ALL: list[
     ("recover", prepare_bags, recover_bag, (BagError,)),
     ("messages", prepare_chunks, open_messages, (BagError,)),
     ("store", prepare_store, open_store, (StoreError,)),
+    ("index", prepare_index, open_mutant_index, (StoreError,)),
     ("build", prepare_bags, build_from_bag, (StoreError,)),
     ("checkpoint", prepare_checkpoint, open_checkpoint, (CheckpointError,)),
 ]
