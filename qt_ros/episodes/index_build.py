@@ -160,7 +160,7 @@ class _Older:
     def part(self, root: Root, shard: Shard, dtype: np.dtype[Any]) -> _Part | None:
         """What it says of ``shard``; None when that must be read."""
         first, last = self._places.get((shard.file, shard.sha256), (0, 0))
-        rows = self._table[first:last] if last > first else []
+        rows: Any = self._table[first:last] if last > first else []
         if len(rows) != len(shard.episodes) or any(r["length"] != e.length for r, e in zip(rows, shard.episodes)):
             return None
         size = sum(e.length for e in shard.episodes) * dtype.itemsize
