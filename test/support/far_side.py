@@ -21,6 +21,7 @@ from qt_ros.msg import CommandStatus, EpisodeStatus, PolicyAction
 
 LIMIT = 120.0  # s for any one wait
 PERIOD = 0.02
+REPEAT = 5.0  # s without an answer
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -78,12 +79,26 @@ class FarSide:
                     say()
             self._executor.spin_once(timeout_sec=0.005)
 
-    def call(self, kind: Any, service: str, request: Any) -> Any:
+    def call(self, kind: Any, service: str, request: Any, repeat: bool = False) -> Any:
+        """The answer of a service. ``repeat``: ask again when none comes.
+
+        On a busy machine an answer is lost when the server has not yet found out about this client's ear for it.
+        """
         client = self.node.create_client(kind, service)
         self.until(client.service_is_ready, f"service {service}")
-        future = client.call_async(request)
-        self.until(future.done, f"an answer of {service}")
-        return future.result()
+        futures: list[Any] = []
+        asked = -REPEAT
+
+        def answered() -> bool:
+            nonlocal asked
+            if not futures or repeat and time.monotonic() > asked + REPEAT:
+                futures.append(client.call_async(request))
+                asked = time.monotonic()
+            return any(f.done() for f in futures)
+
+        self.until(answered, f"an answer of {service}")
+        self.node.destroy_client(client)
+        return next(f for f in futures if f.done()).result()
 
     def change(self, node: str, transition: int) -> bool:
         request = ChangeState.Request()
@@ -91,7 +106,7 @@ class FarSide:
         return bool(self.call(ChangeState, f"{node}/change_state", request).success)
 
     def state(self, node: str) -> str:
-        return str(self.call(GetState, f"{node}/get_state", GetState.Request()).current_state.label)
+        return str(self.call(GetState, f"{node}/get_state", GetState.Request(), repeat=True).current_state.label)
 
     def await_state(self, node: str, label: str) -> None:
         self.until(lambda: self.state(node) == label, f"{node} to be {label}")
