@@ -21,6 +21,18 @@ if [ ! -x "${QT_ROS_ROOT:-}/.venv/bin/python3" ]; then
 fi
 export QT_ROS_ROOT
 
+# What was made for one ROS does not run on another: their libraries would mix.
+qt_ros_made=$(cat "$QT_ROS_ROOT/.venv/ros" 2>/dev/null)
+case "$qt_ros_made" in
+    "" | "wheels ${ROS_DISTRO:-}" | "system ${ROS_DISTRO:-}") unset qt_ros_made ;;
+    *)
+        echo "env.sh: '$QT_ROS_ROOT' was set up for ROS from '$qt_ros_made', but ROS_DISTRO is '${ROS_DISTRO:-}' here;" \
+            "run 'make setup' in this shell to make it anew, or use a shell with the same ROS as then" >&2
+        unset qt_ros_made
+        return 1 2>/dev/null || exit 1
+        ;;
+esac
+
 # qt_ros_prepend VARIABLE FOLDER: puts the folder first in the list, once.
 qt_ros_prepend() {
     [ -d "$2" ] || return 0

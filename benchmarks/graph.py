@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from benchmarks.report import ROOT
@@ -35,6 +38,35 @@ def set_environment(dds_default: bool = False) -> None:
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     if str(ROOT) not in paths:
         os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, paths)])
+
+
+@contextmanager
+def own_domain() -> Iterator[None]:
+    """A ROS domain that no test or benchmark of this machine uses at the same time: foreign nodes would be faults too.
+
+    The lock files are those of the tests.
+    """
+    locks = Path(tempfile.gettempdir()) / f"qt_ros_domains_{os.getuid()}"
+    locks.mkdir(exist_ok=True)
+    if "ROS_DOMAIN_ID" in os.environ:
+        set_environment()
+        yield
+        return
+    for domain in range(101, 0, -1):
+        with (locks / str(domain)).open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            os.environ["ROS_DOMAIN_ID"] = str(domain)
+            os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+            set_environment()
+            try:
+                yield
+            finally:
+                del os.environ["ROS_DOMAIN_ID"]
+            return
+    raise RuntimeError("all ROS domain ids are in use; end some of the processes that hold them")
 
 
 class SensorProcess:

@@ -1,4 +1,7 @@
-"""Who may import whom: contract <- model, episodes <- learning, control <- planning, sim <- nodes, cli."""
+"""Who may import whom.
+
+contract <- model, episodes <- learning, control <- planning, sim <- experiments, improvement, nodes <- cli
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "qt_ros"
 
-LAYERS = (("contract",), ("model", "episodes"), ("learning", "control"), ("planning", "sim"), ("nodes",), ("cli",))
+LAYERS = (
+    ("contract",),
+    ("model", "episodes"),
+    ("learning", "control"),
+    ("planning", "sim"),
+    ("experiments", "improvement", "nodes"),
+    ("cli",),
+)
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 GENERATED = {"qt_ros.msg", "qt_ros.srv", "qt_ros.action"}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
@@ -84,6 +94,10 @@ def test_every_folder_of_the_package_has_a_layer() -> None:
         ("cli/demo.py", "from rclpy.node import Node"),
         ("sim/world.py", "from qt_ros.msg import PolicyAction"),
         ("nodes/policy_node.py", "from qt_ros.cli.main import main"),
+        ("nodes/policy_node.py", "from qt_ros.experiments import spec"),
+        ("experiments/run.py", "from qt_ros.nodes import policy_node"),
+        ("sim/evaluation.py", "from qt_ros.experiments.intervals import interval"),
+        ("learning/session.py", "from qt_ros.experiments import spec"),
     ],
 )
 def test_a_forbidden_import_is_found(path: str, source: str) -> None:
@@ -100,6 +114,8 @@ def test_a_forbidden_import_is_found(path: str, source: str) -> None:
         ("sim/world.py", "import mujoco\nfrom .scene import build_model"),
         ("control/policy.py", "import torch\nfrom qt_ros.model.checkpoint import load_checkpoint"),
         ("cli/demo.py", "from qt_ros.nodes import client"),
+        ("experiments/run.py", "from qt_ros.sim.collect import collect\nfrom qt_ros.learning.session import train"),
+        ("cli/experiment.py", "from qt_ros.experiments import spec"),
     ],
 )
 def test_an_allowed_import_passes(path: str, source: str) -> None:

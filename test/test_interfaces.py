@@ -19,10 +19,10 @@ FIELDS = {
     "msg/PolicyAction": "header observation_stamp episode_id instruction step names values bins q value latency_ms "
     "checkpoint",
     "msg/EpisodeStatus": "header episode_id instruction state reason outcome step message checkpoint latency_ms_p50 "
-    "latency_ms_p95",
+    "latency_ms_p95 start",
     "msg/EpisodeOutcome": "header episode_id outcome labelled_by comment",
     "msg/EpisodeRecord": "header episode_id uri outcome reason messages dropped complete error",
-    "msg/CommandStatus": "header state reason episode_id step action_age_s message",
+    "msg/CommandStatus": "header state reason episode_id step action_age_s message dry_run estop",
     "srv/ResetScene.Request": "seed task instruction_for",
     "srv/ResetScene.Response": "success message task instruction objects target",
     "srv/SetOutcome.Request": "episode_id outcome labelled_by comment",

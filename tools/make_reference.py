@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import enum
 import importlib
 import inspect
 import re
@@ -174,14 +175,20 @@ def limits() -> str:
     """Limits as the contract states them."""
     from qt_ros.contract.robot import load_contract
 
-    units = {"speed": "m/s", "acceleration": "m/s^2", "age": "s", "low": "m", "high": "m"}
+    units = {"speed": "m/s", "acceleration": "m/s^2", "age": "s", "low": "m", "high": "m", "force": "N", "width": "m"}
     rows = []
     for name, value in vars(load_contract(ROBOT).limits).items():
         unit = units[name.rsplit("_", 1)[1]]
         if "angular" in name or name.startswith("joint"):
             unit = unit.replace("m/", "rad/")
         rows.append(
-            (f"`{name}`", ", ".join(f"{v:g}" for v in value) if isinstance(value, tuple) else f"{value:g}", unit)
+            (
+                f"`{name}`",
+                "none"
+                if value is None
+                else ", ".join(f"{v:g}" for v in (value if isinstance(value, tuple) else (value,))),
+                unit,
+            )
         )
     return table(("limit", "value", "unit"), rows)
 
@@ -281,10 +288,13 @@ def _type_name(annotation: Any) -> str:
         return f"{TYPES[typing.get_args(annotation)[0]]}, several"
     if options:
         return _type_name(options[0])
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return " or ".join(code(choice.value) for choice in annotation)
     return TYPES[annotation]
 
 
 def _default(value: Any) -> str:
+    value = value.value if isinstance(value, enum.Enum) else value
     if value is inspect.Parameter.empty or value is ...:
         return "needed"
     return code(value) if value is not False else "-"

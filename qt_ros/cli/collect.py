@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +29,18 @@ def command(
     ] = False,
     workers: Annotated[int, typer.Option(help="Processes; 0 runs in this one.", min=0)] = 2,
     task: Annotated[list[str] | None, typer.Option(help="Only this task; may be repeated.")] = None,
+    noise: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Change one setting of the scripted sources' noise, e.g. --noise burst=0.1; may be repeated."
+        ),
+    ] = None,
+    skill: Annotated[
+        list[str] | None, typer.Option(help="Only the tasks of this skill; may be repeated; all: every skill.")
+    ] = None,
+    no_noise: Annotated[
+        bool, typer.Option("--no-noise", help="Demonstrations without the disturbances they recover from.")
+    ] = False,
     image_size: Annotated[
         str | None, typer.Option(help="HEIGHTxWIDTH of the frames kept, 96x128 if absent; a policy brings its own.")
     ] = None,
@@ -40,17 +52,29 @@ def command(
     Example: qt-ros collect --out data/demos --episodes 4000 --workers 2
     """
     from qt_ros.cli.train import stop_on_interrupt
-    from qt_ros.sim.collect import Plan, collect
+    from qt_ros.sim.collect import collect
+    from qt_ros.sim.episode_maker import Plan, default_noise
+    from qt_ros.sim.flaws import CLEAN
     from qt_ros.sim.store_guard import require_training_seeds
+    from qt_ros.sim.tasks import select_tasks
 
     if image_size is not None and checkpoint is not None:
         raise typer.BadParameter("--image-size is for scripted sources; a policy's frames have the size it sees")
+    if noise and source == "policy":
+        raise typer.BadParameter("--noise is for the scripted sources; a policy acts as it decides")
     size = parse_size(image_size) if image_size is not None else None
     if not any_seed:
         require_training_seeds(range(seed, seed + episodes))
-    plan = Plan(source, tuple(range(seed, seed + episodes)), out, checkpoint, tuple(task or ()), robot)
+    tasks = select_tasks(task or (), skill or ())
+    plan = Plan(source, tuple(range(seed, seed + episodes)), out, checkpoint, tasks, robot)
     if size is not None:
         plan = replace(plan, image_size=size)
+    if noise:
+        plan = replace(plan, noise=parse_noise(noise, default_noise(source)))
+    if no_noise:
+        if source != "demonstration" or noise:
+            raise typer.BadParameter("--no-noise is for --source demonstration, and without --noise")
+        plan = replace(plan, noise=CLEAN)
     begin = time.monotonic()
     with episode_progress(source, episodes) as report:
         summary = collect(plan, workers, report, stop_on_interrupt())
@@ -66,6 +90,25 @@ def parse_size(text: str) -> tuple[int, int]:
     if match is None:
         raise typer.BadParameter(f"--image-size needs HEIGHTxWIDTH such as 300x300, found {text!r}")
     return int(match[1]), int(match[2])
+
+
+def parse_noise(entries: Sequence[str], default: Any) -> Any:
+    """``["burst=0.1"]`` -> the NoiseSpec ``default`` with that changed. typer.BadParameter for an unknown setting, a
+    value that is no number, or a chance that is none."""
+    known = {f.name: type(getattr(default, f.name)) for f in fields(default)}
+    changes: dict[str, Any] = {}
+    for entry in entries:
+        key, equals, text = entry.partition("=")
+        if not equals or key not in known:
+            raise typer.BadParameter(f"--noise needs KEY=VALUE with KEY one of {', '.join(known)}, found {entry!r}")
+        try:
+            value = known[key](text)
+        except ValueError:
+            raise typer.BadParameter(f"--noise {entry}: {text!r} is no {known[key].__name__}") from None
+        if known[key] is float and not 0.0 <= value <= 1.0 or known[key] is int and value < 1:
+            raise typer.BadParameter(f"--noise {entry}: chances lie between 0 and 1, numbers of steps are 1 or more")
+        changes[key] = value
+    return replace(default, **changes)
 
 
 @contextmanager
@@ -96,15 +139,20 @@ def print_summary(source: str, summary: Any, seconds: float, out: Path, as_json:
     total = len(summary.results)
     good = sum(r.outcome == "success" for r in summary.results)
     if as_json:
-        targets = {k: {"success": g, "episodes": n} for k, (g, n) in summary.by_target().items()}
+        targets, skills = (
+            {k: {"success": g, "episodes": n} for k, (g, n) in counts.items()}
+            for counts in (summary.by_target(), summary.by_skill())
+        )
         document = {
             "source": source, "store": str(out), "episodes": total, "success": good, "skipped": summary.skipped,
             "unstable": sum(r.outcome == "unstable" for r in summary.results), "steps": summary.steps,
             "steps_per_second": round(summary.steps / seconds, 1), "seconds": round(seconds, 1), "by_target": targets,
+            "by_skill": skills,
         }  # fmt: skip
         print(json.dumps(document))
         return
     print(f"{total} episodes ({summary.skipped} were there), {good} succeeded, {summary.steps} steps, "
           f"{summary.steps / seconds:.0f} steps/s: {out}")  # fmt: skip
-    for name, (g, n) in summary.by_target().items():
+    skills = summary.by_skill()
+    for name, (g, n) in (skills if len(skills) > 1 else summary.by_target()).items():
         print(f"  {name:<18} {g}/{n}")

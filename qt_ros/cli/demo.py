@@ -7,6 +7,7 @@ recorded bags.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -95,8 +96,11 @@ def command(
     out: Annotated[Path, typer.Option(help="Folder for bags, logs and the page.")] = Path("outputs/demo"),
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the results there as JSON.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="Only these tasks of config/tasks.yaml (may repeat).")] = None,
+    skill: Annotated[
+        list[str] | None, typer.Option(help="Only the tasks of these skills (may repeat); all: every skill.")
+    ] = None,
     wrong_instruction: Annotated[
-        bool, typer.Option("--wrong-instruction", help="Name another object of the scene than the one that is scored.")
+        bool, typer.Option("--wrong-instruction", help="Ask for something else in the scene than what is scored.")
     ] = False,
     max_duration: Annotated[float, typer.Option(min=0.1, help="Longest episode, in simulated seconds.")] = 12.0,
     real_time_factor: Annotated[
@@ -110,7 +114,7 @@ def command(
 
     Example: qt-ros demo --episodes 50 --seed 7 --json out.json
     """
-    from qt_ros.sim.tasks import find_task, load_tasks
+    from qt_ros.sim.tasks import default_tasks, select_tasks
 
     checkpoint = (checkpoint or package_root() / "checkpoints" / "default").absolute()
     if not (checkpoint / "checkpoint.json").is_file():
@@ -118,7 +122,7 @@ def command(
             f"no checkpoint in {checkpoint}; give one with --checkpoint, or train one (qt-ros train --help)"
         )
     seed = secrets.randbelow(2**31) if seed is None else seed
-    tasks = [find_task(name).name for name in task] if task else list(load_tasks())
+    tasks = list(select_tasks(task or (), skill or ()) or default_tasks())
     run_folder = out.absolute() / time.strftime("%Y%m%d-%H%M%S")
     demo = Demo(
         make_plan(seed, episodes, tasks, training_scenes),
@@ -211,10 +215,16 @@ class Demo:
                     on_step=lambda step, value: line.update(f"{label}: step {step + 1}, value {value:.2f}"),
                 )
         except KeyboardInterrupt:
-            client.cancel()
-            client.record(episode_id, 5.0)
+            with contextlib.suppress(TimeoutError, RuntimeError):  # it may not have begun, or a node is gone
+                client.cancel()
+                client.record(episode_id, 5.0)
             raise
-        record = client.record(episode_id)
+        interrupted = False
+        try:
+            record = client.record(episode_id)
+        except KeyboardInterrupt:  # too late for this episode: it is over, and its bag is about to be closed
+            interrupted = True
+            record = client.record(episode_id, 10.0)
         row = Row(
             instruction=scene.instruction,
             seed=seed,
@@ -236,12 +246,16 @@ class Demo:
             f"{label}: {row.outcome} ({row.reason}, {row.steps} steps, {row.latency_ms_p50:.0f} ms) {row.error}",
             highlight=False,
         )
+        if interrupted:
+            raise KeyboardInterrupt
 
     def _other_task(self, scene: Any, seed: int) -> str:
-        """A task about another object of the same scene, drawn by the scene's seed."""
-        from qt_ros.sim.tasks import load_tasks
+        """Another task for the same scene, drawn by the scene's seed."""
+        from qt_ros.sim.tasks import find_task, other_tasks
 
-        others = [t.name for t in load_tasks().values() if t.target in scene.objects and t.target != scene.target]
+        others = [t.name for t in other_tasks(find_task(scene.task), list(scene.objects))]
+        if not others:
+            raise RuntimeError(f"scene {seed} of {scene.task} has nothing else to ask for; leave out this task or seed")
         return random.Random(seed).choice(others)
 
     def _complete_metadata(self, row: Row) -> None:

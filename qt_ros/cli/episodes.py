@@ -13,7 +13,11 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from qt_ros.cli.episode_labels import label, labels
+
 app = typer.Typer(no_args_is_help=True, help="Recorded episodes (bags) and training stores.")
+app.command("label")(label)
+app.command("labels")(labels)
 
 Paths = Annotated[list[Path], typer.Argument(help="Bags, or folders in which to look for bags.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -58,6 +62,7 @@ def info(
 
     Example: qt-ros episodes info bags/2026-01-01_12-00-00
     """
+    from qt_ros.episodes.bag_labels import bag_labels
     from qt_ros.episodes.bag_metadata import read_metadata
     from qt_ros.episodes.manifest import MANIFEST
 
@@ -67,7 +72,8 @@ def info(
     metadata = read_metadata(path)
     row = summary(path)
     if json_output:
-        show_json({**row, "custom_data": metadata.custom_data, "topics": [asdict(t) for t in metadata.topics]})
+        described, given = [asdict(t) for t in metadata.topics], [asdict(entry) for entry in bag_labels(path)]
+        show_json({**row, "custom_data": metadata.custom_data, "topics": described, "labels": given})
         return
     facts = Table(show_header=False)
     for key, value in {**row, **metadata.custom_data}.items():
@@ -169,7 +175,8 @@ def build(
         for uri, problem in report.skipped.items():
             say(f"[yellow]left out[/] {escape(uri)}: {escape(problem)}")
         added, present, skipped = len(report.added), len(report.present), len(report.skipped)
-        say(f"{escape(str(store))}: {added} added, {present} were there, {skipped} left out")
+        relabelled = f" ({len(report.relabelled)} of them labelled otherwise since)" if report.relabelled else ""
+        say(f"{escape(str(store))}: {added} added, {present} were there{relabelled}, {skipped} left out")
 
 
 @app.command()
@@ -202,30 +209,6 @@ def recover(
         say(f"{len(rows)} bags, {sum(r['needed'] for r in rows)} needed it")
     if any(r["error"] for r in rows):
         raise typer.Exit(1)
-
-
-@app.command()
-def label(
-    bag: Annotated[Path, typer.Argument(help="The bag.")],
-    outcome: Annotated[str, typer.Argument(help="success, failure or unknown.")],
-    by: Annotated[str, typer.Option(help="Who says so; kept in the bag.")] = "operator",
-    force: Annotated[bool, typer.Option(help="Overrule an earlier label.")] = False,
-    json_output: Json = False,
-) -> None:
-    """Say how an episode went, in the bag's metadata.yaml.
-
-    Example: qt-ros episodes label bags/2026-01-01_12-00-00 success --by anna
-    """
-    from qt_ros.episodes.bag import relabel
-    from qt_ros.episodes.episode import OUTCOMES
-
-    if outcome not in OUTCOMES:
-        raise typer.BadParameter(f"{outcome!r} is none of {', '.join(OUTCOMES)}")
-    relabel(bag, outcome, by, force=force)
-    if json_output:
-        show_json({"bag": str(bag), "outcome": outcome, "by": by})
-    else:
-        say(f"{escape(str(bag))}: {coloured(outcome)}")
 
 
 @app.command()
@@ -297,6 +280,7 @@ def summary(uri: Path) -> dict[str, Any]:
 def store_info(path: Path, json_output: bool) -> None:
     """Print what a training store holds: episodes, steps, successes per instruction, damaged shards."""
     from qt_ros.episodes.store import EpisodeStore
+    from qt_ros.episodes.store_labels import store_labels
 
     store = EpisodeStore(path)
     by_instruction: dict[str, list[bool]] = {}
@@ -313,6 +297,7 @@ def store_info(path: Path, json_output: bool) -> None:
         "steps": store.steps,
         "sources": {s: sum(m.source == s for m in store.meta) for s in sources},
         "successes": sum(m.outcome == "success" for m in store.meta),
+        "labels": len(store_labels(path)),
         "instructions": {k: {"episodes": len(v), "successes": sum(v)} for k, v in sorted(by_instruction.items())},
         "damaged_shards": [asdict(s) for s in store.skipped],
     }

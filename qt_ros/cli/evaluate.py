@@ -1,14 +1,22 @@
-"""`qt-ros evaluate`: success rate of a checkpoint in the simulator, in one process per worker and without ROS."""
+"""`qt-ros evaluate`: success rate of a checkpoint, in the embedded simulator without ROS or on a running ROS graph."""
 
 from __future__ import annotations
 
 import json
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+
+
+class Backend(str, Enum):
+    """Where episodes run."""
+
+    embedded = "embedded"
+    ros = "ros"
 
 
 def command(
@@ -19,39 +27,55 @@ def command(
     ] = 2_000_000,
     workers: Annotated[int, typer.Option(help="Processes; 0 runs in this one.", min=0)] = 2,
     task: Annotated[list[str] | None, typer.Option(help="Only this task; may be repeated.")] = None,
+    skill: Annotated[
+        list[str] | None, typer.Option(help="Only the tasks of this skill; may be repeated; all: every skill.")
+    ] = None,
     wrong_instruction: Annotated[
-        bool, typer.Option("--wrong-instruction", help="Name another object of the scene than the one scored.")
+        bool, typer.Option("--wrong-instruction", help="Ask for something else in the scene than what is scored.")
     ] = False,
     held_out: Annotated[bool, typer.Option("--held-out", help="Use wordings that were never trained on.")] = False,
-    robot: Annotated[
-        str, typer.Option(help="Name in config/robots or path of a contract.")
-    ] = "mobile_manipulator",
+    robot: Annotated[str, typer.Option(help="Name in config/robots or path of a contract.")] = "mobile_manipulator",
+    backend: Annotated[
+        Backend,
+        typer.Option(help="embedded: MuJoCo in worker processes. ros: the simulator or robot that runs on ROS now."),
+    ] = Backend.embedded,
+    namespace: Annotated[str, typer.Option(help="With --backend ros: the namespace that the nodes run in.")] = "",
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
 ) -> None:
-    """Run a checkpoint in seeded scenes and print its success rate per task with 95% Wilson intervals.
+    """Run a checkpoint in seeded scenes and print its success rate per skill and task with 95% Wilson intervals.
 
     Example: qt-ros evaluate runs/picking/checkpoint --episodes 300
+
+    With --backend ros nothing is started: sim.launch.py or gazebo.launch.py with this checkpoint runs already.
+
+    Example: qt-ros evaluate checkpoints/default --backend ros --episodes 20
     """
     from qt_ros.cli.collect import episode_progress
     from qt_ros.cli.train import stop_on_interrupt
-    from qt_ros.sim.evaluation import evaluate
+    from qt_ros.sim.tasks import select_tasks
 
+    if namespace and backend is not Backend.ros:
+        raise typer.BadParameter("a namespace is for --backend ros", param_hint="--namespace")
+    tasks = select_tasks(task or (), skill or ())
     stopped = stop_on_interrupt()
+    same: dict[str, Any] = {
+        "seed": seed,
+        "tasks": tasks,
+        "wrong_instruction": wrong_instruction,
+        "held_out": held_out,
+        "stopped": stopped,
+    }
     with episode_progress("evaluate", episodes) as report:
-        evaluation = evaluate(
-            checkpoint,
-            episodes,
-            seed=seed,
-            tasks=task or (),
-            robot=robot,
-            wrong_instruction=wrong_instruction,
-            held_out=held_out,
-            workers=workers,
-            on_result=report,
-            stopped=stopped,
-        )
+        if backend is Backend.ros:
+            from qt_ros.nodes.graph_evaluation import evaluate_graph
+
+            evaluation = evaluate_graph(checkpoint, episodes, namespace=namespace, on_result=report, **same)
+        else:
+            from qt_ros.sim.evaluation import evaluate
+
+            evaluation = evaluate(checkpoint, episodes, robot=robot, workers=workers, on_result=report, **same)
     if json_output:
-        settings = {"checkpoint": str(checkpoint), "seed": seed, "held_out": held_out}
+        settings = {"checkpoint": str(checkpoint), "seed": seed, "held_out": held_out, "backend": backend.value}
         print(json.dumps({**settings, "wrong_instruction": wrong_instruction, **evaluation.to_dict()}))
     else:
         print_table(evaluation)
@@ -60,12 +84,17 @@ def command(
 
 
 def print_table(evaluation: Any) -> None:
-    """Rates per task and overall, on standard output; ``evaluation`` is an Evaluation."""
-    table = Table("task", "success", "episodes", "rate", "95% interval")
-    rows = {**evaluation.by_task(), "all": evaluation.overall}
-    for name, rate in rows.items():
-        low, high = rate.interval
-        table.add_row(name, str(rate.success), str(rate.episodes), f"{rate.rate:.1%}", f"{low:.1%} to {high:.1%}")
-    Console().print(table)
+    """Rates per task, per skill where there are several, and overall, on standard output; ``evaluation`` is an
+    Evaluation."""
+    skills = evaluation.by_skill()
+    tables = [("task", {**evaluation.by_task(), "all": evaluation.overall})]
+    if len(skills) > 1:
+        tables.append(("skill", {**skills, "all": evaluation.overall}))
+    for title, rows in tables:
+        table = Table(title, "success", "episodes", "rate", "95% interval")
+        for name, rate in rows.items():
+            low, high = rate.interval
+            table.add_row(name, str(rate.success), str(rate.episodes), f"{rate.rate:.1%}", f"{low:.1%} to {high:.1%}")
+        Console().print(table)
     if evaluation.unstable:
         print(f"{evaluation.unstable} episodes left out: their physics became unstable")

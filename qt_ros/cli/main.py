@@ -24,9 +24,12 @@ import qt_ros
 SUBCOMMANDS = {
     "doctor": "Say what this machine has, and what is missing.",
     "demo": "Run the closed loop in simulation: instructions in, actions out, one bag per episode.",
+    "record": "Record a person's demonstrations, by keyboard or joystick.",
     "collect": "Let the scripted demonstrator fill a training store in the simulator.",
     "pretrain": "Train the vision encoder to point at the named object, before the Q-function.",
     "train": "Train a Q-Transformer from a training store.",
+    "experiment": "Train and evaluate every cell of an experiment, and write its tables.",
+    "improve": "Rounds of improvement: collect, judge, learn, compare, keep the better policy.",
     "evaluate": "Measure a checkpoint's success rate in the simulator.",
     "episodes": "List, inspect, check and label recorded episodes; build training stores from bags.",
     "contract": "Show or check a robot's contract.",

@@ -44,7 +44,7 @@ def command(
 
     from qt_ros.contract.robot import load_contract
     from qt_ros.learning.pointing import PointingConfig, PointingTrainer
-    from qt_ros.learning.run import build_model, save_pointing
+    from qt_ros.learning.run import build_model, save_pointing, started_from
     from qt_ros.model.q_transformer import QTransformer
 
     console = Console(stderr=True)
@@ -56,7 +56,9 @@ def command(
     )
     assert isinstance(model, QTransformer)  # what build_model makes unless told otherwise
     settings = PointingConfig(gradient_steps=steps, batch=batch, learning_rate=rate, seed=seed, threads=threads)
-    trainer = PointingTrainer(model, data, encode_text(encoder, data.instructions), settings, out / "state", device)
+    start = started_from(encoder, None, vision_weights)
+    text = encode_text(encoder, data.instructions)
+    trainer = PointingTrainer(model, data, text, settings, out / "state", device, start=start)
     stopped = stop_on_interrupt()
     with SummaryWriter(str(out / "log"), purge_step=trainer.step) as writer:
 

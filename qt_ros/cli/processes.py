@@ -67,9 +67,12 @@ class NodeGroup:
         parameters: Mapping[str, Any] | None = None,
         remap: Mapping[str, str] | None = None,
         module: str = "",
+        parameter_file: Path | None = None,
     ) -> NodeProcess:
         """Start ``qt_ros.nodes.<name>`` (or ``module``) with ROS parameters and remappings."""
         command = [sys.executable, "-m", module or f"qt_ros.nodes.{name}", "--ros-args", "-r", f"__node:={name}"]
+        if parameter_file is not None:
+            command += ["--params-file", str(parameter_file)]
         for key, value in (parameters or {}).items():
             command += ["-p", f"{key}:={_yaml(value)}"]
         for source, target in (remap or {}).items():
@@ -97,14 +100,16 @@ class NodeGroup:
                 how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
                 raise NodeDied(f"{node.name} ended ({how}); the end of {node.log}:\n{node.tail()}")
 
-    def stop(self, grace: float = 10.0) -> list[str]:
+    def stop(self, grace: float = 10.0, recorder_grace: float = 60.0) -> list[str]:
         """Stop all nodes, oldest first: SIGINT, then SIGTERM after ``grace`` s, then SIGKILL.
 
-        Returns the names of those that did not stop when asked.
+        The recorder gets ``recorder_grace`` s, for its bag is lost when it is killed while it writes. Returns the names
+        of those that did not stop when asked.
         """
         stubborn = []
         for node in self.nodes:
-            for signal_, patience in ((signal.SIGINT, grace), (signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0)):
+            asked = recorder_grace if node.name == "recorder_node" else grace
+            for signal_, patience in ((signal.SIGINT, asked), (signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0)):
                 if not node.running:
                     break
                 if signal_ == signal.SIGTERM:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -81,8 +79,9 @@ def command(
     from qt_ros.contract.robot import load_contract
     from qt_ros.learning.config import PRIVILEGED, load_train_config
     from qt_ros.learning.group import join_group
-    from qt_ros.learning.run import build_model, require_start, save_run
-    from qt_ros.learning.trainer import StepReport, Trainer
+    from qt_ros.learning.run import require_start
+    from qt_ros.learning.session import train
+    from qt_ros.learning.trainer import StepReport
 
     console = Console(stderr=True)
     overrides = (PRIVILEGED if privileged else {}) | parse_settings(set_ or [])
@@ -104,46 +103,28 @@ def command(
         privileged=settings.model.get("vision") == "state",
     )
     context.call_on_close(data.close)
-    model, encoder = build_model(
-        settings.model,
+
+    def report(entry: StepReport) -> None:
+        print_report(entry.step, settings.gradient_steps, entry.metrics, json_output)
+
+    session = train(
+        settings,
         contract,
         data,
-        init,
-        device,
-        method=settings.method,
-        seed=settings.seed,
+        out,
+        init=init,
+        device=device,
         text_encoder=text_encoder,
         vision_weights=vision_weights,
+        report=report,
+        stopped=stop_on_interrupt(launched=group.size > 1),
+        encoding=lambda: console.status("encoding every frame once"),
+        group=group,
     )
-    text = encode_text(encoder, data.instructions)
-    trainer = Trainer(model, data, text, settings, out / "state", device, group)
-    stopped = stop_on_interrupt(launched=group.size > 1)
-    kept = -1  # step of the checkpoint on disk
-
-    def keep() -> None:
-        nonlocal kept
-        folder, step = out / "checkpoint", trainer.step
-        save_run(folder, trainer.acting, contract, encoder, settings, data, step, init, vision_weights)
-        kept = trainer.step
-
-    with scalars(out / "log", trainer.step, group.main) as add_scalar:
-        if settings.freeze_vision:
-            with console.status("encoding every frame once"):
-                trainer.cache_tokens()
-
-        def report(entry: StepReport) -> None:
-            for key, value in entry.metrics.items():
-                add_scalar(key, value, entry.step)
-            print_report(entry.step, settings.gradient_steps, entry.metrics, json_output)
-
-        finished = trainer.run(report, stopped, keep)
-    if group.main and kept != trainer.step:  # a finished run that lost its checkpoint
-        keep()
-    group.leave()
     if group.main:
-        went = f"stopped at step {trainer.step}; the same command goes on from there"
-        console.print(f"checkpoint: {out / 'checkpoint'}" if finished else went)
-    if not finished:
+        went = f"stopped at step {session.step}; the same command goes on from there"
+        console.print(f"checkpoint: {out / 'checkpoint'}" if session.finished else went)
+    if not session.finished:
         raise typer.Exit(130)
 
 
@@ -167,18 +148,6 @@ def load_data(stores: list[str], gamma: float, console: Console, **options: Any)
 
     with console.status("reading stores") as status:
         return open_data(stores, gamma, progress=status.update, **options)
-
-
-@contextlib.contextmanager
-def scalars(folder: Path, step: int, wanted: bool) -> Iterator[Callable[[str, float, int], None]]:
-    """A function that logs (name, value, step) for TensorBoard, or does nothing where it is not ``wanted``."""
-    if not wanted:
-        yield lambda name, value, step: None
-        return
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(str(folder), purge_step=step) as writer:
-        yield writer.add_scalar
 
 
 def encode_text(encoder: Any, instructions: list[str]) -> Any:

@@ -149,7 +149,11 @@ class KinematicsSpec:
 
 @dataclass(frozen=True)
 class Limits:
-    """Hard limits of what may be commanded, in SI units; the workspace box is the tool position in the base frame."""
+    """Hard limits of what may be commanded, in SI units; the workspace box is the tool position in the base frame.
+
+    The gripper's, in the unit of its joint, are optional: ``gripper_low`` and ``gripper_high`` narrow the range between
+    open and closed; ``gripper_force`` (N or Nm) is the measured effort at which closing ends.
+    """
 
     linear_speed: float
     angular_speed: float
@@ -163,9 +167,14 @@ class Limits:
     max_action_age: float
     workspace_low: tuple[float, ...]
     workspace_high: tuple[float, ...]
+    gripper_low: float | None = None
+    gripper_high: float | None = None
+    gripper_force: float | None = None
 
     def __post_init__(self) -> None:
         for name, value in self.__dict__.items():
+            if value is None or name in ("gripper_low", "gripper_high"):
+                continue
             if isinstance(value, tuple):
                 if len(value) != 3 or not all(isinstance(v, (int, float)) for v in value):
                     raise ConfigError(f"limits: {name} needs three numbers (x, y, z in m), found {value}")
@@ -173,6 +182,8 @@ class Limits:
                 raise ConfigError(f"limits: {name} must be positive, found {value}")
         if any(lo >= hi for lo, hi in zip(self.workspace_low, self.workspace_high, strict=True)):
             raise ConfigError("limits: workspace_low must be below workspace_high in x, y and z")
+        if self.gripper_low is not None and self.gripper_high is not None and self.gripper_low >= self.gripper_high:
+            raise ConfigError("limits: gripper_low must be below gripper_high")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Which action may move the robot: one running episode, in order, fresh, while active and not in an emergency stop.
 
 The rules of command_node without ROS. Every stop has one of the names of EpisodeStatus REASON_* (lower case), stays in
-force until the next episode, and is never undone by anything that arrives late.
+force until the next episode, and is never undone by anything that arrives late. Stops brake; the emergency stop does
+not.
 """
 
 from __future__ import annotations
@@ -9,12 +10,16 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qt_ros.contract.kinematics import Kinematics
 from qt_ros.contract.robot import RobotContract
+from qt_ros.control.dead_reckoning import DeadReckoning
+from qt_ros.control.estop import EStop
+from qt_ros.control.gripper import GripperLimits
 from qt_ros.control.limits import NonFiniteError
 from qt_ros.control.shaper import Command, CommandShaper
 
@@ -22,25 +27,27 @@ _ADVICE = {
     "lost_policy": "no action from an image younger than {age:g} s; is policy_node alive and fast enough?",
     "fault": "time stamps do not fit this node's clock; give every node the same use_sim_time",
 }
+FIRST_ACTION = 10.0  # s an episode may take to its first action
+_CLOCKS = 0.5  # s by which the policy's clock may lag behind ours
+_CLOCK_SET_BACK = 1.0  # s: a joint state so much older than the last one is from a new run of the clock
+OUTSIDE = 0.05  # m of the tool, m or rad of a joint: further beyond a limit than at the episode's begin is a stop
 
 
-class EStop:
-    """The emergency stop: pressing latches, releasing alone frees nothing, only `reset` does."""
+@dataclass(frozen=True)
+class Standing:
+    """How things stand, in one piece: for CommandStatus, /diagnostics and whoever else tells it.
 
-    def __init__(self) -> None:
-        self.pressed = self.latched = False
+    ``state`` is 'idle', 'moving' or 'stopped'; ``reason`` and ``message`` say why it stopped, else ''; ``step`` is the
+    last accepted action of ``episode_id`` (-1: none), ``action_age`` s its age.
+    """
 
-    def press(self, pressed: bool) -> None:
-        """The state of the button."""
-        self.pressed = pressed
-        self.latched = self.latched or pressed
-
-    def reset(self) -> tuple[bool, str]:
-        """Free the latch: (done, what to tell)."""
-        if self.pressed:
-            return False, "the emergency stop is still pressed; release it first"
-        was, self.latched = self.latched, False
-        return True, "emergency stop reset" if was else "the emergency stop was not pressed"
+    state: str
+    reason: str
+    message: str
+    episode_id: str
+    step: int
+    action_age: float
+    estop: bool
 
 
 class Commander:
@@ -55,18 +62,24 @@ class Commander:
         spec = contract.kinematics
         self.contract = contract
         self.shaper = CommandShaper(contract)
+        self.gripper = GripperLimits(contract)
         self.joint_max_age = contract.observation("joint_state").max_age
         self.estop = estop or EStop()
         self.active = False
         self.episode_id, self.step, self.reason, self.message = "", -1, "", ""
+        self._active_since: float | None = None  # None: not active, or no clock yet
+        self._begun = 0.0
+        self._action_age = 0.0
         # Other joints that carry the arm (a lift) count where they are reported, else as being at home.
         self._carriers = [j for j in spec.home if j not in spec.arm_joints and j != spec.gripper_joint]
         self.joints = (*spec.arm_joints, *self._carriers)
         self._kinematics = Kinematics(contract.urdf, spec.base_frame, spec.tool_frame, self.joints, fixed=spec.home)
+        self._sent = DeadReckoning()
         self._observed = -math.inf
         self._past: deque[str] = deque(maxlen=1000)  # episodes that are over for us; they never start again
         self._joints: NDArray[np.float64] | None = None
-        self._joints_stamp = -math.inf
+        self._joints_stamp = self._ticked = -math.inf
+        self._tolerated: NDArray[np.float64] | None = None  # beyond the limits at the episode's begin: tool 3, joints
 
     @property
     def state(self) -> str:
@@ -74,52 +87,74 @@ class Commander:
             return "stopped"
         return "moving" if self.shaper.running else "idle"
 
+    @property
+    def standing(self) -> Standing:
+        """State, reason and all that belongs to them."""
+        return Standing(
+            self.state, self.reason, self.message, self.episode_id, self.step, self._action_age, self.estop.latched
+        )
+
     def activate(self, now: float) -> None:
         """Allow motion, of episodes that begin from now on."""
         self.active = True
+        self._active_since = now if now > 0.0 else None  # a simulated clock that has not begun
 
     def deactivate(self, now: float) -> None:
         """Stop, and refuse every episode until `activate`."""
         self.stop("deactivated", "command_node was deactivated", now)
-        self.active = False
+        self.active, self._active_since = False, None
 
-    def stop(self, reason: str, message: str, now: float) -> bool:
-        """End motion at once; False when nothing was running (the first stop of an episode keeps its name)."""
+    def stop(self, reason: str, message: str, now: float, brake: bool = True) -> bool:
+        """End motion; False when nothing was running (the first stop of an episode keeps its name)."""
         if not self.shaper.running:
             return False
-        self.shaper.stop(reason, now)
+        self.shaper.stop(reason, now, brake)
         self.reason, self.message = reason, message
         return True
 
     def press_estop(self, pressed: bool, now: float) -> None:
-        """The e-stop input; a press stops at once and refuses every episode until ``estop.reset()``."""
+        """The e-stop button; a press stops without braking and refuses every episode until ``estop.reset()``."""
         self.estop.press(pressed)
-        if pressed:
-            self.stop("estop", "emergency stop pressed; release it and call the reset service", now)
+        self.heed_estop(now)
 
-    def begin(self, episode_id: str, now: float) -> None:
+    def heed_estop(self, now: float) -> None:
+        """Stop if the emergency stop is latched, by whatever way it was."""
+        if self.estop.latched:
+            self.stop("estop", f"emergency stop: {self.estop.cause}; {self.estop.advice}", now, brake=False)
+            self.shaper.halt()
+
+    def begin(self, episode_id: str, now: float, step: int = 0, stamp: float | None = None, start: float = 0.0) -> None:
         """Episode ``episode_id`` is running, says the policy; said again and again, only the first time counts.
 
-        An episode that begins while inactive or in an emergency stop is refused for good: motion must not start by
-        itself when the obstacle goes away.
+        ``step``, ``stamp`` and ``start`` are those of the message (``start`` 0: not said; then it must be heard of
+        before its first step). An episode that begins while inactive or in an emergency stop
+        is refused for good: motion must not start by itself when the obstacle goes away. So is one that was under way
+        before this commander was active: nobody knows what the robot did in between.
         """
         if not episode_id or episode_id == self.episode_id or episode_id in self._past:
             return
         self.stop("preempted", f"episode {episode_id} took its place", now)
         if self.episode_id:
             self._past.append(self.episode_id)
-        self.episode_id, self.step, self._observed = episode_id, -1, -math.inf
+        self.episode_id, self.step, self._observed, self._begun = episode_id, -1, -math.inf, now
         self.reason, self.message = "", ""
+        self._tolerated, self._action_age = None, 0.0
+        self.gripper.release()
         self.shaper.start(episode_id, now)
-        if self.estop.latched:
-            self.stop("estop", "the emergency stop is latched; release it and call the reset service", now)
-        elif not self.active:
+        self.heed_estop(now)
+        since = self._active_since
+        if not self.active:
             self.stop("deactivated", "command_node is not active; activate it before an episode begins", now)
+        elif _under_way(since, step, stamp, start):
+            told = "command_node was started in mid-episode and does not join it; begin a new episode"
+            self.stop("lost_command", told, now)
+        elif since is None:
+            self.stop("deactivated", "this node's clock has not begun; is /clock published?", now)
 
     def end(self, episode_id: str, reason: str, now: float) -> None:
         """Episode ``episode_id`` ended with ``reason``; one that never began here will not begin any more."""
         if episode_id == self.episode_id:
-            self.stop(reason, "the episode ended", now)
+            self.stop(reason or "fault", "the episode ended", now)
         elif episode_id and episode_id not in self._past:
             self._past.append(episode_id)
 
@@ -127,17 +162,22 @@ class Commander:
         """The policy says that it runs nothing."""
         self.stop("lost_policy", "policy_node reports that no episode is running", now)
 
-    def observe_joints(self, positions: Mapping[str, float], stamp: float) -> None:
-        """Positions (rad or m) of ``joints``, measured at ``stamp``; ValueError for a missing arm joint.
+    def observe_joints(self, positions: Mapping[str, float], stamp: float, effort: float | None = None) -> None:
+        """Positions (rad or m) of ``joints`` and the gripper, measured at ``stamp``; ``effort`` of the gripper joint.
 
-        A message without any arm joint comes from another driver (gripper, wheels) and says nothing about the arm.
+        ValueError for a missing arm joint. A message without any arm joint comes from another driver (gripper, wheels)
+        and says nothing about the arm; one that was overtaken is dropped.
         """
         spec = self.contract.kinematics
+        if spec.gripper_joint in positions:
+            self.gripper.measure(positions[spec.gripper_joint], effort)
         if not any(j in positions for j in spec.arm_joints):
             return
         missing = [j for j in spec.arm_joints if j not in positions]
         if missing:
             raise ValueError(f"joint state lacks {', '.join(missing)}; check the joint names in the contract")
+        if self._joints_stamp - _CLOCK_SET_BACK < stamp < self._joints_stamp:
+            return
         self._joints = np.array([positions.get(j, spec.home.get(j, 0.0)) for j in self.joints], dtype=np.float64)
         self._joints_stamp = stamp
 
@@ -181,22 +221,53 @@ class Commander:
 
     def tick(self, now: float) -> Command:
         """The command for ``now``; call it at the command rate."""
-        tool = None
+        if self.active and now > 0.0 and (self._active_since is None or now < self._active_since):
+            self._active_since = now  # a clock that begins, or begins again
+        if now < self._ticked:  # what was measured belongs to the time before
+            self._joints, self._joints_stamp = None, -math.inf
+        self._ticked = now
+        self._sent.advance(now)
+        tools = None
         if self.shaper.running and self.step >= 0:
-            age = now - self._joints_stamp
-            if self._joints is None or age > self.joint_max_age:
-                topic = self.contract.observation("joint_state").topic
-                told = f"{topic}: nothing for {age:.2f} s" if self._joints is not None else f"{topic}: nothing yet"
-                self.stop("stale_joints", f"{told}, limit {self.joint_max_age:g} s; is it published?", now)
-            else:
-                tool = self._kinematics.fk(self._joints)[0]
+            tools = self._watch_limits(now)
+        elif self.shaper.running and now - self._begun > FIRST_ACTION:
+            self.stop("lost_policy", f"no action within {FIRST_ACTION:g} s; is policy_node alive?", now)
         try:
-            command = self.shaper.tick(now, tool)
+            command = self.shaper.tick(now, tools)
         except NonFiniteError as error:
             self.stop("non_finite", str(error), now)
             command = self.shaper.tick(now)
+        self._sent.command(command.arm_twist[:3])
+        self._action_age = command.action_age or 0.0
         self._adopt()
         return command
+
+    def _watch_limits(self, now: float) -> NDArray[np.float64] | None:
+        """Where the tool may be, (2, 3) m: as measured, and with what was commanded since. None after a stop."""
+        age, topic = now - self._joints_stamp, self.contract.observation("joint_state").topic
+        if self._joints is None or abs(age) > self.joint_max_age:
+            ahead = f"{topic}: stamped {-age:.2f} s in the future, give every node the same use_sim_time"
+            late = f"{topic}: nothing for {age:.2f} s, limit {self.joint_max_age:g} s; is it published?"
+            nothing = f"{topic}: nothing yet; is it published?"
+            self.stop("stale_joints", nothing if self._joints is None else ahead if age < 0.0 else late, now)
+            return None
+        tool = self._kinematics.fk(self._joints)[0]
+        beyond = self._beyond(tool, self._joints)
+        tolerated = beyond if self._tolerated is None else np.minimum(self._tolerated, beyond)
+        self._tolerated = np.maximum(tolerated, 0.0)
+        worst = int(np.argmax(beyond - self._tolerated))
+        if beyond[worst] > self._tolerated[worst] + OUTSIDE:
+            what = f"tool {'xyz'[worst]}" if worst < 3 else self.joints[worst - 3]
+            told = f"{what} is {beyond[worst]:.3f} beyond its limit although it was not sent there; check the robot"
+            self.stop("limit", told, now)
+            return None
+        return np.stack([tool, tool + self._sent.since(self._joints_stamp)])
+
+    def _beyond(self, tool: NDArray[np.float64], joints: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How far (3 + n,) the tool is outside the workspace and every joint outside its range; negative: inside."""
+        bound, model = self.contract.limits, self._kinematics
+        outside = np.maximum(bound.workspace_low - tool, tool - bound.workspace_high)
+        return np.concatenate([outside, np.maximum(model.lower - joints, joints - model.upper)])
 
     def _adopt(self) -> None:
         """Take over a stop that the shaper made by itself."""
@@ -204,3 +275,10 @@ class Commander:
             self.reason = self.shaper.reason
             advice = _ADVICE.get(self.reason, "")
             self.message = advice.format(age=self.contract.limits.max_action_age)
+
+
+def _under_way(since: float | None, step: int, stamp: float | None, start: float) -> bool:
+    """Whether an episode began before ``since``, the time of activation."""
+    if start > 0.0 and since is not None:
+        return start < since - _CLOCKS
+    return step > 0 or (stamp is not None and since is not None and stamp < since - _CLOCKS)

@@ -68,6 +68,16 @@ def limit_outward(
     return np.clip(v, -room_down, room_up)
 
 
+def approach_speed(room: ArrayLike, horizon: float, deceleration: float) -> Array:
+    """Largest speeds (n,) m/s that can still be braked away within `room` (n,) m.
+
+    `horizon` s pass before the braking begins, which then takes `deceleration` m/s^2: v T + v^2 / 2a = room. Sampled at
+    intervals of up to 2 T, a speed kept at this bound never has to fall by more than `deceleration`.
+    """
+    free = np.maximum(finite("room", room), 0.0)
+    return np.asarray(deceleration * (np.sqrt(horizon**2 + 2.0 * free / deceleration) - horizon))
+
+
 def limit_joint_step(step: ArrayLike, max_speed: Sequence[float] | Array, dt: float) -> Array:
     """Joint step (n,) scaled as a whole so that no joint exceeds `max_speed` (n,) per second over `dt` seconds."""
     s = finite("joint step", step)

@@ -7,7 +7,7 @@ the same for any history length. An instruction is embedded once per `reset`; de
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,6 +51,17 @@ class Decision:
     value: float
     terminate: bool
     timings_ms: dict[str, float] = field(default_factory=dict)
+
+
+def gpu_memory(device: str) -> dict[str, float]:
+    """MiB on the GPU ``device`` ('cuda', 'cuda:1'): used by this process's tensors, its peak, and free for anybody."""
+    free, total = torch.cuda.mem_get_info(device)
+    return {
+        "gpu_memory_used_mib": torch.cuda.memory_allocated(device) / 2**20,
+        "gpu_memory_peak_mib": torch.cuda.max_memory_allocated(device) / 2**20,
+        "gpu_memory_free_mib": free / 2**20,
+        "gpu_memory_total_mib": total / 2**20,
+    }
 
 
 class Policy:
@@ -145,7 +156,6 @@ class Policy:
         self.instruction = instruction
         self._filled = 0
 
-    @torch.inference_mode()
     def step(
         self,
         image: NDArray[np.uint8],
@@ -159,48 +169,11 @@ class Policy:
         missing joint, or a joint that is NaN; `NonFiniteError` when the network yields a Q-value that is not finite.
         After an error the history is as before the step.
         """
-        if self._text is None:
-            raise RuntimeError("the policy has no instruction yet; call reset first")
-        start = time.perf_counter()
-        pixels = self._frame(image, privileged)
-        state = None
-        if self._proprioception is not None:
-            state = torch.from_numpy(self._proprioception.encode(joint_positions)).to(self.device)
-        prepared = time.perf_counter()
-        frame = self.model.encode_frames(pixels, self._text)
-        self.frames_encoded += 1
-        encoded = time.perf_counter()
-        tokens, states, mask = self._window(frame[0].float(), state)
-        choice = act(self.model, self.info.acting, tokens, states, mask)
-        chosen, q = choice.bins[0].cpu().numpy(), choice.q[0].cpu().numpy()
-        table = q[:, None] if choice.table is None else choice.table[0].cpu().numpy()
-        if not np.isfinite(table).all():
-            bad = [n for n, row in zip(self.space.names, table) if not np.isfinite(row).all()]
-            raise NonFiniteError(
-                f"Q-values of {', '.join(bad)} are not finite; the checkpoint {self.info.id[:12]} is unusable"
-            )
-        self._tokens, self._states, self._filled = (
-            tokens,
-            states if states is not None else self._states,
-            int(mask.sum()),
-        )
-        values = self.space.decode(chosen)
-        done = time.perf_counter()
-        marks = {
-            "prepare": prepared - start,
-            "encode": encoded - prepared,
-            "decode": done - encoded,
-            "total": done - start,
-        }
-        return Decision(
-            values=values,
-            bins=chosen,
-            q=q,
-            q_all=None if choice.table is None else table,
-            value=float(table[0].max()),
-            terminate=self._terminate >= 0 and bool(values[self._terminate] >= TERMINATE_THRESHOLD),
-            timings_ms={name: seconds * 1e3 for name, seconds in marks.items()},
-        )
+        return step_together([self], [(image, joint_positions, privileged)])[0]
+
+    def beside(self) -> Policy:
+        """Another policy of the same network, with a history and an instruction of its own; see `step_together`."""
+        return Policy(self.model, self.info, self.contract, self._text_encoder, self.device)
 
     def _frame(self, image: NDArray[np.uint8], privileged: NDArray[np.float32] | None) -> torch.Tensor:
         """What the network takes for a frame: the resized image (1, 3, H, W) uint8, or the state (1, S) float32."""
@@ -213,6 +186,11 @@ class Policy:
             found = None if privileged is None else privileged.tolist()
             raise ValueError(f"this policy acts on a privileged state of {size} finite numbers, got {found}")
         return torch.from_numpy(privileged.astype(np.float32))[None].to(self.device)
+
+    def _proprio(self, joint_positions: Mapping[str, float]) -> torch.Tensor | None:
+        if self._proprioception is None:
+            return None
+        return torch.from_numpy(self._proprioception.encode(joint_positions)).to(self.device)
 
     def _window(
         self, frame: torch.Tensor, state: torch.Tensor | None
@@ -229,3 +207,79 @@ class Policy:
         mask = torch.zeros(1, history, dtype=torch.bool, device=self.device)
         mask[0, history - filled :] = True
         return tokens, states, mask
+
+    def _take(
+        self,
+        window: tuple[torch.Tensor, torch.Tensor | None, torch.Tensor],
+        bins: NDArray[np.int64],
+        q: NDArray[np.float32],
+        table: NDArray[np.float32] | None,
+        timings_ms: dict[str, float],
+    ) -> Decision:
+        """The step has succeeded: keep its window, and say what was decided."""
+        tokens, states, mask = window
+        self._tokens, self._filled = tokens, int(mask.sum())
+        self._states = self._states if states is None else states
+        values = self.space.decode(bins)
+        return Decision(
+            values=values,
+            bins=bins,
+            q=q,
+            q_all=table,
+            value=float((q[:1] if table is None else table[0]).max()),
+            terminate=self._terminate >= 0 and bool(values[self._terminate] >= TERMINATE_THRESHOLD),
+            timings_ms=dict(timings_ms),
+        )
+
+
+@torch.inference_mode()
+def step_together(
+    policies: Sequence[Policy],
+    observations: Sequence[tuple[NDArray[np.uint8], Mapping[str, float], NDArray[np.float32] | None]],
+    size: int | None = None,
+) -> list[Decision]:
+    """A step of each of several policies of one network (see `Policy.beside`), which costs little more than one.
+
+    observations: the arguments of each `Policy.step`; errors as there, and then all histories are as before.
+    ``size``: compute as many rows as that whatever the number of policies, so that rounding, which depends on the size
+    of a batch, is the same each time. ValueError for policies of different networks, or more of them than ``size``.
+    """
+    first, rows = policies[0], len(policies) if size is None else size
+    if any(policy.model is not first.model for policy in policies) or rows < len(policies):
+        raise ValueError(f"{len(policies)} policies cannot take {rows} steps together: one network, enough rows")
+    for policy in policies:
+        if policy._text is None:
+            raise RuntimeError("the policy has no instruction yet; call reset first")
+    start = time.perf_counter()
+    pixels = [p._frame(image, privileged) for p, (image, _, privileged) in zip(policies, observations, strict=True)]
+    states = [p._proprio(joints) for p, (_, joints, _) in zip(policies, observations, strict=True)]
+    prepared = time.perf_counter()
+    frames = first.model.encode_frames(_rows(pixels, rows), _rows([p._text for p in policies], rows))
+    for policy in policies:
+        policy.frames_encoded += 1
+    encoded = time.perf_counter()
+    windows = [p._window(f.float(), state) for p, f, state in zip(policies, frames, states, strict=False)]
+    tokens, mask = _rows([w[0] for w in windows], rows), _rows([w[2] for w in windows], rows)
+    known = None if windows[0][1] is None else _rows([w[1] for w in windows], rows)
+    choice = act(first.model, first.info.acting, tokens, known, mask)
+    all_bins, all_q = choice.bins.cpu().numpy(), choice.q.cpu().numpy()
+    tables = all_q[..., None] if choice.table is None else choice.table.cpu().numpy()
+    for row in range(len(policies)):
+        if not np.isfinite(tables[row]).all():
+            bad = [n for n, q in zip(first.space.names, tables[row]) if not np.isfinite(q).all()]
+            raise NonFiniteError(
+                f"Q-values of {', '.join(bad)} are not finite; the checkpoint {first.info.id[:12]} is unusable"
+            )
+    done = time.perf_counter()
+    marks = {"prepare": prepared - start, "encode": encoded - prepared, "decode": done - encoded, "total": done - start}
+    timings = {name: seconds * 1e3 for name, seconds in marks.items()}
+    return [
+        policy._take(window, all_bins[row], all_q[row], None if choice.table is None else tables[row], timings)
+        for row, (policy, window) in enumerate(zip(policies, windows, strict=True))
+    ]
+
+
+def _rows(parts: Sequence[torch.Tensor | None], rows: int) -> torch.Tensor:
+    """Parts (1, ...) as one batch of ``rows``, the first part again and again in those that nobody reads."""
+    filled = [part for part in parts if part is not None]
+    return filled[0] if rows == 1 else torch.cat(filled + [filled[0]] * (rows - len(filled)))

@@ -27,11 +27,12 @@ from qt_ros.contract.codecs import (
     decode_joint_positions,
 )
 from qt_ros.contract.observations import observed_joints
-from qt_ros.contract.robot import RobotContract
+from qt_ros.contract.robot import ObservationSpec, RobotContract
 from qt_ros.control.joint_history import JointHistory
 from qt_ros.control.latency import LatencyTracker
 from qt_ros.control.limits import NonFiniteError
 
+FUTURE = 1.0  # s a stamp may be ahead: what a busy node has not yet read of /clock
 TICK_TOLERANCE = 0.05  # of a policy period: stamps on a grid of their own may come a little early
 
 
@@ -109,6 +110,7 @@ class EpisodeRunner:
         self._clock, self._on_step, self._on_end = clock, on_step, on_end
         self._frame: Frame | None = None
         self._camera_stamp = -np.inf
+        self._ahead: dict[str, float] = {}
         self._lock = threading.RLock()
         self._wake = threading.Condition(self._lock)
         self._closed = False
@@ -150,9 +152,20 @@ class EpisodeRunner:
             self._wake.notify_all()
             return True
 
-    def offer_image(self, message: Any, stamp: float, received: float) -> None:
-        """Take a new image message; it replaces one that has not been used yet."""
+    def hasten(self) -> None:
+        """Take the next step with the next image, before its time: what was decided last shall not hold any longer."""
         with self._lock:
+            if self.episode is not None and self.episode.running:
+                self.episode.due = min(self.episode.due, self._clock())
+
+    def offer_image(self, message: Any, stamp: float, received: float) -> None:
+        """Take a new image message; it replaces one that has not been used yet.
+
+        One from the future (another clock) is not taken and leaves the camera stale.
+        """
+        with self._lock:
+            if self._from_future(self.camera, stamp):
+                return
             self._camera_stamp = stamp
             episode = self.episode
             if episode is None or not episode.running or stamp < episode.start:
@@ -162,8 +175,13 @@ class EpisodeRunner:
                 self._wake.notify_all()
 
     def offer_joints(self, message: Any, stamp: float) -> None:
-        """Take a JointState message; a position that is not finite ends the episode, so does a malformed message."""
+        """Take a JointState message, not one from the future.
+
+        A position that is not finite ends the episode, so does a malformed message.
+        """
         with self._lock:
+            if self._from_future(self.joint_spec, stamp):
+                return
             try:
                 self.joints.add(stamp, decode_joint_positions(message, self.joints.known))
             except NonFiniteObservation as error:
@@ -186,12 +204,22 @@ class EpisodeRunner:
             ):
                 age = now - max(stamp, episode.start)
                 if spec.on_stale == "stop" and age > spec.max_age:
-                    self.end(
-                        reason, f"{spec.topic}: nothing new for {age:.2f} s, limit {spec.max_age} s; is it published?"
-                    )
+                    told = f"{spec.topic}: nothing new for {age:.2f} s, limit {spec.max_age} s; is it published?"
+                    ahead = self._ahead.get(spec.name, 0.0)
+                    if ahead:
+                        told = (
+                            f"{spec.topic}: stamped {ahead:.2f} s in the future; give every node the same use_sim_time"
+                        )
+                    self.end(reason, told)
                     return
             if now - episode.start > episode.max_duration:
                 self.end("timeout", f"not finished within {episode.max_duration:g} s")
+
+    def _from_future(self, spec: ObservationSpec, stamp: float) -> bool:
+        """Whether ``stamp`` is too far ahead of our clock to be of any use (it would never grow stale)."""
+        ahead = stamp - self._clock()
+        self._ahead[spec.name] = ahead if ahead > FUTURE else 0.0
+        return ahead > FUTURE
 
     def close(self) -> None:
         """Stop the thread; a step in progress is waited for and dropped."""

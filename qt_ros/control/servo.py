@@ -56,7 +56,13 @@ class Servo:
         spec = contract.kinematics
         self.settings = settings or ServoSettings()
         self.joints = spec.arm_joints
-        self.kinematics = Kinematics(contract.urdf, spec.base_frame, spec.tool_frame, spec.arm_joints, fixed=spec.home)
+        # Joints that carry the arm (a lift) are not moved here; they are where they were measured, else at home.
+        self.carriers = tuple(j for j in spec.home if j not in spec.arm_joints and j != spec.gripper_joint)
+        self._carried = np.array([spec.home[j] for j in self.carriers])
+        both = (*spec.arm_joints, *self.carriers)
+        frames = (spec.base_frame, spec.tool_frame)
+        self.kinematics = Kinematics(contract.urdf, *frames, spec.arm_joints, fixed=spec.home)
+        self._model = Kinematics(contract.urdf, *frames, both, fixed=spec.home)
         self.limits = contract.limits
         margin = self.settings.joint_margin
         self.lower, self.upper = self.kinematics.lower + margin, self.kinematics.upper - margin
@@ -75,12 +81,21 @@ class Servo:
 
     def pose(self) -> tuple[Array, Array]:
         """Tool position (3,) m and rotation (3, 3) in the base frame that the joint targets stand for."""
-        return self.kinematics.fk(self.positions)
+        return self._fk(self.positions)
+
+    def _fk(self, q: Array) -> tuple[Array, Array]:
+        return self._model.fk(np.concatenate([q, self._carried]))
+
+    def _jacobian(self, q: Array) -> Array:
+        """Weighted Jacobian (6, n) of the joints that move."""
+        full = self._model.jacobian(np.concatenate([q, self._carried]))
+        return self._weight[:, None] * full[:, : len(self.joints)]
 
     def reset(self, joint_positions: Mapping[str, float]) -> None:
         """Hold here: joint targets and target pose become the measured ones. ValueError for a missing joint or NaN."""
         self._q = self._vector(joint_positions)
-        self._p, self._r = self.kinematics.fk(self._q)
+        self._carried = self._carriers_of(joint_positions)
+        self._p, self._r = self._fk(self._q)
         self.blocked = False
 
     def far_from(self, measured: Mapping[str, float]) -> bool:
@@ -102,12 +117,13 @@ class Servo:
         if step == 0.0 or not v.any():
             return q
         if measured is not None:
+            self._be_carried(measured)
             q = self._stay_near(q, self._vector(measured))
         v[:3] = limits.limit_norm(v[:3], self.limits.linear_speed)
         v[3:] = limits.limit_norm(v[3:], self.limits.angular_speed)
         v[:3] = limits.limit_outward(self._p, v[:3], self.limits.workspace_low, self.limits.workspace_high, step)
-        p, r = self.kinematics.fk(q)
-        jacobian = self._weight[:, None] * self.kinematics.jacobian(q)
+        p, r = self._fk(q)
+        jacobian = self._jacobian(q)
         sigma = _smallest_singular_value(jacobian)
         target = self._integrate(v, step)
         dq = self._solve(q, jacobian, sigma, self._error(target, p, r), step)
@@ -116,7 +132,7 @@ class Servo:
             target = self._integrate(v * max(0.0, (sigma - self.settings.sigma_stop) / span), step)
             dq = self._solve(q, jacobian, sigma, self._error(target, p, r), step)
         q_next = np.clip(q + dq, np.minimum(self.lower, q), np.maximum(self.upper, q))
-        if self._outside(self.kinematics.fk(q_next)[0]) > max(_WALL, self._outside(p)):
+        if self._outside(self._fk(q_next)[0]) > max(_WALL, self._outside(p)):
             q_next = q  # a joint or singularity limit bent the path out of the box: wait for a twist that leads back
         self._q = q_next
         self._follow(*target)
@@ -127,6 +143,20 @@ class Servo:
         if missing:
             raise ValueError(f"joint state lacks {', '.join(missing)}; the arm cannot be servoed without them")
         return limits.finite("joint positions", [joint_positions[j] for j in self.joints])
+
+    def _carriers_of(self, joint_positions: Mapping[str, float]) -> Array:
+        known = [joint_positions.get(j, at) for j, at in zip(self.carriers, self._carried)]
+        return limits.finite("joint positions", known, len(self.carriers))
+
+    def _be_carried(self, joint_positions: Mapping[str, float]) -> None:
+        """The lift has moved: the target pose goes along, for it was not the arm that was told to move."""
+        carried = self._carriers_of(joint_positions)
+        if self._q is None or np.array_equal(carried, self._carried):
+            return
+        before, turned = self._fk(self._q)
+        self._carried = carried
+        after, now = self._fk(self._q)
+        self._p, self._r = after + (self._p - before), now @ turned.T @ self._r
 
     def _integrate(self, twist: Array, dt: float) -> tuple[Array, Array]:
         return self._p + twist[:3] * dt, rotation_exp(twist[3:] * dt) @ self._r
@@ -140,7 +170,7 @@ class Servo:
         return float(max(excess.max(), 0.0))
 
     def _sigma(self, q: Array) -> float:
-        return _smallest_singular_value(self._weight[:, None] * self.kinematics.jacobian(q))
+        return _smallest_singular_value(self._jacobian(q))
 
     def _solve(self, q: Array, jacobian: Array, sigma: float, error: Array, dt: float) -> Array:
         """Joint step (n,) for the weighted pose error (6,): joints at a limit drop out and the others take over."""
@@ -166,14 +196,14 @@ class Servo:
     def _follow(self, position: Array, rotation: Array) -> None:
         """Keep the target within reach of the joint targets, so that a limit does not store up motion for later."""
         assert self._q is not None
-        p, r = self.kinematics.fk(self._q)
+        p, r = self._fk(self._q)
         self._p = p + limits.limit_norm(position - p, self.settings.max_follow)
         self._r = rotation_exp(limits.limit_norm(rotation_log(rotation @ r.T), self.settings.max_follow_angle)) @ r
 
     def _shrink(self, q: Array, measured: Array) -> float:
         """Factor in (0, 1] that brings the difference of `q` and `measured` within the allowed lead."""
-        p, r = self.kinematics.fk(q)
-        mp, mr = self.kinematics.fk(measured)
+        p, r = self._fk(q)
+        mp, mr = self._fk(measured)
         lead, angle = float(np.linalg.norm(p - mp)), float(np.linalg.norm(rotation_log(r @ mr.T)))
         return min(1.0, self.settings.max_lead / max(lead, 1e-12), self.settings.max_lead_angle / max(angle, 1e-12))
 

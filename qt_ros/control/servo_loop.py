@@ -51,6 +51,7 @@ class ServoLoop:
         self._twist: NDArray[np.float64] = np.zeros(6)
         self._stamp = self._received = -math.inf
         self._measured: dict[str, float] | None = None
+        self._carried: dict[str, float] = {}
         self._measured_stamp = -math.inf
         self._last_tick: float | None = None
         self._engaged = self._moving = False
@@ -90,6 +91,7 @@ class ServoLoop:
 
         A message without any of them comes from another driver (gripper, wheels) and is passed over.
         """
+        self._carried.update({j: positions[j] for j in self.servo.carriers if j in positions})
         if not any(j in positions for j in self.joints):
             return
         missing = [j for j in self.joints if j not in positions]
@@ -111,9 +113,12 @@ class ServoLoop:
             self.forget()
             return None
         age = now - self._measured_stamp
-        if self._measured is None or age > self.joint_max_age:
+        if self._measured is None or abs(age) > self.joint_max_age:
             known = "nothing yet" if self._measured is None else f"nothing for {age:.2f} s"
-            self.problem = f"{self._joint_topic}: {known}, limit {self.joint_max_age:g} s; is it published?"
+            if age < 0.0 and self._measured is not None:
+                known = f"stamped {-age:.2f} s in the future"
+            self.problem = f"{self._joint_topic}: {known}, limit {self.joint_max_age:g} s; published, by this clock?"
+            self._measured, self._measured_stamp = None, -math.inf  # a stamp from the future must not hold others up
             self._engaged = self._moving = False  # where the arm is, nobody knows: its controller holds by itself
             return None
         self.problem = ""
@@ -123,13 +128,14 @@ class ServoLoop:
             if silence > _FORGET_AFTER or (self._engaged and self.servo.far_from(self._measured)):
                 self._engaged = False
             return self._hold()
+        measured = {**self._measured, **self._carried}
         if not self._engaged:
-            self.servo.reset(self._measured)
+            self.servo.reset(measured)
             self._engaged = True
         if dt == 0.0:
             return None
         before = self.servo.positions
-        targets = self.servo.tick(twist, dt, self._measured)
+        targets = self.servo.tick(twist, dt, measured)
         self._moving = True
         return Setpoint(targets, (targets - before) / dt)
 

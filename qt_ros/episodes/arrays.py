@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from qt_ros.episodes.manifest import EpisodeMeta, Manifest, StoreError
 from qt_ros.episodes.rows import ARRAYS, OPTIONAL, array_shape, decode_png
+from qt_ros.episodes.store_labels import last_reward
 
 COLUMNS = ("images", *ARRAYS)
 
@@ -131,7 +132,7 @@ def load_arrays(
 
     def work(path: Path, group: int, rows: list[tuple[int, int]]) -> int:
         with pq.ParquetFile(path) as file:
-            table = file.read_row_group(group, columns=["episode_id", "length", *stored])
+            table = file.read_row_group(group, columns=["episode_id", "length", "outcome", *stored])
         done = 0
         for row, position in rows:
             meta, start, stop = places[position][2], int(offsets[position]), int(offsets[position + 1])
@@ -149,6 +150,8 @@ def load_arrays(
                     out[name][start:stop] = scalar.values.to_numpy(zero_copy_only=False).reshape(
                         out[name][start:stop].shape
                     )
+            if "rewards" in out and table.column("outcome")[row].as_py() != meta.outcome:
+                out["rewards"][stop - 1] = last_reward(meta)
             done += stop - start
         return done
 

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from qt_ros.contract.robot import RobotContract
 from qt_ros.episodes import bag_metadata as keys
 from qt_ros.episodes.bag import is_complete, read_raw
+from qt_ros.episodes.bag_labels import bag_labels
 from qt_ros.episodes.bag_metadata import METADATA_FILE, read_metadata
 from qt_ros.episodes.from_bag import resolve_topic
+from qt_ros.episodes.labels import Label
 
 
 @dataclass
@@ -54,6 +56,8 @@ class Audit:
     messages: int
     bytes: int
     topics: list[TopicAudit] = field(default_factory=list)
+    labels: list[Label] = field(default_factory=list)
+    """Who said when how it went, oldest first; the last one holds."""
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -105,6 +109,7 @@ def audit(uri: str | Path, contract: RobotContract | None = None, *, namespace: 
         bytes=sum(f.stat().st_size for f in uri.glob("*.mcap")),
         topics=topics,
     )
+    result.labels = bag_labels(uri) if metadata else []
     result.problems = _problems(result, complete, custom, contract, namespace)
     return result
 

@@ -23,7 +23,6 @@ from qt_ros.contract.codecs import stamp_to_ns
 from qt_ros.episodes import bag_metadata as keys
 from qt_ros.episodes.bag_metadata import BagError, BagMetadata, TopicInfo, parse_metadata, read_metadata
 from qt_ros.episodes.bag_writer import METADATA_RECORD, RESERVE, SERIALIZED, BagTopic, EpisodeBagWriter, RecordingError
-from qt_ros.episodes.episode import OUTCOMES
 from qt_ros.episodes.mcap_seal import Contents, cut_off_messages, is_sealed, seal
 
 __all__ = [
@@ -40,7 +39,6 @@ __all__ = [
     "read_metadata",
     "read_raw",
     "recover",
-    "relabel",
 ]
 
 log = logging.getLogger(__name__)
@@ -211,23 +209,6 @@ def recover(uri: str | Path, *, force: bool = False) -> Recovery:
     metadata.write(uri)
     cut = max(0, before - (path.stat().st_size if sealed else contents.end))
     return Recovery(uri, True, metadata.message_count, cut)
-
-
-def relabel(uri: str | Path, outcome: str, labelled_by: str, *, force: bool = False) -> BagMetadata:
-    """Set the outcome of a closed bag in its metadata.yaml (the messages are not touched).
-
-    Raises BagError when it already has another outcome, unless ``force``; ValueError for an unknown word.
-    """
-    if outcome not in OUTCOMES:
-        raise ValueError(f"outcome {outcome!r} is none of {', '.join(OUTCOMES)}")
-    uri = Path(uri)
-    metadata = read_metadata(uri)
-    present = metadata.custom_data.get(keys.OUTCOME, "unknown")
-    if present not in ("unknown", outcome) and not force:
-        raise BagError(f"{uri}: already labelled {present}; use force to overrule it")
-    metadata = metadata.with_custom_data({keys.OUTCOME: outcome, keys.LABELLED_BY: labelled_by})
-    metadata.write(uri)
-    return metadata
 
 
 def _metadata_if_readable(uri: Path) -> BagMetadata | None:

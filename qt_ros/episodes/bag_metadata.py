@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from qt_ros.episodes.files import write_atomically
+from qt_ros.episodes.labels import LABELS, Label, LabelError, in_order, read_labels
 
 METADATA_FILE = "metadata.yaml"
 VERSION = 9
@@ -27,6 +28,9 @@ SEED = "qt_ros.seed"
 OUTCOME = "qt_ros.outcome"
 REASON = "qt_ros.termination_reason"
 LABELLED_BY = "qt_ros.labelled_by"
+LABELLED_AT = "qt_ros.labelled_at"
+"""ISO 8601, UTC, of the machine that wrote it down."""
+LABEL_COMMENT = "qt_ros.label_comment"
 CHECKPOINT = "qt_ros.policy_checkpoint"
 ROBOT = "qt_ros.robot"
 CONTRACT_SHA256 = "qt_ros.contract_sha256"
@@ -214,8 +218,16 @@ def parse_metadata(text: str, where: str) -> BagMetadata:
         raise BagError(f"{where}: no valid rosbag2 metadata ({error!r})") from error
 
 
+def label_data(label: Label) -> dict[str, str]:
+    """What a label says, as custom_data."""
+    return {OUTCOME: label.outcome, LABELLED_BY: label.by, LABELLED_AT: label.at, LABEL_COMMENT: label.comment}
+
+
 def read_metadata(folder: Path) -> BagMetadata:
-    """Metadata of the bag in ``folder``. Raises BagError when there is none, or it is broken."""
+    """Metadata of the bag in ``folder``, with the outcome that its latest label says (see ``episodes.labels``).
+
+    Raises BagError when there is none, or it is broken.
+    """
     path = folder / METADATA_FILE
     try:
         text = path.read_text(encoding="utf-8")
@@ -224,7 +236,13 @@ def read_metadata(folder: Path) -> BagMetadata:
         raise BagError(f"{folder}: no {METADATA_FILE}{hint}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BagError(f"{path}: cannot be read ({error})") from error
-    return parse_metadata(text, str(path))
+    metadata = parse_metadata(text, str(path))
+    try:
+        labels = read_labels(folder / LABELS)
+    except (LabelError, OSError) as error:
+        raise BagError(str(error)) from error
+    # The file of labels is written first: after a power cut between the two it knows more than metadata.yaml.
+    return metadata.with_custom_data(label_data(in_order(labels)[-1])) if labels else metadata
 
 
 def ros_distro() -> str:

@@ -32,6 +32,7 @@ REASONS = (
     "limit",
     "fault",
     "preempted",
+    "lost_command",
 )
 """Why an episode ended; index = the numeric value of ``EpisodeStatus.REASON_*``."""
 
@@ -59,6 +60,14 @@ def outcome_name(value: int) -> str:
     if not 0 <= value < len(OUTCOMES):
         raise ValueError(f"unknown outcome {value}: EpisodeStatus knows 0..{len(OUTCOMES) - 1}")
     return OUTCOMES[value]
+
+
+def is_episode_id(text: object) -> bool:
+    """Whether ``text`` can name an episode: 1 to 200 of letters, digits and . _ : -, first a letter or digit.
+
+    So it can name a folder too, and never leads out of one.
+    """
+    return isinstance(text, str) and _EPISODE_ID.fullmatch(text) is not None
 
 
 def is_terminal(outcome: str, reason: str) -> bool:
@@ -115,7 +124,7 @@ class Episode:
 
     def validate(self) -> None:
         """Check all rules; raises InvalidEpisode naming the episode, the field and what was found."""
-        if not isinstance(self.episode_id, str) or not _EPISODE_ID.fullmatch(self.episode_id):
+        if not is_episode_id(self.episode_id):
             raise InvalidEpisode(
                 f"episode_id {self.episode_id!r}: use 1 to 200 of letters, digits and . _ : - (first a letter or digit)"
             )

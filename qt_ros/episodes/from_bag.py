@@ -93,7 +93,8 @@ def episode_from_bag(
 
     custom = metadata.custom_data
     outcome = custom.get(keys.OUTCOME, "unknown")
-    outcome = outcome_name(story.outcome) if outcome == "unknown" else outcome
+    if outcome == "unknown" and keys.LABELLED_BY not in custom:  # nobody said that it is not known
+        outcome = outcome_name(story.outcome)
     reason = custom.get(keys.REASON) or "none"
     if reason in ("none", "fault") and story.reason:  # the recorder was not told, or was killed; the policy said why
         reason = reason_name(story.reason)
@@ -120,7 +121,7 @@ def episode_from_bag(
         stamps=np.array([s * 1e-9 for s in stamps]),
         contract_sha256=contract.sha256,
         action_space_sha256=space.sha256,
-        checkpoint=custom.get(keys.CHECKPOINT) or steps[0].checkpoint,
+        checkpoint=custom.get(keys.CHECKPOINT, steps[0].checkpoint),
         q_values=q,
     )
     try:
@@ -188,8 +189,10 @@ def _first_pass(
         found = ", ".join(acted) or "none"
         raise BagError(f"{uri}: no actions of episode {episode_id or '(not named)'}; episodes with actions: {found}")
     story = stories[episode_id]
-    if any(len(a.q) for a in story.actions):  # a policy's: the neutral stop at its end is no decision and has no Q
-        story.actions = [a for a in story.actions if len(a.q)]
+    # The neutral stop at the end is no decision: it has no Q in a policy's episode, and no bins in a person's.
+    for field_ in ("q", "bins"):
+        if any(len(getattr(a, field_)) for a in story.actions):
+            story.actions = [a for a in story.actions if len(getattr(a, field_))]
     story.actions.sort(key=lambda a: a.step)
     joints.sort(key=lambda j: j[0])
     return story, episode_id, joints

@@ -5,12 +5,12 @@ Shards are made to be read whole. The index (made by `index_build`) makes any st
 step's record, one of its frames. Beside the store (``index/``), or in this machine's cache where nothing can be written
 there:
 
-    index.json                what it was made from (SHA-256 of the manifest), shards, instructions, the files below
+    index.json                what it was made from (SHA-256 of manifest and labels), shards, instructions, files
     episodes-<key>.npy        one record per episode, `EPISODE`
     steps-<key>.bin           one record per step, `step_dtype`, in the order of the episodes
     ids-<key>.txt             episode ids, one a line
 
-``<key>`` begins the manifest's SHA-256; index.json is written last, so readers never see half of an index. Each frame
+``<key>`` begins that SHA-256; index.json is written last, so readers never see half of an index. Each frame
 carries its CRC-32 and each episode that of its records: what was damaged after the index was made is found when it is
 read, as a `CorruptEpisode`.
 """
@@ -29,8 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qt_ros.contract.robot import RobotContract
+from qt_ros.episodes.labels import LABELS
 from qt_ros.episodes.manifest import MANIFEST, Manifest, StoreError, require_contract
-from qt_ros.episodes.roots import LocalRoot, Root, StoreUnreachable
+from qt_ros.episodes.roots import LocalRoot, Root, StoreUnreachable, read_optional
 from qt_ros.episodes.rows import decode_png
 
 FORMAT, VERSION = "qt_ros.store_index", 1
@@ -181,7 +182,8 @@ class StoreIndex:
 def read_index(root: Root, home: Root, folder: str) -> StoreIndex | None:
     """The index whose record is ``folder``index.json of ``home``, for the store at ``root``.
 
-    None when there is none or when the store has changed since: by the content of its manifest, for a URL by its size.
+    None when there is none or when the store has changed since: by the content of its manifest and labels, for a URL by
+    their size.
     StoreError when it is damaged.
     """
     where = f"{home.url}/{folder}{RECORD}"
@@ -217,9 +219,19 @@ def read_index(root: Root, home: Root, folder: str) -> StoreIndex | None:
 
 
 def _changed(root: Root, made_from: dict[str, Any]) -> bool:
-    if root.remote:
-        return root.size(MANIFEST) != made_from["bytes"]
-    return hashlib.sha256(root.read(MANIFEST)).hexdigest() != made_from["sha256"]
+    if not root.remote:
+        return made_from != origin(root.read(MANIFEST), read_optional(root, LABELS))
+    try:
+        labels = root.size(LABELS)
+    except FileNotFoundError:
+        labels = 0
+    return [root.size(MANIFEST), labels] != made_from["bytes"]
+
+
+def origin(manifest: bytes, labels: bytes) -> dict[str, Any]:
+    """What tells an index that its store has changed: hash and sizes of the two files that may."""
+    digest = hashlib.sha256(hashlib.sha256(manifest).digest() + labels)
+    return {"sha256": digest.hexdigest(), "bytes": [len(manifest), len(labels)]}
 
 
 def open_index(

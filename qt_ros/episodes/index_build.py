@@ -31,11 +31,13 @@ from qt_ros.episodes.index import (
     TERMINATED,
     VERSION,
     StoreIndex,
+    origin,
     read_index,
     step_dtype,
 )
 from qt_ros.episodes.manifest import Manifest, Shard, StoreError
 from qt_ros.episodes.roots import LocalRoot, Root, StoreUnreachable, root_manifest
+from qt_ros.episodes.store_labels import last_reward
 
 log = logging.getLogger(__name__)
 
@@ -77,10 +79,9 @@ def make_index(root: Root, cache: Path, progress: Callable[[int, int], None] | N
 
 
 def _build(root: Root, home: Path, progress: Callable[[int, int], None] | None) -> None:
-    manifest, data = root_manifest(root)
-    digest = hashlib.sha256(data).hexdigest()
-    made_from = {"sha256": digest, "bytes": len(data)}
-    key = digest[:16]
+    held = root_manifest(root)
+    manifest, made_from = held.manifest, origin(held.data, held.labels)
+    key = made_from["sha256"][:16]
     names = {"episodes": f"episodes-{key}.npy", "steps": f"steps-{key}.bin", "ids": f"ids-{key}.txt"}
     dtype = step_dtype(len(manifest.action_space), len(manifest.proprio_names), len(manifest.privileged_names))
     texts: dict[str, int] = {}
@@ -88,7 +89,7 @@ def _build(root: Root, home: Path, progress: Callable[[int, int], None] | None) 
     shards: list[tuple[str, str, int]] = []
     skipped: list[dict[str, Any]] = []
     low, high = np.inf, -np.inf
-    older = _Older(home, manifest)
+    older = _Older(home, manifest, held.labelled)
     with replacing(home / names["steps"]) as steps, replacing(home / names["ids"]) as ids:
         for done, (shard, part) in enumerate(_parts(root, manifest, dtype, older), 1):
             if part.problem:
@@ -118,6 +119,7 @@ def _build(root: Root, home: Path, progress: Callable[[int, int], None] | None) 
         "version": VERSION,
         "made_from": made_from,
         "manifest_sha256": hashlib.sha256(manifest.to_json()).hexdigest(),
+        "labelled": sorted(held.labelled),
         "store": manifest.identity,
         "instructions": list(texts),
         "reward_range": [float(low), float(high)] if table else [0.0, 0.0],
@@ -134,13 +136,14 @@ def _build(root: Root, home: Path, progress: Callable[[int, int], None] | None) 
 class _Older:
     """What an index of the store as it was before says of shards that it still has."""
 
-    def __init__(self, home: Path, manifest: Manifest) -> None:
+    def __init__(self, home: Path, manifest: Manifest, labelled: set[str]) -> None:
         self._places: dict[tuple[str, str], tuple[int, int]] = {}
         try:
             document = json.loads((home / RECORD).read_bytes())
             same = document["format"] == FORMAT and document["version"] == VERSION
             if not same or Manifest.from_identity(document["store"], "") != replace(manifest, shards=()):
                 return
+            self._labelled = labelled | set(document["labelled"])
             self._steps = home / document["files"]["steps"]["file"]
             self._table = np.load(home / document["files"]["episodes"]["file"], allow_pickle=False)
             counts = np.bincount(self._table["shard"], minlength=len(document["shards"]))
@@ -157,6 +160,8 @@ class _Older:
         rows = self._table[first:last] if last > first else []
         if len(rows) != len(shard.episodes) or any(r["length"] != e.length for r, e in zip(rows, shard.episodes)):
             return None
+        if not self._labelled.isdisjoint(e.id for e in shard.episodes):
+            return None  # their last rewards follow labels, which may have changed
         size = sum(e.length for e in shard.episodes) * dtype.itemsize
         try:
             if root.size(shard.file) != shard.bytes:
@@ -174,7 +179,7 @@ class _Older:
             at = end
         if crcs != [int(row["crc"]) for row in rows]:
             return None
-        kept = tuple(int(row["flags"]) & (KEYPOINTS | PRIVILEGED) for row in rows)  # labels may have changed
+        kept = tuple(int(row["flags"]) & (KEYPOINTS | PRIVILEGED) for row in rows)
         return _Part(data, tuple(crcs), kept, (float(rewards.min()), float(rewards.max())))
 
 
@@ -220,7 +225,7 @@ def _part(root: Root, shard: Shard, dtype: np.dtype[Any], older: _Older) -> _Par
 
 def _records(data: bytes, shard: Shard, dtype: np.dtype[Any]) -> _Part:
     """Step records of all episodes of a shard. ValueError when it does not hold what the manifest says."""
-    columns = ["episode_id", "length", "images", "proprio", "bins", "rewards", "keypoints"]
+    columns = ["episode_id", "length", "outcome", "images", "proprio", "bins", "rewards", "keypoints"]
     if dtype["privileged"].shape[0]:
         columns.append("privileged")
     steps: list[bytes] = []
@@ -248,6 +253,8 @@ def _records(data: bytes, shard: Shard, dtype: np.dtype[Any]) -> _Part:
                     records[name] = _flat(scalar).reshape(records[name].shape)
                     bits |= bit if np.isfinite(records[name]).all() else 0
                 records["reward"] = _flat(table.column("rewards")[row])
+                if table.column("outcome")[row].as_py() != meta.outcome:
+                    records["reward"][-1] = last_reward(meta)
                 low, high = min(low, float(records["reward"].min())), max(high, float(records["reward"].max()))
                 steps.append(records.tobytes())
                 crcs.append(zlib.crc32(steps[-1]))

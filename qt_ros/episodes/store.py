@@ -32,6 +32,7 @@ from qt_ros.episodes.manifest import (
 )
 from qt_ros.episodes.parts import PartLog, merge_manifests
 from qt_ros.episodes.rows import from_row, to_row, to_table
+from qt_ros.episodes.store_labels import as_labelled, labelled_manifest
 
 __all__ = [
     "EpisodeMeta",
@@ -209,7 +210,7 @@ class SkippedShard:
 
 
 class EpisodeStore:
-    """Read access to a finished store.
+    """Read access to a finished store, with the outcomes that its labels say (see ``episodes.store_labels``).
 
     ``contract`` (optional) is compared with the store's: another action space always raises StoreError, another
     contract text raises unless ``allow_other_contract``. Every shard is checked against its hash at opening
@@ -226,7 +227,7 @@ class EpisodeStore:
         verify: bool = True,
     ) -> None:
         self.root = Path(root)
-        self.manifest = read_manifest(self.root)
+        self.manifest = labelled_manifest(self.root)
         if contract is not None:
             require_contract(self.manifest, self.root, contract, allow_other_contract)
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
@@ -253,11 +254,12 @@ class EpisodeStore:
 
     def __iter__(self) -> Iterator[Episode]:
         for shard in self.shards:
+            metas = iter(shard.episodes)
             with pq.ParquetFile(self.root / shard.file) as file:
                 for group in range(file.num_row_groups):
                     table = file.read_row_group(group)
                     for row in range(table.num_rows):
-                        yield self._episode(table, row)
+                        yield as_labelled(self._episode(table, row), next(metas))
 
     @property
     def steps(self) -> int:
@@ -278,7 +280,7 @@ class EpisodeStore:
             for group in range(file.num_row_groups):
                 rows = file.metadata.row_group(group).num_rows
                 if row < rows:
-                    return self._episode(file.read_row_group(group), row)
+                    return as_labelled(self._episode(file.read_row_group(group), row), self.meta[index])
                 row -= rows
         raise StoreError(f"{self.root / shard.file}: fewer rows than its manifest says; rebuild the store")
 

@@ -139,7 +139,7 @@ class Batches:
         if isinstance(data, StreamedData):
             self.source = StreamedSource(data, sampler, self._rows, shape, config, device, folder)
         elif isinstance(data, TrainingData):
-            self.source = MemorySource(data, sampler, self._rows, shape, device)
+            self.source = MemorySource(data, sampler, self._rows, shape, config, device)
         else:
             raise TypeError(f"no way to draw batches from {type(data).__name__}")
 
@@ -160,7 +160,8 @@ class Batches:
 
     @torch.no_grad()
     def cache_tokens(self, progress: Callable[[int], None] | None = None, chunk: int = 256) -> None:
-        """Encode every frame once with the (frozen) vision side; needed before training when freeze_vision is set."""
+        """Encode every frame once with the (frozen) vision side, or take the data's tokens; needed before training when
+        freeze_vision is set."""
         self.model.eval()
 
         def encode(columns: Columns, frames: NDArray[np.int64]) -> Tensor:

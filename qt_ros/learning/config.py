@@ -12,7 +12,7 @@ from typing import Any
 from qt_ros.contract.robot import package_root
 from qt_ros.contract.strict import ConfigError, build, load_yaml
 from qt_ros.learning.losses import LossConfig
-from qt_ros.learning.options import CLONING, OPTIONS, WHOLE_ACTIONS
+from qt_ros.learning.options import CLONING, OPTIONS, WHOLE_ACTIONS, Rt1BcOptions
 from qt_ros.learning.targets import Backup
 from qt_ros.model.acting import Acting
 
@@ -106,8 +106,15 @@ class TrainConfig:
                 f"train config: {method} decides once per environment step, which always goes on to the next; "
                 "leave out backup.to_next_step"
             )
-        if method == "rt1_bc" and self.success_share not in (None, 1.0):
-            raise ConfigError("train config: rt1_bc learns from successful episodes only; leave out success_share")
+        if (
+            isinstance(options, Rt1BcOptions)
+            and options.episodes == "successes"
+            and self.success_share not in (None, 1.0)
+        ):
+            raise ConfigError(
+                "train config: rt1_bc learns from successful episodes only; leave out success_share, or clone all "
+                "(options.episodes: all)"
+            )
 
     @property
     def acting(self) -> Acting:

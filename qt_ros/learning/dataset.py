@@ -77,7 +77,8 @@ class TrainingData(StepData):
     images (N, H, W, 3) uint8; proprio (N, P) float32; bins (N, D) int64; rewards, returns (N,) float32 (return-to-go
     for the data's gamma); remaining (N,) int64 steps left in the episode; terminated (N,) bool, of the step's episode;
     text (N,) int64 index into ``instructions``; keypoints (N, 2, 3) float32, NaN where unknown. images are None where
-    they were not loaded, privileged (N, S) float32 (NaN where unknown) as well.
+    they were not loaded, privileged (N, S) float32 (NaN where unknown) as well. tokens (N, K, width) float16, where
+    given, are what the frozen vision side makes of the images, which then are not needed (`qt_ros.learning.tokens`).
     """
 
     images: NDArray[np.uint8] | None
@@ -97,6 +98,7 @@ class TrainingData(StepData):
     privileged: NDArray[np.float32] | None = None
     weights: tuple[float, ...] | None = None
     store_of: NDArray[np.int64] | None = None
+    tokens: NDArray[np.float16] | None = None
 
     @property
     def image_size(self) -> tuple[int, int] | None:
@@ -119,13 +121,14 @@ def load_training_data(
     allow_other_contract: bool = False,
     privileged: bool = False,
     weights: Sequence[float] | None = None,
+    images: bool = True,
     progress: Callable[[int], None] | None = None,
 ) -> TrainingData:
     """Read whole stores into memory (36 KB a step at 96 x 128).
 
     ``contract``: the robot's; stores of another action space are refused, of another contract unless
-    ``allow_other_contract``. ``privileged``: load the simulator's privileged state in place of the images. ``weights``:
-    see `StepData`.
+    ``allow_other_contract``. ``privileged``: load the simulator's privileged state in place of the images. ``images``:
+    False leaves them out, for training on tokens that were made before. ``weights``: see `StepData`.
     Joining several stores needs twice that for a moment. Raises TrainingError when there is nothing to train on,
     rewards lie outside [0, 1], or stores disagree in action space, contract or image size. ``progress`` is called with
     the number of steps read so far of the current store.
@@ -135,11 +138,12 @@ def load_training_data(
     except StoreError as error:
         raise TrainingError(str(error)) from error
     require_alike([str(s.root) for s in opened], [s.manifest for s in opened], [len(s) for s in opened], privileged)
-    columns = ("privileged" if privileged else "images", "proprio", "bins", "rewards", "keypoints")
-    parts = [s.load_all(columns, progress=progress) for s in opened if len(s)]
+    columns = ("proprio", "bins", "rewards", "keypoints")
+    seen = ("privileged",) if privileged else ("images",) if images else ()
+    parts = [s.load_all((*seen, *columns), progress=progress) for s in opened if len(s)]
     arrays = parts[0] if len(parts) == 1 else EpisodeArrays.concatenate(parts)
     del parts
-    proprio, bins, rewards, keypoints = (getattr(arrays, c) for c in columns[1:])
+    proprio, bins, rewards, keypoints = (getattr(arrays, c) for c in columns)
     require_rewards(rewards.min(), rewards.max())
     lengths = np.diff(arrays.offsets)
     index = {text: i for i, text in enumerate(dict.fromkeys(arrays.instructions))}

@@ -14,6 +14,17 @@ class NoOptions:
 
 
 @dataclass(frozen=True)
+class Rt1BcOptions:
+    """``episodes``: which are cloned, ``successes`` or ``all``."""
+
+    episodes: str = "successes"
+
+    def __post_init__(self) -> None:
+        if self.episodes not in ("successes", "all"):
+            raise ValueError(f"episodes must be successes or all, found {self.episodes!r}")
+
+
+@dataclass(frozen=True)
 class CqlOptions:
     """``alpha``: weight of the regulariser."""
 
@@ -74,7 +85,7 @@ class AwOptOptions(QtOptOptions):
 
 OPTIONS: dict[str, type] = {
     "q_transformer": NoOptions,
-    "rt1_bc": NoOptions,
+    "rt1_bc": Rt1BcOptions,
     "decision_transformer": NoOptions,
     "cql": CqlOptions,
     "iql": IqlOptions,

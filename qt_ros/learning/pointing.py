@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,7 @@ class PointingTrainer:
         folder: Path,
         device: str = "cpu",
         held_out: float = 0.05,
+        start: Mapping[str, str] | None = None,
     ) -> None:
         if config.threads:
             torch.set_num_threads(config.threads)
@@ -117,6 +118,7 @@ class PointingTrainer:
             self.parts.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         self.step = 0
+        self._start = dict(start or {})
         if (folder / "state.safetensors").exists():
             self.step, extra = load_state(folder, {"parts": self.parts}, self.optimiser)
             if extra:  # empty: saved before settings were kept
@@ -132,7 +134,7 @@ class PointingTrainer:
             "episodes": len(self.data.lengths),
             "tested": len(self.test_pool),
         }
-        return {"config": settings, **counts, "stores": self.data.hashes}
+        return {"config": settings, **counts, "stores": self.data.hashes, "start": self._start}
 
     def _batch(self, index: NDArray[np.int64]) -> dict[str, Tensor]:
         images = torch.from_numpy(self.images[index]).to(self.device).permute(0, 3, 1, 2)

@@ -79,7 +79,7 @@ def build_model(
     if init is None:
         _start_vision(model, vision_weights)
     else:
-        _take_vision(model, init, contract)
+        _take_vision(model, init)
     return model, encoder
 
 
@@ -100,9 +100,10 @@ def _continued(init: Path, config: ModelConfig, method: str, contract: RobotCont
     return model
 
 
-def _take_vision(model: Network, init: Path, contract: RobotContract) -> None:
-    """The vision side of a warmed-up checkpoint into a fresh network, whatever follows behind it."""
-    source, info = load_checkpoint(init, contract=contract)
+def _take_vision(model: Network, init: Path) -> None:
+    """The vision side of a warmed-up checkpoint into a fresh network, whatever follows behind it: another action space
+    changes nothing about it."""
+    source, info = load_checkpoint(init)
     own, theirs = model.config.to_dict(), info.config.to_dict()
     different = [name for name in VISION_FIELDS if own[name] != theirs[name]]
     if different:
@@ -111,6 +112,18 @@ def _take_vision(model: Network, init: Path, contract: RobotContract) -> None:
         )
     for mine, warm in zip(model.seeing_parts(), source.seeing_parts()):
         mine.load_state_dict(warm.state_dict())
+
+
+def started_from(encoder: TextEncoder, init: Path | None, vision_weights: str | None = None) -> dict[str, str]:
+    """What a training run begins from, for its saved state: ids and names, the same wherever the files lie.
+
+    ``init``: id of its checkpoint ('' without one); ``text_encoder``: its name; ``vision_weights``: as they were given.
+    """
+    return {
+        "init": "" if init is None else read_info(init).id,
+        "text_encoder": encoder.name,
+        "vision_weights": vision_weights or "",
+    }
 
 
 def require_start(config: TrainConfig, init: Path | None) -> None:

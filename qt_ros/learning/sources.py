@@ -58,13 +58,22 @@ class MemorySource:
     """Everything is in memory."""
 
     def __init__(
-        self, data: TrainingData, sampler: SegmentSampler, rows: slice, shape: ModelConfig, device: torch.device
+        self,
+        data: TrainingData,
+        sampler: SegmentSampler,
+        rows: slice,
+        shape: ModelConfig,
+        config: TrainConfig,
+        device: torch.device,
     ) -> None:
         check_dimensions(data.bins.shape[1], shape)
         self._data, self._sampler, self._rows, self._shape, self._device = data, sampler, rows, shape, device
         self.starts = data.starts
         self.sight = "privileged" if shape.vision == "state" else "images"
-        self._require_sight()
+        if data.tokens is None:
+            self._require_sight()
+        else:
+            self._require_tokens(data.tokens, config)
         self._columns = Columns(self._array, device)
         self.encoded = False
 
@@ -77,6 +86,10 @@ class MemorySource:
 
     def encode(self, encode: Encode, key: str, chunk: int, progress: Callable[[int], None] | None) -> None:
         count, shape = self._data.count, self._shape
+        if self._data.tokens is not None:
+            self._columns.add("tokens", torch.from_numpy(self._data.tokens).to(self._device))
+            self.encoded = True
+            return
         tokens = torch.empty(count, shape.tokens_per_frame, shape.width, dtype=torch.float16, device=self._device)
         for first in range(0, count, chunk):
             frames = np.arange(first, min(first + chunk, count))
@@ -90,6 +103,15 @@ class MemorySource:
         data = self._data
         found: NDArray = np.repeat(data.success, data.lengths) if name == "success" else getattr(data, name)
         return found
+
+    def _require_tokens(self, tokens: NDArray[np.float16], config: TrainConfig) -> None:
+        wanted = (self._data.count, self._shape.tokens_per_frame, self._shape.width)
+        if tokens.shape != wanted:
+            raise TrainingError(f"the tokens have shape {tokens.shape}, data and model need {wanted}; make them anew")
+        if not config.freeze_vision:
+            raise TrainingError(
+                "these data hold tokens in the place of images, and vision is to be trained; load images"
+            )
 
     def _require_sight(self) -> None:
         if self.sight == "images":

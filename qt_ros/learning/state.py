@@ -36,7 +36,10 @@ def save_state(
 
 
 def require_same(folder: Path, found: dict[str, Any], own: dict[str, Any]) -> None:
-    """TrainingError unless the settings and data noted in a state, ``found``, are those of the run that would go on."""
+    """TrainingError unless the settings, the data and the start noted in a state, ``found``, are those of the run that
+    would go on."""
+    if "start" not in found:  # saved before it was noted: what the run began from cannot be compared
+        found = {**found, "start": own.get("start")}
     if found == own:
         return
     if "stores" not in found:
@@ -44,10 +47,17 @@ def require_same(folder: Path, found: dict[str, Any], own: dict[str, Any]) -> No
             f"the state in {folder} comes from an earlier version, which did not note what its stores held, so it "
             "cannot be continued safely; use a new --out (--init with the checkpoint beside it keeps what was learnt)"
         )
-    different = ", ".join(sorted(k for k in found.keys() | own.keys() if found.get(k) != own.get(k)))
+    different = ", ".join(sorted(_differences(found, own)))
     raise TrainingError(
         f"{folder} holds a run with other settings or data ({different}); continue it with its own, or use a new folder"
     )
+
+
+def _differences(found: dict[str, Any], own: dict[str, Any]) -> list[str]:
+    """Keys whose values differ; of the start, which part of it."""
+    keys = [k for k in found.keys() | own.keys() if k != "start" and found.get(k) != own.get(k)]
+    theirs, mine = found.get("start") or {}, own.get("start") or {}
+    return keys + [k for k in theirs.keys() | mine.keys() if theirs.get(k) != mine.get(k)]
 
 
 def load_state(

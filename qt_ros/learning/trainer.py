@@ -4,7 +4,7 @@ advice."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -46,9 +46,10 @@ class Trainer:
     resumed run goes on alike.
 
     text (number of instructions, E) float32: sentence embeddings in the order of ``data.instructions``. ``folder``
-    keeps the training state. ``step`` is the next gradient step. ``group``: the processes that train together, each
-    with a trainer of its own; only the main one writes. TrainingError when model, data, settings and a saved state do
-    not go together.
+    keeps the training state. ``start`` says what the run began from (see `run.started_from`): a saved state that began
+    from something else is refused like one of other settings. ``step`` is the next gradient step. ``group``: the
+    processes that train together, each with a trainer of its own; only the main one writes. TrainingError when model,
+    data, settings and a saved state do not go together.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Trainer:
         config: TrainConfig,
         folder: Path,
         device: str = "cpu",
+        start: Mapping[str, str] | None = None,
         group: Group = ALONE,
     ) -> None:
         if config.threads:
@@ -84,6 +86,7 @@ class Trainer:
         )
         self.step = 0
         self._waited, self._all_stop = 0.0, False
+        self._start = dict(start or {})
         if (folder / "state.safetensors").exists():
             self.step, extra = load_state(folder, self.method.state(), self.optimiser)
             require_same(folder, extra, self._identity())
@@ -109,7 +112,7 @@ class Trainer:
             settings.pop(key)
         counts = {"steps_in_data": self.data.count, "episodes": len(self.data.lengths)}
         mixed = {} if self.data.weights is None else {"weights": list(self.data.weights)}
-        return {"config": settings, **counts, "stores": self.data.hashes, **mixed}
+        return {"config": settings, **counts, "stores": self.data.hashes, "start": self._start, **mixed}
 
     def cache_tokens(self, progress: Callable[[int], None] | None = None) -> None:
         """Encode every frame once; done before training when freeze_vision is set."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,20 @@ def bundled_minilm() -> Path:
     return path
 
 
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """No progress bar of transformers on standard error: loading takes a moment, and nodes write logs there."""
+    from transformers.utils import logging as of_transformers
+
+    shown = of_transformers.is_progress_bar_enabled()
+    of_transformers.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            of_transformers.enable_progress_bar()
+
+
 def _load(name: str, device: str) -> Any:
     folder = str(bundled_minilm()) if name == DEFAULT else str(Path(name).expanduser()) if name[0] == "~" else name
     try:
@@ -99,10 +114,11 @@ def _load(name: str, device: str) -> Any:
     if name.startswith(("/", ".", "~")) and not Path(folder).is_dir():
         raise LanguageError(f"text encoder {name!r}: no such folder; give a folder, a hub name, or '{DEFAULT}'")
     try:
-        # Safetensors only: a pickle could run code.
-        model = SentenceTransformer(
-            folder, device=device, model_kwargs={"use_safetensors": True}, local_files_only=name == DEFAULT
-        )
+        with _quietly():
+            # Safetensors only: a pickle could run code.
+            model = SentenceTransformer(
+                folder, device=device, model_kwargs={"use_safetensors": True}, local_files_only=name == DEFAULT
+            )
     except Exception as error:  # the hub client and the loader raise many kinds; all mean that there is no encoder
         raise LanguageError(
             f"text encoder {name!r} could not be loaded ({type(error).__name__}: {error}); without a network use "

@@ -23,8 +23,10 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 
 from qt_ros.action import ExecuteInstruction
+from qt_ros.contract.codecs import stamp_to_ns
 from qt_ros.episodes.episode import outcome_name, reason_name
-from qt_ros.msg import EpisodeRecord
+from qt_ros.msg import CommandStatus, EpisodeRecord
+from qt_ros.nodes.lifecycle import EVENT
 from qt_ros.srv import ResetScene
 
 PATIENCE = 180.0  # s: loading a network on a busy machine takes its time
@@ -52,11 +54,13 @@ class EpisodeResult:
 class GraphClient:
     """One rclpy node with plain, waiting calls. ``check`` is called while waiting and may raise (a node died)."""
 
-    def __init__(self, check: Callable[[], None] = lambda: None, name: str = "demo_client") -> None:
+    def __init__(
+        self, check: Callable[[], None] = lambda: None, name: str = "demo_client", namespace: str = ""
+    ) -> None:
         self.check = check
         self.context = Context()
         rclpy.init(context=self.context, signal_handler_options=SignalHandlerOptions.NO)
-        self.node = Node(name, context=self.context)
+        self.node = Node(name, namespace=namespace, context=self.context)
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.node)
         self._records: dict[str, EpisodeRecord] = {}
@@ -88,7 +92,11 @@ class GraphClient:
         self.wait(lambda: self.node.count_services(name) > 0, timeout, f"service {name}")
 
     def wait_for_links(self, links: Iterable[tuple[str, str, str]], timeout: float = PATIENCE) -> None:
-        """Wait until each (publishing node, topic, subscribing node) is there."""
+        """Wait until each (publishing node, topic, subscribing node) is there.
+
+        Where command_node is among them, until its clock has begun too: before that it follows no episode.
+        """
+        links = list(links)
 
         def missing() -> list[tuple[str, str, str]]:
             return [link for link in links if not self._linked(*link)]
@@ -97,6 +105,17 @@ class GraphClient:
             self.wait(lambda: not missing(), timeout, "the nodes to find each other")
         except TimeoutError as error:
             raise TimeoutError(f"{error}; missing: {', '.join(' -> '.join(link) for link in missing())}") from None
+        if any("command_node" in (source, target) for source, _, target in links):
+            self.wait_for_commands(timeout)
+
+    def wait_for_commands(self, timeout: float = PATIENCE) -> None:
+        """Wait until command_node says how things stand by a clock that has begun."""
+        heard: list[CommandStatus] = []
+        subscription = self.node.create_subscription(CommandStatus, "command_status", heard.append, EVENT)
+        try:
+            self.wait(lambda: any(stamp_to_ns(m.header.stamp) for m in heard), timeout, "command_node's clock to begin")
+        finally:
+            self.node.destroy_subscription(subscription)
 
     def _linked(self, source: str, topic: str, target: str) -> bool:
         name = self.node.resolve_topic_name(topic)
@@ -155,7 +174,7 @@ class GraphClient:
     def reset_scene(self, seed: int, task: str = "", instruction_for: str = "") -> Any:
         """Set the simulated scene up; RuntimeError with the simulator's words when it refuses."""
         request = ResetScene.Request(seed=seed, task=task, instruction_for=instruction_for)
-        response = self.call(self._reset, request, 30.0, "the scene to be set up")
+        response = self.call(self._reset, request, PATIENCE, "the scene to be set up")
         if not response.success:
             raise RuntimeError(f"sim_node refused the scene: {response.message}")
         return response

@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -27,11 +28,14 @@ SENSOR = qos_profile_sensor_data
 """Best effort, the last 5: images and joint states, from any driver."""
 COMMAND = QoSProfile(depth=1)
 """Reliable, the newest only: what moves the robot."""
+COMMAND_OUT = QoSProfile(depth=50)
+"""The same for publishers: a late recorder gets all of them; who subscribes with depth 1, the newest."""
 EVENT = QoSProfile(depth=10)
 """Reliable, in order: decisions and reports."""
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 """Reliable, and whoever joins late gets the last one: status and instructions."""
 
+FAREWELL = 2.0  # s for the last answers
 _FAILS = ("configuring", "activating")  # these go back to where they came from; the others go to error processing
 
 
@@ -58,6 +62,10 @@ class LifecycleNode(RclpyLifecycleNode):
 
     def release(self) -> None:
         """Free what `on_configure` made; called at any point, also after half of it failed. Override it."""
+
+    def owes(self) -> bool:
+        """Whether somebody still waits for an answer after the shutdown; it is waited for, for a moment."""
+        return False
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Back to unconfigured: `release`."""
@@ -150,6 +158,7 @@ def _spin(node: Node, done: threading.Event) -> int:
         try:
             while not done.is_set():
                 executor.spin_once()
+            _leave(node, executor)
         except BaseException as error:
             failures.append(error)
             node.get_logger().fatal("".join(traceback.format_exception(error)))
@@ -166,7 +175,19 @@ def _spin(node: Node, done: threading.Event) -> int:
     return 1 if failures else 0
 
 
-def _finish(node: Node) -> None:
+def _leave(node: Node, executor: SingleThreadedExecutor) -> None:
+    """Shut down while answers can still be sent, and send them."""
+    _shut_down(node)
+    deadline = time.monotonic() + FAREWELL
+    while isinstance(node, LifecycleNode) and node.owes() and time.monotonic() < deadline:
+        executor.spin_once(timeout_sec=0.02)
+
+
+def _shut_down(node: Node) -> None:
     if isinstance(node, LifecycleNode) and node.state in ("unconfigured", "inactive", "active"):
         node.trigger_shutdown()
+
+
+def _finish(node: Node) -> None:
+    _shut_down(node)
     node.destroy_node()

@@ -55,9 +55,7 @@ class Parameter:
         text = self.description + (f" [{self.unit}]" if self.unit else "")
         result = ParameterDescriptor(name=self.name, description=text, read_only=read_only)
         if self.default == []:
-            result.dynamic_typing = (
-                True  # rclpy takes [] for bytes; `ParameterTable` checks the type instead
-            )
+            result.dynamic_typing = True  # rclpy takes [] for bytes; `ParameterTable` checks the type instead
             result.additional_constraints = "a list of texts"
         if self.choices:
             result.additional_constraints = f"one of: {', '.join(self.choices)}"

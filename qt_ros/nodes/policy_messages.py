@@ -1,16 +1,19 @@
-"""What policy_node says: actions, status and latency, as messages."""
+"""What policy_node and teleop_node say: actions, status and results, as messages."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Container
 
+import numpy as np
 from builtin_interfaces.msg import Time
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from numpy.typing import NDArray
+from std_msgs.msg import Float32MultiArray, MultiArrayDimension
 
 from qt_ros.action import ExecuteInstruction
 from qt_ros.contract.actions import ActionSpace
 from qt_ros.control.runner import Episode, Step
+from qt_ros.episodes.episode import is_episode_id
 from qt_ros.msg import EpisodeStatus, PolicyAction
 
 
@@ -36,8 +39,8 @@ def action_message(step: Step, space: ActionSpace, frame: str, checkpoint: str, 
 def stop_message(episode: Episode, space: ActionSpace, frame: str, checkpoint: str, now: Time) -> PolicyAction:
     """The neutral stop that follows every end.
 
-    No motion, terminate at its high end, and the gripper holds whatever the message says (see CommandShaper). It is no
-    decision of the policy and says so: ``q`` is empty. Readers of bags skip actions without ``q``.
+    No motion, terminate at its high end, and the gripper holds whatever the message says (see CommandShaper). Nobody
+    decided it, and it says so: ``q`` and ``bins`` are empty. Readers of bags skip actions that chose no bin.
     """
     values = space.neutral()
     if "terminate" in space.names:
@@ -46,7 +49,6 @@ def stop_message(episode: Episode, space: ActionSpace, frame: str, checkpoint: s
     message.header.stamp, message.header.frame_id = now, frame
     message.observation_stamp = now
     message.names, message.values = list(space.names), values.tolist()
-    message.bins = space.encode(values).tolist()
     message.checkpoint = checkpoint
     return message
 
@@ -60,6 +62,7 @@ def status_message(episode: Episode | None, checkpoint: str, now: Time, message:
         status.reason = reason_code(episode.reason)
         status.episode_id, status.instruction, status.step = episode.episode_id, episode.instruction, episode.steps
         status.message = message or episode.message
+        status.start = Time(sec=int(episode.start), nanosec=int(episode.start % 1.0 * 1e9))
         status.latency_ms_p50, status.latency_ms_p95 = known(episode.latency.p50), known(episode.latency.p95)
     return status
 
@@ -79,6 +82,8 @@ def goal_problem(
         return f"max_duration {goal.max_duration} is not a time in seconds"
     if busy_with:
         return f"busy with episode {busy_with}; cancel it or wait for its result"
+    if goal.episode_id and not is_episode_id(goal.episode_id):
+        return f"episode_id {goal.episode_id!r} cannot name a bag; use letters, digits and . _ : - only"
     if goal.episode_id in used:
         return f"there was an episode {goal.episode_id} already; give another episode_id, or none"
     return ""
@@ -102,20 +107,15 @@ def known(value: float) -> float:
     return 0.0 if math.isnan(value) else value
 
 
-def diagnostics_message(episode: Episode | None, node: str, active: bool, now: Time) -> DiagnosticArray:
-    """Latency and the share of it that is not the network, in ms, over the steps of the present or last episode."""
-    status = DiagnosticStatus(name=f"{node}: policy", hardware_id="", level=DiagnosticStatus.OK)
-    status.message = "inactive" if not active else "idle" if episode is None or not episode.running else "acting"
-    if episode is not None:
-        numbers = {
-            "steps": float(episode.steps),
-            "latency_ms_p50": episode.latency.p50,
-            "latency_ms_p95": episode.latency.p95,
-            "overhead_ms_p50": episode.overhead.p50,
-            "overhead_ms_p95": episode.overhead.p95,
-        }
-        status.values = [KeyValue(key=k, value=f"{known(v):.3f}") for k, v in numbers.items()]
-        status.values.append(KeyValue(key="episode", value=episode.episode_id))
-    array = DiagnosticArray(status=[status])
-    array.header.stamp = now
-    return array
+def q_curves_message(q_all: NDArray[np.float32], space: ActionSpace) -> Float32MultiArray:
+    """Q of every bin along the chosen prefix, (D, bins): what a decision was taken from, to look at.
+
+    Row-major; the label of the first dimension of the layout names the action dimensions in their order.
+    """
+    rows, columns = q_all.shape
+    message = Float32MultiArray(data=np.ascontiguousarray(q_all, dtype=np.float32).ravel().tolist())
+    message.layout.dim = [
+        MultiArrayDimension(label=",".join(space.names), size=rows, stride=rows * columns),
+        MultiArrayDimension(label="bin", size=columns, stride=columns),
+    ]
+    return message

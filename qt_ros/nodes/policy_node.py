@@ -15,7 +15,6 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
@@ -23,37 +22,55 @@ from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage, Image, JointState
-from std_msgs.msg import String
+from std_msgs.msg import Float32MultiArray, String
 
 from qt_ros.action import ExecuteInstruction
 from qt_ros.contract.codecs import ns_to_seconds, stamp_to_ns
 from qt_ros.contract.robot import load_contract
-from qt_ros.control.policy import Policy
-from qt_ros.control.runner import Episode, EpisodeRunner, Step
-from qt_ros.episodes.episode import TERMINAL_REASONS, reason_name
+from qt_ros.control.health import Health, Stream, policy_health
+from qt_ros.control.runner import Actor, Episode, EpisodeRunner, Step
+from qt_ros.episodes.episode import TERMINAL_REASONS, outcome_name, reason_name
 from qt_ros.msg import CommandStatus, EpisodeOutcome, EpisodeStatus, PolicyAction
+from qt_ros.nodes.diagnostics import Diagnostics
+from qt_ros.nodes.inputs import subscribe
 from qt_ros.nodes.lifecycle import EVENT, LATCHED, SENSOR, LifecycleNode, run
 from qt_ros.nodes.parameters import AUTOSTART, ROBOT, Parameter, ParameterTable
 from qt_ros.nodes.policy_messages import (
     action_message,
-    diagnostics_message,
     goal_problem,
+    q_curves_message,
     result_message,
     status_message,
     stop_message,
 )
 from qt_ros.nodes.real_time import freeze_memory, take_short_turns, thaw_memory
 
+COMMAND_TIMEOUT = Parameter(
+    "command_timeout",
+    2.0,
+    "Once command_status was heard, its silence for so long ends an episode.",
+    unit="s",
+    low=0.3,
+    high=60.0,
+)
 PARAMETERS = ParameterTable(
     ROBOT,
     AUTOSTART,
     Parameter("checkpoint", "", "Folder of the checkpoint that decides (model.safetensors, checkpoint.json)."),
     Parameter("device", "cpu", "Where the network runs: cpu, cuda or cuda:<number>."),
-    Parameter("threads", 0, "CPU threads of the network; 0: as torch chooses.", low=0, high=256),
+    Parameter(
+        "threads",
+        1,
+        "CPU threads of the network; 0: as torch chooses, which is slow where other nodes share the cores.",
+        low=0,
+        high=256,
+    ),
     Parameter("max_duration", 12.0, "Longest episode when the goal does not say.", unit="s", low=0.1, high=3600.0),
     Parameter("outcome_wait", 1.0, "How long a result waits for episode_outcome.", unit="s", low=0.0, high=600.0),
     Parameter("preempt", False, "A new goal takes the place of the running one; else it is rejected."),
     Parameter("follow_instruction_topic", False, "Obey the contract's instruction topic too; empty text stops."),
+    COMMAND_TIMEOUT,
+    Parameter("q_curves", False, "Publish the Q of every bin on ~/q_curves too, to look at; costs a message a step."),
 )
 WATCH_PERIOD = 0.05  # s on the wall: how often limits in time are checked
 PATIENCE = Duration(seconds=0.5)
@@ -63,8 +80,8 @@ CLOCK_PATIENCE = 5.0  # s on the wall without any progress of the node's clock w
 class PolicyNode(LifecycleNode):
     """Parameters, topics and the action; see the module."""
 
-    def __init__(self) -> None:
-        super().__init__("policy_node", PARAMETERS)
+    def __init__(self, name: str = "policy_node", parameters: ParameterTable = PARAMETERS) -> None:
+        super().__init__(name, parameters)
         self.runner: EpisodeRunner | None = None
         self._made = ExitStack()
         self._active = False
@@ -73,29 +90,45 @@ class PolicyNode(LifecycleNode):
         self._finished: Future | None = None  # set to the outcome when the goal's episode is over and judged
         self._give_up_outcome = 0.0  # monotonic s
         self._used: set[str] = set()  # ids of all episodes so far
+        self._server: ActionServer | None = None
+        self._retired: list[ActionServer] = []  # still owe a client its result
+        self._owed = 0  # goals whose result is not out
+        self._command_heard: float | None = None  # monotonic s
         self._clock_seen = (0, 0.0)
+        self._curves_out: Any = None  # with q_curves only
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.contract = load_contract(self.settings.robot)
+        actor = self.load_actor()
+        self._make_topics()
+        self.runner = EpisodeRunner(self.contract, actor, self._now, self._on_step, self._on_end)
+        freeze_memory()
+        return super().on_configure(state)
+
+    def load_actor(self) -> Actor:
+        """Who decides: here the trained network. Sets the checkpoint that messages name."""
+        from qt_ros.control.policy import Policy  # torch: seconds, which a node without a network need not wait for
+
         s = self.settings
-        self.contract = load_contract(s.robot)
         if not s.checkpoint:
             raise ValueError("parameter checkpoint is empty; give the folder of a trained checkpoint")
         policy = Policy.load(s.checkpoint, self.contract, s.device, threads=s.threads or None)
         self._checkpoint = policy.info.id
-        self._make_topics()
-        self.runner = EpisodeRunner(self.contract, policy, self._now, self._on_step, self._on_end)
-        freeze_memory()
+        if s.q_curves:
+            self._curves_out = self.create_publisher(Float32MultiArray, "~/q_curves", EVENT)
+            self._made.callback(self.destroy_publisher, self._curves_out)
         self.get_logger().info(f"checkpoint {self._checkpoint[:12]} ({policy.info.preset}) on {s.device}")
-        return super().on_configure(state)
+        return policy
 
     def _make_topics(self) -> None:
         camera, joints = self.contract.observation("image"), self.contract.observation("joint_state")
         kind = CompressedImage if camera.type.endswith("CompressedImage") else Image
         self._action_out = self.create_publisher(PolicyAction, "policy_action", EVENT)
         self._status_out = self.create_publisher(EpisodeStatus, "episode_status", LATCHED)
-        self._diagnostics_out = self.create_publisher(DiagnosticArray, "/diagnostics", EVENT)
-        for out in (self._action_out, self._status_out, self._diagnostics_out):
+        for out in (self._action_out, self._status_out):
             self._made.callback(self.destroy_publisher, out)
+        self._images, self._joints = Stream(camera.topic, camera.rate), Stream(joints.topic, joints.rate)
+        self._made.callback(Diagnostics(self, self.health, self.contract.robot).close)
         inputs: list[tuple[Any, str, Any, Any]] = [
             (kind, camera.topic, self._on_image, SENSOR),
             (JointState, joints.topic, self._on_joints, SENSOR),
@@ -103,10 +136,13 @@ class PolicyNode(LifecycleNode):
             (EpisodeOutcome, "episode_outcome", self._on_outcome, LATCHED),
         ]
         if self.settings.follow_instruction_topic:
-            inputs.append((String, self.contract.observation("text").topic, self._on_instruction, LATCHED))
+            # Not latched: a sentence from before we came must not start motion, however its publisher keeps it.
+            inputs.append((String, self.contract.observation("text").topic, self._on_instruction, EVENT))
         for entry in inputs:
-            self._made.callback(self.destroy_subscription, self.create_subscription(*entry))
-        server = ActionServer(
+            subscription = subscribe(self, *entry, on_error=self._on_odd_message)
+            self._made.callback(self.destroy_subscription, subscription)
+        self._bury()  # two servers of one name would both accept a goal
+        self._server = ActionServer(
             self,
             ExecuteInstruction,
             "execute_instruction",
@@ -115,13 +151,11 @@ class PolicyNode(LifecycleNode):
             handle_accepted_callback=self._on_accepted,
             cancel_callback=self._on_cancel,
         )
-        self._made.callback(server.destroy)
         wall = Clock(clock_type=ClockType.STEADY_TIME)  # must go on when the node's clock stops
-        for period, callback in ((WATCH_PERIOD, self._watch), (1.0, self._report)):
-            self._made.callback(self.destroy_timer, self.create_timer(period, callback, clock=wall))
+        self._made.callback(self.destroy_timer, self.create_timer(WATCH_PERIOD, self._watch, clock=wall))
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._active = True
+        self._active, self._command_heard = True, None
         self._say(None, "ready")
         return super().on_activate(state)
 
@@ -145,23 +179,44 @@ class PolicyNode(LifecycleNode):
             self.runner.close()
             self.runner = None
             thaw_memory()
-        self._goal = self._finished = None  # its server goes now: there is nobody left to answer
+        self._finish(EpisodeStatus.OUTCOME_UNKNOWN)  # nobody will hear of an outcome any more
+        if self._server is not None:
+            self._retired.append(self._server)
+            self._server = None
         self._made.close()
+        self._curves_out = None
+        if not self._owed:
+            self._bury()
+
+    def owes(self) -> bool:
+        """A goal whose result is not out yet."""
+        return bool(self._owed)
+
+    def _bury(self) -> None:
+        """Action servers without anybody waiting for them."""
+        while self._retired:
+            self._retired.pop().destroy()
+
+    def _on_odd_message(self, problem: str) -> None:
+        self._stop("fault", problem)
 
     def _now(self) -> float:
         return ns_to_seconds(self.get_clock().now().nanoseconds)
 
     def _on_image(self, message: Any) -> None:
         received = time.monotonic()
+        self._images.seen(self._now())
         if self.runner is not None:
             self.runner.offer_image(message, ns_to_seconds(stamp_to_ns(message.header.stamp)), received)
 
     def _on_joints(self, message: JointState) -> None:
+        self._joints.seen(self._now())
         if self.runner is not None:
             self.runner.offer_joints(message, ns_to_seconds(stamp_to_ns(message.header.stamp)))
 
     def _on_command_status(self, message: CommandStatus) -> None:
         episode = self.runner.episode if self.runner is not None else None
+        self._command_heard = time.monotonic()
         if message.state != CommandStatus.STATE_STOPPED or episode is None or message.episode_id != episode.episode_id:
             return
         self._stop(reason_name(message.reason), f"command_node stopped: {message.message}")
@@ -175,6 +230,10 @@ class PolicyNode(LifecycleNode):
             self._clock_seen = (now, wall)
         elif wall - self._clock_seen[1] > CLOCK_PATIENCE:
             self._stop("fault", f"the clock has not moved for {CLOCK_PATIENCE:g} s; is /clock published?")
+        if self._command_heard is not None and wall - self._command_heard > self.settings.command_timeout:
+            told = f"command_node has been silent for {self.settings.command_timeout:g} s; is it alive?"
+            if self._stop("lost_command", told) or not runner.busy:
+                self._command_heard = None  # until it comes back
         runner.check()
         if self._goal is not None and not runner.busy and wall > self._give_up_outcome:
             self._finish(EpisodeStatus.OUTCOME_UNKNOWN)
@@ -197,6 +256,8 @@ class PolicyNode(LifecycleNode):
         space, frame = self.contract.action_space, self.contract.kinematics.base_frame
         self._action_out.publish(action_message(step, space, frame, self._checkpoint, self._stamp()))
         self._say(step.episode)
+        if self._curves_out is not None and step.decision.q_all is not None:
+            self._curves_out.publish(q_curves_message(step.decision.q_all, space))
         if (goal := self._goal) is not None:
             feedback = ExecuteInstruction.Feedback(step=step.index, value=step.decision.value)
             feedback.q = step.decision.q.tolist()
@@ -215,10 +276,15 @@ class PolicyNode(LifecycleNode):
             self.get_logger().warning(told)
 
     def _on_outcome(self, message: EpisodeOutcome) -> None:
+        """A judgement ends an episode that still runs: the task is done, or cannot be any more."""
         episode = self.runner.episode if self.runner is not None else None
-        if episode is None or episode.running or message.episode_id != episode.episode_id:
+        if episode is None or message.episode_id != episode.episode_id:
             return
-        self._finish(message.outcome)
+        outcome = outcome_name(message.outcome)
+        if episode.running and outcome != "unknown":
+            self._stop("done", f"{message.labelled_by or 'somebody'} judged it a {outcome}")
+        if not episode.running:
+            self._finish(message.outcome)
 
     def _finish(self, outcome: int) -> None:
         """Let the goal of the ended episode have its result."""
@@ -259,6 +325,7 @@ class PolicyNode(LifecycleNode):
         self._goal, self._finished = handle, Future(executor=self.executor)
         request = handle.request
         episode = self._begin(request.instruction.strip(), request.episode_id, request.max_duration)
+        self._owed += 1
         handle.execute(partial(self._execute, episode, self._finished))
 
     def _on_cancel(self, handle: Any) -> CancelResponse:
@@ -268,6 +335,8 @@ class PolicyNode(LifecycleNode):
 
     async def _execute(self, episode: Episode, finished: Future, handle: Any) -> Any:
         outcome = await finished
+        if self.executor is not None:
+            self.executor.create_task(self._answered)  # in its next turn, when this result is out
         if handle.is_cancel_requested:
             handle.canceled()
         elif episode.reason in TERMINAL_REASONS:
@@ -276,6 +345,11 @@ class PolicyNode(LifecycleNode):
             handle.abort()
         return result_message(episode, outcome)
 
+    def _answered(self) -> None:
+        self._owed -= 1
+        if not self._owed and self._server is None:
+            self._bury()
+
     def _stamp(self) -> Any:
         return self.get_clock().now().to_msg()
 
@@ -283,9 +357,20 @@ class PolicyNode(LifecycleNode):
         if self.runner is not None:
             self._status_out.publish(status_message(episode, self._checkpoint, self._stamp(), message))
 
-    def _report(self) -> None:
+    def health(self, now: float) -> list[Health]:
+        """What /diagnostics says: the inputs, the episode, its latency, GPU memory."""
         episode = self.runner.episode if self.runner is not None else None
-        self._diagnostics_out.publish(diagnostics_message(episode, self.get_name(), self._active, self._stamp()))
+        limits = (self.contract.observation("image").max_age, self.contract.observation("joint_state").max_age)
+        streams = [s.health(now, limit) for s, limit in zip((self._images, self._joints), limits, strict=True)]
+        return [*policy_health(episode, self._active, self.contract.policy_period, self.memory()), *streams]
+
+    def memory(self) -> dict[str, float]:
+        """GPU memory in MiB, where the network runs on one."""
+        if not str(getattr(self.settings, "device", "cpu")).startswith("cuda"):
+            return {}
+        from qt_ros.control.policy import gpu_memory
+
+        return gpu_memory(self.settings.device)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -42,9 +42,11 @@ def message_class(type_name: str) -> Any:
 class RawTopics:
     """Follows ``topics`` ({name: type}) of a node from the moment somebody publishes them.
 
-    A reliable subscription never matches a best-effort publisher, so the offered quality is looked up first: reliable
-    and transient local where every publisher is. ``on_topic(absolute name, type, offered)`` is called once per topic,
-    before its first message; ``on_message`` for every message.
+    A reliable subscription never matches a best-effort publisher, so the offered quality is looked up: reliable and
+    transient local where every publisher is. A publisher that comes later and offers less is told of and lowers it for
+    all. ``on_topic(absolute name, type, offered)`` is called once per topic, before its first message; ``on_message``
+    for every message. Up to ``depth`` messages of a topic wait while the node is kept from reading, of large ones
+    (images, clouds) ``large_depth``.
     """
 
     def __init__(
@@ -53,17 +55,20 @@ class RawTopics:
         topics: Mapping[str, str],
         on_topic: Callable[[str, str, tuple[Qos, ...]], None],
         on_message: Callable[[RawMessage], None],
-        depth: int = 100,
+        depth: int = 2000,
+        large_depth: int = 100,
     ) -> None:
-        self._node, self._on_topic, self._on_message, self._depth = node, on_topic, on_message, depth
+        self._node, self._on_topic, self._on_message = node, on_topic, on_message
+        self._depth, self._large_depth = depth, large_depth
         self.missing = {node.resolve_topic_name(name): type_name for name, type_name in topics.items()}
+        self._followed: dict[str, _Followed] = {}
         for type_name in set(self.missing.values()):
             message_class(type_name)  # fail now rather than when the first publisher shows up
         self._timer = node.create_timer(LOOK_PERIOD, self.look, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self.look()
 
     def look(self) -> None:
-        """Subscribe to every topic that has a publisher by now."""
+        """Subscribe to every topic that has a publisher by now, and to those with new ones as they need it."""
         for name, expected in list(self.missing.items()):
             offers = self._node.get_publishers_info_by_topic(name)
             if not offers:
@@ -75,17 +80,33 @@ class RawTopics:
                 )
                 continue
             self._on_topic(name, expected, tuple(Qos.of(o.qos_profile) for o in offers))
-            self._subscribe(name, expected, [o.qos_profile for o in offers])
-        if not self.missing:
-            self._timer.cancel()
+            reliable, latched = _common([o.qos_profile for o in offers])
+            self._followed[name] = _Followed(expected, reliable, latched)
+            self._subscribe(name)
+        for name, followed in self._followed.items():
+            self._lower(name, followed)
 
-    def _subscribe(self, name: str, type_name: str, offered: list[QoSProfile]) -> None:
-        reliable = all(q.reliability == ReliabilityPolicy.RELIABLE for q in offered)
-        latched = all(q.durability == DurabilityPolicy.TRANSIENT_LOCAL for q in offered)
+    def _lower(self, name: str, followed: _Followed) -> None:
+        reliable, latched = _common([o.qos_profile for o in self._node.get_publishers_info_by_topic(name)])
+        reliable, latched = reliable and followed.reliable, latched and followed.latched
+        if (reliable, latched) == (followed.reliable, followed.latched):
+            return
+        self._node.get_logger().warning(
+            f"{name}: a new publisher offers less than the others (reliable {reliable}, latched {latched}); "
+            f"all are recorded that way from now on"
+        )
+        followed.reliable, followed.latched = reliable, latched
+        old = followed.subscription
+        self._subscribe(name)
+        self._node.destroy_subscription(old)
+
+    def _subscribe(self, name: str) -> None:
+        followed = self._followed[name]
+        large = followed.type_name.endswith(("Image", "CompressedImage", "PointCloud2"))
         profile = QoSProfile(
-            depth=self._depth,
-            reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
-            durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+            depth=self._large_depth if large else self._depth,
+            reliability=ReliabilityPolicy.RELIABLE if followed.reliable else ReliabilityPolicy.BEST_EFFORT,
+            durability=DurabilityPolicy.TRANSIENT_LOCAL if followed.latched else DurabilityPolicy.VOLATILE,
         )
 
         def receive(data: bytes, info: Mapping[str, Any]) -> None:
@@ -93,4 +114,23 @@ class RawTopics:
             self._on_message(RawMessage(name, data, int(info.get("source_timestamp") or 0), number))
 
         callback: Any = receive  # rclpy also calls it with the message's info, whatever its annotation says
-        self._node.create_subscription(message_class(type_name), name, callback, profile, raw=True)
+        kind = message_class(followed.type_name)
+        followed.subscription = self._node.create_subscription(kind, name, callback, profile, raw=True)
+
+
+@dataclass
+class _Followed:
+    """A topic with its subscription and what that asks for."""
+
+    type_name: str
+    reliable: bool
+    latched: bool
+    subscription: Any = None
+
+
+def _common(offered: list[QoSProfile]) -> tuple[bool, bool]:
+    """Whether all of ``offered`` are reliable, and whether all are latched; (True, True) of none."""
+    return (
+        all(q.reliability == ReliabilityPolicy.RELIABLE for q in offered),
+        all(q.durability == DurabilityPolicy.TRANSIENT_LOCAL for q in offered),
+    )

@@ -7,6 +7,7 @@ publishes episode_record. The writing is done by qt_ros.episodes.recorder in thr
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 import time
@@ -22,12 +23,17 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import deserialize_message
 
 from qt_ros.contract.robot import RobotContract, load_contract
+from qt_ros.control.health import Health, recorder_health
 from qt_ros.episodes import bag_metadata as keys
-from qt_ros.episodes.bag import BagError, BagTopic, relabel
-from qt_ros.episodes.bag_metadata import Qos
-from qt_ros.episodes.episode import OUTCOMES, outcome_name, reason_name
+from qt_ros.episodes.bag import BagError, BagTopic
+from qt_ros.episodes.bag_metadata import Qos, label_data
+from qt_ros.episodes.closed_bags import ClosedBags
+from qt_ros.episodes.episode import OUTCOMES, SOURCES, outcome_name, reason_name
+from qt_ros.episodes.labels import Label, LabelError, make_label
+from qt_ros.episodes.labels import now as time_of_label
 from qt_ros.episodes.recorder import Recorder, RecordingError, RecordReport
 from qt_ros.msg import EpisodeOutcome, EpisodeRecord, EpisodeStatus
+from qt_ros.nodes.diagnostics import Diagnostics
 from qt_ros.nodes.lifecycle import LATCHED, run
 from qt_ros.nodes.parameters import ROBOT, Parameter, ParameterTable
 from qt_ros.nodes.policy_messages import reason_code
@@ -45,6 +51,8 @@ PARAMETERS = ParameterTable(
     Parameter("silence_timeout", 5.0, "No sign of the policy for so long ends a bag.", unit="s", low=0.5, high=3600.0),
     Parameter("extra_topics", [], "More topics to record, each as 'name:package/msg/Type'."),
 )
+DETECTORS = ("sim", "gazebo")  # who judges by what the simulator knows
+LINGER = 0.5  # s after the end: the last of the braking belongs to the episode
 LATCHED_RECORDS = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 ABOUT_EPISODES = {
     "policy_action": "qt_ros/msg/PolicyAction",
@@ -68,6 +76,7 @@ class Current:
     heard: float
     reason: str = ""  # set once it has ended
     deadline: float = 0.0
+    linger: float = 0.0  # the robot still brakes: not closed before
     outcome: EpisodeOutcome | None = None  # may arrive before the end it judges: other publisher, other order
 
 
@@ -80,6 +89,7 @@ class RecorderNode(Node):
         self.contract = load_contract(self.settings.robot)
         self.root = Path(self.settings.root).expanduser().absolute()
         self.current: Current | None = None
+        self.closed = ClosedBags(self.root)
         self._telling: list[threading.Event] = []  # bags being closed whose episode_record is not out yet
         self._simulated_time = bool(self.get_parameter("use_sim_time").value)
         latched = {self.contract.observation("text").topic, "/tf_static"}
@@ -93,6 +103,8 @@ class RecorderNode(Node):
         self._status, self._outcome, self._action = (
             self.resolve_topic_name(t) for t in ("episode_status", "episode_outcome", "policy_action")
         )
+        self._last: RecordReport | None = None
+        Diagnostics(self, self.health, self.contract.robot)
         self._record_out = self.create_publisher(EpisodeRecord, "episode_record", LATCHED_RECORDS)
         self._outcome_out = self.create_publisher(EpisodeOutcome, "episode_outcome", LATCHED)
         self.create_service(SetOutcome, "set_outcome", self._on_set_outcome)
@@ -128,6 +140,13 @@ class RecorderNode(Node):
         self.recorder.add_topic(BagTopic.find(name, type_name, offered))
 
     def _on_message(self, message: RawMessage) -> None:
+        try:
+            self._take(message)
+        except Exception as error:  # what cannot be read must not cost the bag
+            problem = f"{message.topic}: {type(error).__name__}: {error}"
+            self.get_logger().error(f"message refused: {problem}", throttle_duration_sec=1.0)
+
+    def _take(self, message: RawMessage) -> None:
         if message.topic == self._status:
             self._on_status(message)
             return
@@ -157,23 +176,59 @@ class RecorderNode(Node):
         current = self.current
         if status.state == EpisodeStatus.STATE_ENDED and current is not None and not current.reason:
             if current.episode_id == status.episode_id:
-                current.reason = reason_name(status.reason)
-                current.deadline = time.monotonic() + self.settings.outcome_timeout
+                current.reason = self._named(status)
+                current.linger = time.monotonic() + LINGER
+                current.deadline = max(current.linger, time.monotonic() + self.settings.outcome_timeout)
                 self._close_when_judged()
 
+    def _named(self, status: EpisodeStatus) -> str:
+        """Why it ended; a number that nobody knows is a fault of whoever said it, and no reason to lose a bag."""
+        try:
+            return reason_name(status.reason)
+        except ValueError as error:
+            self.get_logger().error(f"episode {status.episode_id}: {error}; recorded as fault")
+            return "fault"
+
     def _on_outcome(self, outcome: EpisodeOutcome) -> None:
-        if self.current is not None and outcome.episode_id == self.current.episode_id:
-            self.current.outcome = outcome
+        if outcome.outcome >= len(OUTCOMES):
+            self.get_logger().error(f"episode {outcome.episode_id}: outcome {outcome.outcome} is unknown; ignored")
+            return
+        if (current := self.current) is not None and outcome.episode_id == current.episode_id:
+            if current.outcome is None or outcome.labelled_by not in DETECTORS:  # a person's word stands over theirs
+                current.outcome = outcome
             self._close_when_judged()
+            return
+        try:
+            self.closed.judge_late(outcome.episode_id, OUTCOMES[outcome.outcome], outcome.labelled_by, outcome.comment)
+        except (BagError, LabelError, OSError) as error:
+            self.get_logger().error(f"episode {outcome.episode_id}: its late outcome is not in the bag: {error}")
 
     def _close_when_judged(self) -> None:
         current = self.current
-        if current is not None and current.reason and current.outcome is not None:
+        if current is None or not current.reason or current.outcome is None:
+            return
+        if time.monotonic() > current.linger:
+            said = current.outcome
+            label = Label(
+                current.episode_id, outcome_name(said.outcome), said.labelled_by, time_of_label(), said.comment
+            )
+            self._close(label.outcome, current.reason, label)
+
+    def _close_as_it_is(self, reason: str, problem: str = "") -> None:
+        """Now, with what is known; ``reason`` where no end was heard of."""
+        current = self.current
+        assert current is not None
+        if current.reason and current.outcome is not None:
             self._close(outcome_name(current.outcome.outcome), current.reason, current.outcome.labelled_by)
+        else:
+            self._close("unknown", current.reason or reason, problem=problem)
 
     def _watch(self) -> None:
         current, now = self.current, time.monotonic()
         if current is None:
+            return
+        self._close_when_judged()
+        if self.current is not current:
             return
         if current.reason and now > current.deadline:
             self._close("unknown", current.reason)
@@ -184,8 +239,8 @@ class RecorderNode(Node):
     # --- bags --------------------------------------------------------------------------------------------------------
 
     def _open(self, status: EpisodeStatus) -> None:
-        if self.current is not None:  # its end was never announced, or nobody judged it
-            self._close("unknown", self.current.reason or "lost_policy")
+        if self.current is not None:  # its end was never announced, or nobody judged it, or it lingers
+            self._close_as_it_is("lost_policy")
         try:
             self.recorder.start(status.episode_id, describe(self.contract, status))
         except (RecordingError, ValueError) as error:
@@ -195,16 +250,18 @@ class RecorderNode(Node):
             return
         self.current = Current(status.episode_id, time.monotonic())
 
-    def _close(self, outcome: str, reason: str, labelled_by: str = "", problem: str = "") -> None:
-        self.current = None
-        future = self.recorder.finish(outcome, reason, {keys.LABELLED_BY: labelled_by} if labelled_by else None)
+    def _close(self, outcome: str, reason: str, label: Label | None = None, problem: str = "") -> None:
+        assert self.current is not None
+        episode_id, self.current = self.current.episode_id, None
+        future = self.recorder.finish(outcome, reason, label_data(label) if label is not None and label.by else None)
+        self.closed.add(episode_id, future)
         told = threading.Event()
         self._telling = [event for event in self._telling if not event.is_set()] + [told]
         future.add_done_callback(lambda done: self._report(done, problem, told))
 
     def _report(self, done: Future[RecordReport], problem: str, told: threading.Event) -> None:
         """Called by the recorder's thread when the bag is closed."""
-        report = done.result()
+        report = self._last = done.result()
         record = EpisodeRecord(episode_id=report.episode_id, uri=str(report.uri))
         record.outcome, record.reason = OUTCOMES.index(report.outcome), reason_code(report.reason)
         record.messages, record.dropped = report.messages, report.dropped
@@ -225,34 +282,39 @@ class RecorderNode(Node):
 
     def _on_set_outcome(self, request: SetOutcome.Request, response: SetOutcome.Response) -> SetOutcome.Response:
         current = self.current
-        episode_id = request.episode_id or (current.episode_id if current is not None else self._last())
+        episode_id = request.episode_id or (current.episode_id if current is not None else self.closed.last)
         try:
             if request.outcome >= len(OUTCOMES):
-                raise ValueError(f"outcome {request.outcome} is unknown; 1 is success, 2 failure")
-            if current is not None and current.episode_id == episode_id:
-                if not current.reason:
-                    raise ValueError(f"episode {episode_id} is still running; label it when it has ended")
-                # Said aloud: policy_node waits for it, and it comes back to us by its topic.
-                label = EpisodeOutcome(episode_id=episode_id, outcome=request.outcome)
-                label.header.stamp = self.get_clock().now().to_msg()
-                label.labelled_by, label.comment = request.labelled_by, request.comment
-                self._outcome_out.publish(label)
-            else:
-                relabel(self.root / episode_id, OUTCOMES[request.outcome], request.labelled_by, force=True)
-            response.success, response.message = True, f"{episode_id}: {OUTCOMES[request.outcome]}"
-        except (BagError, ValueError, OSError) as error:
+                raise LabelError(f"outcome {request.outcome} is unknown; 1 is success, 2 failure")
+            label = make_label(episode_id, OUTCOMES[request.outcome], request.labelled_by, request.comment)
+            if current is None or current.episode_id != episode_id:
+                self.closed.label(episode_id, label.outcome, label.by, label.comment)
+            elif not current.reason and not request.episode_id:
+                raise LabelError(f"episode {episode_id} is still running; name it to end it with this label")
+            else:  # Said aloud: policy_node waits for it, and it comes back to us by its topic.
+                said = EpisodeOutcome(episode_id=episode_id, outcome=request.outcome)
+                said.header.stamp = self.get_clock().now().to_msg()
+                said.labelled_by, said.comment = label.by, label.comment
+                self._outcome_out.publish(said)
+            response.success, response.message = True, f"{episode_id}: {label.outcome}"
+        except (BagError, LabelError, OSError) as error:
             response.message = str(error)
         return response
 
-    def _last(self) -> str:
-        bags = sorted(self.root.glob(f"*/{keys.METADATA_FILE}"), key=lambda p: p.stat().st_mtime)
-        return bags[-1].parent.name if bags else ""
+    def health(self, now: float) -> list[Health]:
+        """What /diagnostics says: what is being recorded, what the last bag lacks, room on the disk."""
+        last = self._last
+        told = {"last_bag": str(last.uri), "messages": str(last.messages), "dropped": str(last.dropped)} if last else {}
+        there = next(path for path in (self.root, *self.root.parents) if path.exists())
+        episode_id = self.current.episode_id if self.current is not None else ""
+        dropped, error = (last.dropped, last.error) if last else (0, "")
+        return [recorder_health(episode_id, shutil.disk_usage(there).free, told, dropped, error)]
 
     def destroy_node(self) -> None:
         """Close whatever is open before the node goes; the bag then says that the recorder was stopped."""
         if (current := self.current) is not None:
             problem = "" if current.reason else "the recorder was stopped in mid-episode"
-            self._close("unknown", current.reason or "operator", problem=problem)
+            self._close_as_it_is("operator", problem)
         self.recorder.close()
         for told in self._telling:
             told.wait(10.0)
@@ -261,11 +323,15 @@ class RecorderNode(Node):
 
 
 def describe(contract: RobotContract, status: EpisodeStatus) -> dict[str, str]:
-    """What is known about an episode when it begins, for the bag's metadata."""
+    """What is known about an episode when it begins, for the bag's metadata.
+
+    Where no checkpoint decides, the status names the source in its place (teleop_node: 'teleop').
+    """
+    source = status.checkpoint if status.checkpoint in SOURCES else "autonomous"
     return {
         keys.INSTRUCTION: status.instruction,
-        keys.CHECKPOINT: status.checkpoint,
-        keys.SOURCE: "autonomous",
+        keys.CHECKPOINT: status.checkpoint if source == "autonomous" else "",
+        keys.SOURCE: source,
         keys.ROBOT: contract.robot,
         keys.CONTRACT_SHA256: contract.sha256,
         keys.CONTRACT_YAML: contract.text,

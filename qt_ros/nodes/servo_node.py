@@ -19,7 +19,9 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from qt_ros.contract.codecs import decode_joint_positions, ns_to_seconds, stamp_to_ns
 from qt_ros.contract.robot import load_contract
+from qt_ros.control.health import WARN, Health, Stream
 from qt_ros.control.servo_loop import ServoLoop, Setpoint
+from qt_ros.nodes.diagnostics import Diagnostics
 from qt_ros.nodes.lifecycle import COMMAND, SENSOR, LifecycleNode, run
 from qt_ros.nodes.parameters import AUTOSTART, ROBOT, Parameter, ParameterTable
 
@@ -61,6 +63,10 @@ class ServoNode(LifecycleNode):
             (JointState, contract.observation("joint_state").topic, self._on_joints, SENSOR),
         ):
             self._made.append((self.destroy_subscription, self.create_subscription(kind, topic, callback, qos)))
+        joints = contract.observation("joint_state")
+        self._twists = Stream(contract.commands["arm"].topic, contract.command_rate)
+        self._joints, self._joint_max_age = Stream(joints.topic, joints.rate), joints.max_age
+        self._made.append((Diagnostics.close, Diagnostics(self, self.health, contract.robot)))
         timer = self.create_timer(1.0 / contract.command_rate, self._tick)
         self._made.append((self.destroy_timer, timer))
         return super().on_configure(state)
@@ -101,6 +107,7 @@ class ServoNode(LifecycleNode):
     def _on_twist(self, message: TwistStamped) -> None:
         if self.loop is None or not self._active:
             return
+        self._twists.seen(self._now())
         linear, angular = message.twist.linear, message.twist.angular
         twist = (linear.x, linear.y, linear.z, angular.x, angular.y, angular.z)
         try:
@@ -113,8 +120,9 @@ class ServoNode(LifecycleNode):
     def _on_joints(self, message: JointState) -> None:
         if self.loop is None:
             return
+        self._joints.seen(self._now())
         try:
-            positions = decode_joint_positions(message, self.loop.joints)
+            positions = decode_joint_positions(message, (*self.loop.joints, *self.loop.servo.carriers))
             self.loop.offer_joints(positions, ns_to_seconds(stamp_to_ns(message.header.stamp)))
         except ValueError as error:  # a joint state that is no use counts as none: it goes stale
             self.get_logger().error(f"joint state refused: {error}", throttle_duration_sec=QUIET)
@@ -139,6 +147,16 @@ class ServoNode(LifecycleNode):
         point.time_from_start = self._point_time
         # Stamp zero: start on arrival. A stamp would make the controller skip what it received late.
         self._out.publish(JointTrajectory(joint_names=list(self.loop.joints), points=[point]))
+
+    def health(self, now: float) -> list[Health]:
+        """What /diagnostics says: whether the arm follows, and how its inputs come."""
+        arm = Health("arm", message="following" if self._active else "inactive; activate the node")
+        if self.loop is not None and self._active and self.loop.problem:
+            arm.worsen(WARN, self.loop.problem)
+        if self.loop is not None and self._active and self.loop.blocked:
+            arm.worsen(WARN, "the arm does not follow; is it blocked, or its controller inactive?")
+        twists = self._twists.health(now, needed=self._twists.age(now) < 1.0)  # none come between episodes
+        return [arm, twists, self._joints.health(now, self._joint_max_age)]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -26,7 +26,9 @@ from trajectory_msgs.msg import JointTrajectory
 
 from qt_ros.contract.codecs import ns_to_seconds, stamp_to_ns
 from qt_ros.contract.robot import load_contract
+from qt_ros.control.health import Health, Stream, sim_health
 from qt_ros.msg import EpisodeOutcome, EpisodeStatus
+from qt_ros.nodes.diagnostics import Diagnostics
 from qt_ros.nodes.lifecycle import COMMAND, EVENT, LATCHED
 from qt_ros.nodes.parameters import ROBOT, Parameter, ParameterTable
 from qt_ros.nodes.real_time import freeze_memory
@@ -77,7 +79,9 @@ class SimNode(Node):
         self._clock_due = Periodic(self.settings.clock_rate)
         self._image = ImageMessage(self.camera.height, self.camera.width, self.camera.frame)
         self._info = camera_info_message(self.robot.world.camera_info(self.camera.width, self.camera.height))
+        self._pictures = Stream(self.camera.topic, self.camera.rate)
         self._publishers_and_subscriptions()
+        Diagnostics(self, self.health, self.contract.robot)
         self.robot.world.render(self.camera.width, self.camera.height)  # the first picture is the slow one
         freeze_memory()
 
@@ -136,6 +140,7 @@ class SimNode(Node):
             self._odom_out.publish(odometry_message(world.odom(), stamp))
         raw, jpeg = (p.get_subscription_count() > 0 for p in (self._image_out, self._jpeg_out))
         if camera and (raw or jpeg):
+            self._pictures.seen(now)
             picture = world.render(self.camera.width, self.camera.height)
             if raw:
                 self._image_out.publish(self._image.fill(picture, stamp))
@@ -217,10 +222,17 @@ class SimNode(Node):
         outcome = EpisodeOutcome(episode_id=episode_id, labelled_by="sim")
         outcome.header.stamp = time_message(self.robot.time_ns)
         outcome.outcome = EpisodeStatus.OUTCOME_SUCCESS if success else EpisodeStatus.OUTCOME_FAILURE
-        lifted = f"target lifted {scorer.lift(self.robot.world):.3f} m"
-        outcome.comment = f"task {task.name}: {self._unstable or lifted}"
+        outcome.comment = f"task {task.name}: {self._unstable or scorer.describe(self.robot.world)}"
         self._outcome_out.publish(outcome)
         self.get_logger().info(f"episode {episode_id}: {'success' if success else 'failure'}, {outcome.comment}")
+
+    def health(self, now: float) -> list[Health]:
+        """What /diagnostics says. Rates count in simulated time; ``now`` is the wall's and not used."""
+        pacer, seen = self.pacer, self._pictures
+        state = sim_health(self.settings.real_time_factor, pacer.measured, pacer.slipped, self._unstable)
+        state.values["episode"] = self.running_episode
+        watched = seen.age(self.robot.time) < 1.0  # nothing is rendered that nobody looks at
+        return [state, seen.health(self.robot.time, needed=watched)]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qt_ros.sim.collect import EpisodeResult, Plan, Summary, collect
+from qt_ros.sim.collect import collect
+from qt_ros.sim.episode_maker import EpisodeResult, Plan, Summary
 from qt_ros.sim.rollout import TEST_SEEDS
+from qt_ros.sim.tasks import SKILLS, find_task
 
 
 def wilson(successes: int, total: int, z: float = 1.96) -> tuple[float, float]:
@@ -74,14 +76,21 @@ class Evaluation:
         names = sorted({r.task for r in self.results})
         return {name: _rate([r for r in self.results if r.task == name]) for name in names}
 
+    def by_skill(self) -> dict[str, Rate]:
+        """Rate of every skill that was asked for, in the order of SKILLS."""
+        skills = [(find_task(r.task).skill, r) for r in self.results]
+        asked = {skill for skill, _ in skills}
+        return {name: _rate([r for skill, r in skills if skill == name]) for name in SKILLS if name in asked}
+
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: overall, per task, reasons of ending, mean steps, and every episode."""
+        """For JSON: overall, per skill and task, reasons of ending, mean steps, and every episode."""
         steps = [r.steps for r in self.results]
         return {
             **self.overall.to_dict(),
             "unstable": self.unstable,
             "mean_steps": round(sum(steps) / len(steps), 2) if steps else None,
             "reasons": dict(sorted(Counter(f"{r.outcome}/{r.reason}" for r in self.results).items())),
+            "by_skill": {name: rate.to_dict() for name, rate in self.by_skill().items()},
             "by_task": {name: rate.to_dict() for name, rate in self.by_task().items()},
             "results": [
                 {
@@ -113,8 +122,9 @@ def evaluate(
 ) -> Evaluation:
     """Run the checkpoint's greedy policy in scenes ``seed`` .. ``seed + episodes - 1`` and count its successes.
 
-    With ``wrong_instruction`` the policy is told to pick another object of the scene than the one scored: what is left
-    is what it reaches without listening. Same arguments, same numbers, for any number of ``workers``.
+    ``tasks``: names to draw from (none: the default ones). With ``wrong_instruction`` the policy is told to do
+    something else in the scene than what is scored: what is left is what it reaches without listening. Same arguments,
+    same numbers, for any number of ``workers``.
     """
     plan = Plan(
         source="policy",

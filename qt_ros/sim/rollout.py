@@ -6,7 +6,7 @@ are reported. `qt-ros collect` refuses seeds outside the first range, the demo d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from qt_ros.contract.strict import ConfigError
 from qt_ros.control.servo import Servo
 from qt_ros.control.shaper import CommandShaper
 from qt_ros.episodes.episode import Episode, is_terminal
-from qt_ros.sim.privileged import privileged_state
+from qt_ros.sim.privileged import key_point, privileged_state, skill_state
 from qt_ros.sim.tasks import Scorer, Task
 from qt_ros.sim.world import SceneSpec, World
 
@@ -33,6 +33,8 @@ LATENCY = (0.03, 0.10)  # s from image to action, as measured in the node graph
 _EPSILON = 1e-6  # s: less than any physics step
 SERVO_HORIZON = 2.0  # command periods: the arm controller heads for each setpoint that long, as servo_node asks it to
 
+Seen = tuple[NDArray[np.uint8], Mapping[str, float]]
+"""Image (H, W, 3) uint8 at policy size, joint positions by name."""
 Actor = Callable[[NDArray[np.uint8], Mapping[str, float]], Any]
 """(image (H, W, 3) uint8 at policy size, joint positions) -> action (D,) in SI, or a Decision (``values``, ``q``)."""
 
@@ -55,13 +57,20 @@ class Rollout:
 
     ``image_size`` is (height, width) of what the actor sees and the episode keeps: the contract's camera picture, at
     its full size and then resized, as the policy node does it. ``render=False``: black pictures, for an actor that does
-    not look at them; such episodes are not for keeping.
+    not look at them; such episodes are not for keeping. ``skills``: the privileged state that episodes keep is that of
+    SKILL_STATE_NAMES, not only that of PRIVILEGED_NAMES.
     """
 
     def __init__(
-        self, world: World, contract: RobotContract, image_size: tuple[int, int] = (96, 128), render: bool = True
+        self,
+        world: World,
+        contract: RobotContract,
+        image_size: tuple[int, int] = (96, 128),
+        render: bool = True,
+        skills: bool = False,
     ) -> None:
         self.world, self.contract, self.image_size, self.render = world, contract, image_size, render
+        self.skills = skills
         self.camera = contract.observation("image")
         self.space: ActionSpace = contract.action_space
         self.shaper, self.servo = CommandShaper(contract), Servo(contract)
@@ -83,11 +92,22 @@ class Rollout:
             return np.zeros((*self.image_size, 3), np.uint8)
         return resize_rgb(self.world.render(self.camera.width, self.camera.height), *self.image_size)
 
-    def run(
+    def run(self, task: Task, scene: SceneSpec, actor: Actor, **settings: Any) -> Episode:
+        """One episode in which ``actor`` is asked at every step; the rest as `steps`."""
+        steps = self.steps(task, scene, **settings)
+        asked: Any = None
+        while True:
+            try:
+                image, joints = steps.send(asked)
+            except StopIteration as end:
+                episode: Episode = end.value
+                return episode
+            asked = actor(image, joints)
+
+    def steps(
         self,
         task: Task,
         scene: SceneSpec,
-        actor: Actor,
         *,
         max_steps: int = MAX_STEPS,
         latency: tuple[float, float] = LATENCY,
@@ -97,16 +117,16 @@ class Rollout:
         source: str = "autonomous",
         instruction: str | None = None,
         checkpoint: str = "",
-    ) -> Episode:
-        """One episode of ``task`` in ``scene``, scored at its end by ground truth.
+    ) -> Generator[Seen, Any, Episode]:
+        """One episode of ``task`` in ``scene``, scored at its end by ground truth; pauses when it needs an action.
 
-        The actor is asked every policy period; its action takes effect after a delay drawn uniformly from ``latency`` s
-        by ``rng`` (default: the scene's seed). A picture goes with the newest joint state of a stream at the contract's
-        rate, as live: less than one of its periods older, by a lag drawn once per episode. ``terminate`` >= 0.5 ends
-        the episode when that action arrives, before the rest of it is executed; after ``max_steps`` steps it is a
-        time-out. A stop of the shaper ends it with its reason. ``reset=False``: the caller has reset the world to
-        ``scene``. ``instruction`` (default the scene's) is only recorded: the caller tells the actor. Raises ValueError
-        when the actor returns something that is no action.
+        Yields what an `Actor` sees and is sent what an `Actor` gives; returns the episode. It asks every policy period;
+        the action takes effect after a delay drawn uniformly from ``latency`` s by ``rng`` (default: the scene's seed).
+        A picture goes with the newest joint state of a stream at the contract's rate, as live: less than one of its
+        periods older, by a lag drawn once per episode. ``terminate`` >= 0.5 ends the episode when that action arrives,
+        before the rest of it is executed; after ``max_steps`` steps it is a time-out. A stop of the shaper ends it with
+        its reason. ``reset=False``: the caller has reset the world to ``scene``. ``instruction`` (default the scene's)
+        is only recorded: the caller tells the actor. Raises ValueError when it is sent something that is no action.
         """
         if max_steps < 1 or not 0.0 <= latency[0] <= latency[1] < self.contract.policy_period:
             raise ValueError(f"need max_steps >= 1 and 0 <= latency low <= high < {self.contract.policy_period} s")
@@ -121,7 +141,8 @@ class Rollout:
         self._joint_lag = self._draw_joint_lag(rng)
         self._joints = self._joint_state()
         for _ in range(max_steps):
-            values = self._decide(actor, steps, scene.target)
+            joints, image = self._joints, self.observe()
+            values = self._record(steps, image, joints, (yield image, joints), task)
             ended = self._execute(values, float(rng.uniform(*latency)))
             if ended:
                 reason = ended
@@ -131,12 +152,11 @@ class Rollout:
         success = Scorer(task).success(self.world)
         return self._episode(steps, task, scene, success, reason, episode_id, source, instruction, checkpoint)
 
-    def _decide(self, actor: Actor, steps: _Steps, target: str) -> NDArray[np.float64]:
-        """Ask the actor once and record the step; returns the action (D,) that is executed, on bin centres."""
+    def _record(
+        self, steps: _Steps, image: NDArray[np.uint8], joints: Mapping[str, float], decision: Any, task: Task
+    ) -> NDArray[np.float64]:
+        """Record the step that was decided; returns the action (D,) that is executed, on bin centres."""
         world = self.world
-        joints = self._joints
-        image = self.observe()
-        decision = actor(image, joints)
         asked: Any = getattr(decision, "values", decision)
         values = self.space.decode(self.space.encode(asked))
         steps.images.append(image)
@@ -144,9 +164,9 @@ class Rollout:
         steps.actions.append(values)
         steps.q.append(getattr(decision, "q", None))
         steps.stamps.append(world.time)
-        points = (world.object_pose(target)[:3], world.tool_pose("world")[:3])
+        points = (key_point(world, task), world.tool_pose("world")[:3])
         steps.keypoints.append([world.project(point) for point in points])
-        steps.privileged.append(privileged_state(world, target))
+        steps.privileged.append(skill_state(world, task) if self.skills else privileged_state(world, task.target))
         return values
 
     def _execute(self, values: NDArray[np.float64], delay: float) -> str:

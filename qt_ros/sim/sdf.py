@@ -237,7 +237,7 @@ def _light(node: _Node) -> Light:
 
 
 def _model(node: _Node) -> Model:
-    node.allow("static", "pose", "link", "joint")
+    node.allow("static", "pose", "link", "joint", "plugin")  # plugin: Gazebo's, as in the world
     static = node.text("static", "false")
     if static not in ("true", "false"):
         raise SdfError(f"{node.where}: <static> is {static!r}, expected true or false")

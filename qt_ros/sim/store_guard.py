@@ -58,9 +58,9 @@ def require_settings(store: Path, settings: dict[str, Any], empty: bool = False)
         return
     try:
         kept = json.loads(path.read_bytes())
-        different = [key for key in settings if kept.get(key) != settings[key]]
-    except (ValueError, AttributeError) as error:
+        different = [key for key in {**settings, **kept} if kept.get(key) != settings.get(key)]
+    except (ValueError, AttributeError, TypeError) as error:
         raise CollectError(f"{path}: cannot be read ({error}); collect into another store") from error
     if different:
-        told = "; ".join(f"{key} is {kept.get(key)!r} there, not {settings[key]!r}" for key in different)
+        told = "; ".join(f"{key} is {kept.get(key)!r} there, not {settings.get(key)!r}" for key in different)
         raise CollectError(f"{store}: collected with other settings: {told}. Use another store and train on both")

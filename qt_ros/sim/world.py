@@ -1,6 +1,7 @@
 """The simulated world: physics, the robot's joints as a controller sees them, and ground truth for scoring.
 
-Frames: world = odom (z up, floor at 0); it coincides with base_link after ``reset``. Quaternions are (x, y, z, w).
+Frames: world (z up, floor at 0); base_link coincides with it after ``reset`` unless the scene starts the robot
+elsewhere. odom is where base_link was at the reset. Quaternions are (x, y, z, w).
 Commands are position targets for the servos of qt_ros.sim.scene; nothing is attached or moved by hand between resets.
 """
 
@@ -33,6 +34,8 @@ CHUNK = 0.02  # s: base and gripper targets are ramped this often
 FINGER_SPEED = 0.15  # m/s of each finger: closes from fully open in a third of a second
 SETTLE_TIME = 0.4  # s of physics inside reset
 _PARK_X = -3.0  # m: objects that are not in a scene rest on the floor behind the robot, asleep
+HANDLE = "drawer_handle"  # the drawer's knob: has a pose, a size and contacts as objects have
+DRAWER_JOINT = "drawer_joint"
 _BASE_LEAD = 0.05  # m or rad the base reference may run ahead of the base (something blocks it)
 
 
@@ -52,7 +55,11 @@ class Placement:
 
 @dataclass(frozen=True)
 class SceneSpec:
-    """Everything that varies from episode to episode. Objects not named are not in the scene."""
+    """Everything that varies from episode to episode. Objects not named are not in the scene.
+
+    ``near``: the second object or place that the task is about. ``base``: where the robot stands at the start, x y (m)
+    and yaw (rad) in the world. ``drawer``: how far it is open (m).
+    """
 
     seed: int = 0
     task: str = ""
@@ -64,6 +71,9 @@ class SceneSpec:
     light_intensity: float = 1.0  # factor on the lights' colours
     ambient_intensity: float = 1.0
     camera_offset: tuple[float, ...] = (0.0,) * 6  # x y z (m) roll pitch yaw (rad), optical frame
+    near: str = ""
+    base: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    drawer: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -96,6 +106,9 @@ class World:
         self._q = {name: int(m.joint(name).qposadr[0]) for name in (*BASE_JOINTS, *self.joints)}
         self._v = {name: int(m.joint(name).dofadr[0]) for name in (*BASE_JOINTS, *self.joints)}
         self._u = {m.actuator(i).name: i for i in range(m.nu)}
+        self._handle = int(m.geom(f"{HANDLE}_collision").id)
+        self._drawer = int(m.joint(DRAWER_JOINT).qposadr[0])
+        self.drawer_range = (float(m.joint(DRAWER_JOINT).range[0]), float(m.joint(DRAWER_JOINT).range[1]))
         self._fingers = tuple(int(m.body(name).id) for name in FINGER_BODIES)
         self._tool = int(m.body("tool0").id)
         self._base = int(m.body("base_link").id)
@@ -112,6 +125,8 @@ class World:
         unknown = sorted(set(scene.objects) - set(self.objects))
         if unknown:
             raise ConfigError(f"scene names unknown object(s) {', '.join(unknown)}; known: {', '.join(self.objects)}")
+        if not self.drawer_range[0] <= _finite(scene.drawer, "drawer") <= self.drawer_range[1]:
+            raise ConfigError(f"scene opens the drawer {scene.drawer} m; it goes from {self.drawer_range}")
         self.scene = scene
         self._set_look(scene)  # first: lights that never move are placed by mj_resetData and not by mj_forward
         mujoco.mj_resetData(self.model, self.data)
@@ -125,14 +140,17 @@ class World:
             self.data.qpos[self._q[name]] = position
             if name in self._u:
                 self.data.ctrl[self._u[name]] = position
-        self._base_target = np.zeros(3)
+        for name, position in zip(BASE_JOINTS, scene.base, strict=True):
+            self.data.qpos[self._q[name]] = self.data.ctrl[self._u[name]] = _finite(position, name)
+        self.data.qpos[self._drawer] = scene.drawer
+        self._base_target = np.array(scene.base, dtype=np.float64)
         self._base_speed = (0.0, 0.0)
         self._finger_target = float(start[FINGER_JOINTS[0]])
         self._time_offset = 0.0
         mujoco.mj_forward(self.model, self.data)
         self.step(SETTLE_TIME)
         self._time_offset = self.data.time
-        self._rest = {name: float(self.data.body(name).xpos[2]) for name in scene.objects}
+        self._rest = {name: self.object_pose(name)[:3] for name in (*scene.objects, HANDLE)}
 
     def _set_look(self, scene: SceneSpec) -> None:
         m = self.model
@@ -222,10 +240,13 @@ class World:
         return {name: float(self.data.qvel[self._v[name]]) for name in self.joints}
 
     def odom(self) -> Odometry:
-        """Base pose and speed in the odom frame."""
+        """Base pose since the reset, in the odom frame, and speed."""
         x, y, yaw = (float(self.data.qpos[self._q[name]]) for name in BASE_JOINTS)
         vx, vy, turn = (float(self.data.qvel[self._v[name]]) for name in BASE_JOINTS)
-        return Odometry(x, y, yaw, vx * math.cos(yaw) + vy * math.sin(yaw), turn)
+        forward = vx * math.cos(yaw) + vy * math.sin(yaw)
+        x0, y0, yaw0 = self.scene.base
+        cos, sin, dx, dy = math.cos(yaw0), math.sin(yaw0), x - x0, y - y0
+        return Odometry(cos * dx + sin * dy, cos * dy - sin * dx, yaw - yaw0, forward, turn)
 
     def render(self, width: int, height: int, camera: str = CAMERA) -> NDArray[np.uint8]:
         """Picture (height, width, 3) uint8 RGB of the head camera (or ``overview``) now. One thread only."""
@@ -242,34 +263,62 @@ class World:
     # --- ground truth, for scoring and the scripted demonstrator only
 
     def object_pose(self, name: str, frame: str = "world") -> NDArray[np.float64]:
-        """Pose (7,) x y z qx qy qz qw of an object's centre in ``frame`` (world or base_link)."""
+        """Pose (7,) x y z qx qy qz qw of an object's centre (or HANDLE's) in ``frame`` (world or base_link)."""
+        if name == HANDLE:
+            quat = np.empty(4)
+            mujoco.mju_mat2Quat(quat, self.data.geom_xmat[self._handle])
+            return self._in_frame(self.data.geom_xpos[self._handle], quat, frame)
         if name not in self._object_q:
-            raise ValueError(f"no object {name!r}; known: {', '.join(self.objects)}")
+            raise ValueError(f"no object {name!r}; known: {', '.join(self.objects)}, {HANDLE}")
         return self._pose(int(self.model.body(name).id), frame)
 
     def tool_pose(self, frame: str = "base_link") -> NDArray[np.float64]:
         """Pose (7,) of tool0 in ``frame`` (base_link or world)."""
         return self._pose(self._tool, frame)
 
+    def body_pose(self, name: str, frame: str = "world") -> NDArray[np.float64]:
+        """Pose (7,) of any body of robot or kitchen, such as 'drawer'. KeyError for an unknown one."""
+        return self._pose(int(self.model.body(name).id), frame)
+
+    def to_base(self, point: ArrayLike) -> NDArray[np.float64]:
+        """A point (3,) m of the world in base_link axes and origin."""
+        turn = self.data.xmat[self._base].reshape(3, 3)
+        return turn.T @ (np.asarray(point, dtype=np.float64) - self.data.xpos[self._base])
+
     def half_size(self, name: str) -> NDArray[np.float64]:
-        """Half extents (3,) m of an object along its own axes."""
+        """Half extents (3,) m of an object (or HANDLE) along its own axes."""
         m = self.model
-        geom = int(m.body(name).geomadr[0])
+        geom = self._handle if name == HANDLE else int(m.body(name).geomadr[0])
         return m.geom_aabb[geom, 3:].copy()
 
     def rest_height(self, name: str) -> float:
         """Height (m) of the object's centre after the reset, standing on its support."""
+        return float(self.rest_position(name)[2])
+
+    def rest_position(self, name: str) -> NDArray[np.float64]:
+        """Where (3,) m, world, the object's centre was after the reset. ValueError for one not in this scene."""
         if name not in self._rest:
-            raise ValueError(f"object {name!r} is not in this scene; it has {', '.join(self._rest) or 'none'}")
-        return self._rest[name]
+            raise ValueError(f"object {name!r} is not in this scene; it has {', '.join(self.scene.objects) or 'none'}")
+        return self._rest[name].copy()
+
+    def object_speed(self, name: str) -> float:
+        """How fast (m/s) the object's centre moves."""
+        address = int(self.model.joint(f"{name}_joint").dofadr[0])
+        return float(np.linalg.norm(self.data.qvel[address : address + 3]))
+
+    def drawer_opening(self) -> float:
+        """How far (m) the drawer is open."""
+        return float(self.data.qpos[self._drawer])
 
     def finger_contacts(self, name: str) -> tuple[bool, bool]:
-        """Whether the left and the right finger touch the object now."""
-        body = int(self.model.body(name).id)
+        """Whether the left and the right finger touch the object (or HANDLE) now."""
         contact = self.data.contact
-        bodies = self.model.geom_bodyid[contact.geom[: self.data.ncon]] if self.data.ncon else np.empty((0, 2), int)
+        geoms = contact.geom[: self.data.ncon] if self.data.ncon else np.empty((0, 2), int)
+        if name == HANDLE:
+            geoms = geoms[(geoms == self._handle).any(axis=1)]
+        pairs = [{int(a), int(b)} for a, b in self.model.geom_bodyid[geoms]]
+        body = int(self.model.geom_bodyid[self._handle]) if name == HANDLE else int(self.model.body(name).id)
         left, right = ({body, finger} for finger in self._fingers)
-        pairs = [{int(a), int(b)} for a, b in bodies]
         return left in pairs, right in pairs
 
     def close(self) -> None:
@@ -277,7 +326,10 @@ class World:
         self.camera.close()
 
     def _pose(self, body: int, frame: str) -> NDArray[np.float64]:
-        position, quat = self.data.xpos[body], self.data.xquat[body]
+        return self._in_frame(self.data.xpos[body], self.data.xquat[body], frame)
+
+    def _in_frame(self, position: NDArray[np.float64], quat: NDArray[np.float64], frame: str) -> NDArray[np.float64]:
+        """World position (3,) and quaternion (4,) w x y z -> pose (7,) in ``frame``."""
         if frame == "base_link":
             inverse, turned, product = np.empty(4), np.empty(3), np.empty(4)
             mujoco.mju_negQuat(inverse, self.data.xquat[self._base])

@@ -47,3 +47,43 @@ def test_frames_of_another_size_are_collected_on_request(tmp_path: Path, capsys:
 def test_an_image_size_that_cannot_be_meant_is_wrong_usage(tmp_path: Path, more: list[str]) -> None:
     assert main(["collect", "--out", str(tmp_path / "s"), "--episodes", "1", "--image-size", *more]) == 2
     assert not (tmp_path / "s").exists()
+
+
+def test_the_noise_of_the_demonstrator_is_set_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["collect", "--out", str(tmp_path / "s"), "--episodes", "1", "--workers", "0"]
+    assert main([*command, "--noise", "burst=0.2", "--noise", "burst_steps=1"]) == 0
+    noise = json.loads((tmp_path / "s" / "collect.json").read_text())["noise"]
+    assert (noise["burst"], noise["burst_steps"], noise["flip"]) == (0.2, 1, 0.01)
+    capsys.readouterr()
+    assert main(command) == 2, "a store holds episodes of one noise"
+    assert "noise" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["wobble=1"], ["burst"], ["burst=much"], ["burst=1.5"], ["burst=nan"], ["burst_steps=0"], ["burst_steps=1.5"],
+        ["burst=0.1", "--source", "policy", "--checkpoint", "c"],
+    ],
+)  # fmt: skip
+def test_noise_that_cannot_be_meant_is_wrong_usage(tmp_path: Path, more: list[str]) -> None:
+    assert main(["collect", "--out", str(tmp_path / "s"), "--episodes", "1", "--noise", *more]) == 2
+    assert not (tmp_path / "s").exists()
+
+
+def test_skills_are_chosen_by_name_and_counted_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["collect", "--out", str(tmp_path / "s"), "--episodes", "4", "--workers", "0", "--image-size", "24x32"]
+    assert main([*command, "--skill", "open_drawer", "--skill", "close_drawer", "--no-noise", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert set(document["by_skill"]) == {"open_drawer", "close_drawer"}
+    assert sum(s["success"] for s in document["by_skill"].values()) == document["success"] == 4
+    assert {m.task for m in EpisodeStore(tmp_path / "s").meta} == {"open_drawer", "close_drawer"}
+
+
+@pytest.mark.parametrize("more", [["--skill", "juggle"], ["--no-noise", "--source", "noise"]])
+def test_an_unknown_skill_and_noise_without_noise_are_wrong_usage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    assert main(["collect", "--out", str(tmp_path / "s"), "--episodes", "1", *more]) == 2
+    assert more[0].strip("-") in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()

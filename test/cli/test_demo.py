@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 
 from qt_ros.cli.demo import Demo, Row
 from qt_ros.cli.demo_plan import make_plan
@@ -28,3 +32,46 @@ def test_the_document_has_what_scripts_rely_on(tmp_path: Path) -> None:
 
 def test_a_run_without_episodes_has_no_success(tmp_path: Path) -> None:
     assert Demo(make_plan(3, 4, TASKS), tmp_path, tmp_path / "run").success_rate == 0.0
+
+
+class InterruptedClient:
+    """A graph in which Ctrl-C is pressed during ``where``: execute, record, or both execute and cancel."""
+
+    def __init__(self, where: str, bag: Path) -> None:
+        self.where, self.bag, self.calls = where, bag, []
+
+    def reset_scene(self, seed: int, task: str) -> Any:
+        return SimpleNamespace(instruction="pick")
+
+    def execute(self, *_: Any, **__: Any) -> Any:
+        if self.where != "record":
+            raise KeyboardInterrupt
+        return SimpleNamespace(outcome="success", reason="terminate", steps=3, latency_ms_p50=1.0, latency_ms_p95=2.0)
+
+    def cancel(self) -> None:
+        self.calls.append("cancel")
+
+    def record(self, episode_id: str, timeout: float = 30.0) -> Any:
+        self.calls.append("record")
+        if self.where == "record" and self.calls == ["record"]:
+            raise KeyboardInterrupt
+        if self.where == "before it began":
+            raise TimeoutError("no bag")
+        return SimpleNamespace(uri=str(self.bag), messages=5, dropped=0, complete=True, error="not read here")
+
+
+@pytest.mark.parametrize(
+    ("where", "calls", "kept"),
+    [
+        ("execute", ["cancel", "record"], 0),
+        ("before it began", ["cancel", "record"], 0),
+        ("record", ["record", "record"], 1),
+    ],
+)
+def test_ctrl_c_is_an_interruption_whenever_it_comes_and_a_finished_episode_is_kept(
+    tmp_path: Path, where: str, calls: list[str], kept: int
+) -> None:
+    demo, client = Demo(make_plan(3, 1, TASKS), tmp_path, tmp_path / "run"), InterruptedClient(where, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        demo._episode(client, 0, "pick_1", 7)
+    assert (client.calls, len(demo.rows)) == (calls, kept)

@@ -9,6 +9,7 @@ import pytest
 from qt_ros.cli.demo import Demo
 from qt_ros.cli.demo_plan import make_plan
 from qt_ros.sim.rollout import TEST_SEEDS, TRAINING_SEEDS
+from qt_ros.sim.tasks import SKILLS, load_tasks
 
 TASKS = [f"pick_{i}" for i in range(10)]
 
@@ -40,3 +41,12 @@ def test_scenes_stay_inside_their_range_and_the_document_says_which(
 
 def test_a_longer_run_begins_like_a_shorter_one() -> None:
     assert make_plan(3, 50, TASKS).episodes[:10] == make_plan(3, 10, TASKS).episodes
+
+
+def test_a_few_episodes_show_every_skill_and_many_every_task() -> None:
+    tasks = list(load_tasks())
+    plan = make_plan(5, 200, tasks)
+    skills = [load_tasks()[task].skill for task, _ in plan.episodes]
+    assert set(skills[: len(SKILLS)]) == set(SKILLS)
+    assert skills[: len(SKILLS)] == skills[len(SKILLS) : 2 * len(SKILLS)]
+    assert {task for task, _ in plan.episodes} == set(tasks)

@@ -69,7 +69,7 @@ def test_audit_finds_nothing_wrong_and_fails_in_strict_mode_when_it_does(
     audits = run_json(capsys, "audit", bags)
     assert [a["problems"] for a in audits] == [[], []]
     assert run(capsys, "audit", bags, "--strict")[0] == 0
-    assert run(capsys, "label", bags / "a", "unknown", "--force")[0] == 0
+    assert run(capsys, "label", bags / "a", "unknown")[0] == 0
     status, out, _ = run(capsys, "audit", bags, "--strict")
     assert status == 1 and "no outcome" in out
 
@@ -91,13 +91,56 @@ def test_recover_mends_what_was_cut(bags: Path, capsys: pytest.CaptureFixture[st
     assert read_metadata(bags / "b").custom_data["qt_ros.outcome"] == "failure"
 
 
-def test_label_writes_the_outcome_and_who_said_so(bags: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, _, err = run(capsys, "label", bags / "a", "failure")
-    assert status == 2 and "already labelled success" in err
-    assert run(capsys, "label", bags / "a", "failure", "--by", "anna", "--force")[0] == 0
-    custom = read_metadata(bags / "a").custom_data
-    assert (custom["qt_ros.outcome"], custom["qt_ros.labelled_by"]) == ("failure", "anna")
-    assert run(capsys, "label", bags / "a", "great")[0] == 2
+def test_labels_that_disagree_are_all_kept_and_the_later_holds(bags: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "label", bags / "a", "failure", "--by", "anna", "--comment", "it slid off")[0] == 0
+    given = run_json(capsys, "label", bags, "success", "--episode", "a", "--by", "bert")
+    assert (given["episode_id"], given["outcome"], given["by"]) == ("a", "success", "bert")
+    history = run_json(capsys, "labels", bags / "a")
+    assert [(h["outcome"], h["by"]) for h in history] == [
+        ("success", "recorder"),
+        ("failure", "anna"),
+        ("success", "bert"),
+    ]
+    assert (
+        history == run_json(capsys, "info", bags / "a")["labels"] == run_json(capsys, "audit", bags / "a")[0]["labels"]
+    )
+    status, out, _ = run(capsys, "labels", bags / "a")
+    assert status == 0 and "it slid off" in out and "anna" in out
+
+
+def test_a_label_reaches_the_stores_that_have_the_episode(bags: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = bags / "store"
+    run_json(capsys, "build", bags, "--store", store)
+    run_json(capsys, "label", bags / "b", "success", "--by", "anna", "--store", store)
+    assert run_json(capsys, "info", store)["successes"] == 2
+    run_json(capsys, "label", store, "failure", "--by", "bert", "--episode", "b")
+    shown = run_json(capsys, "info", store)
+    assert (shown["successes"], shown["labels"]) == (1, 3)
+    assert [h["by"] for h in run_json(capsys, "labels", store, "--episode", "b")] == [
+        "store",
+        "recorder",
+        "anna",
+        "bert",
+    ]
+
+
+def test_bad_labels_are_refused_and_change_nothing(bags: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_json(capsys, "build", bags / "a", "--store", bags / "store")
+    before = {p: p.read_bytes() for p in bags.rglob("*") if p.is_file()}
+    for told, words in {
+        "none of": ["label", bags / "a", "great"],
+        "name of the person": ["label", bags / "a", "success", "--by", " "],
+        "no bag is here": ["label", bags / "z", "success"],
+        "is not in": ["label", bags, "success", "--episode", "z"],
+        "no episode id": ["label", bags / "a", "success", "--episode", "../a"],
+        "no episode 'b'": ["label", bags / "b", "success", "--by", "anna", "--store", bags / "store"],
+        "no episode 'z'": ["label", bags / "store", "success", "--episode", "z"],
+        "name its episode": ["label", bags / "store", "success"],
+    }.items():
+        status, _, err = run(capsys, *words)
+        assert status == 2 and told in " ".join(err.replace("│", " ").split()), err
+    after = {p: p.read_bytes() for p in bags.rglob("*") if p.is_file()}
+    assert after == before
 
 
 def test_merge_finishes_an_interrupted_store(bags: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,7 +156,7 @@ def test_errors_are_one_line_without_a_traceback(tmp_path: Path, capsys: pytest.
         assert status == 2 and err.startswith("qt-ros: ") and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["", "ls", "info", "audit", "build", "recover", "label", "merge"])
+@pytest.mark.parametrize("command", ["", "ls", "info", "audit", "build", "recover", "label", "labels", "merge"])
 def test_every_command_explains_itself_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = run(capsys, *([command] if command else []), "--help")
     assert status == 0

@@ -105,6 +105,19 @@ def test_a_step_is_taken_every_policy_period_from_a_faster_camera(started: Calla
     assert [s.index for s in h.steps] == list(range(6))
 
 
+def test_a_hastened_step_is_taken_with_the_next_image_and_the_period_begins_anew(
+    started: Callable[..., Harness],
+) -> None:
+    h = started()
+    for i in range(10):
+        h.now = 100.0 + i / 15
+        if i == 4:
+            h.runner.hasten()
+        h.frame()
+        h.until(lambda want=(1, 1, 1, 2, 3, 3, 3, 4, 4, 4)[i]: len(h.steps) == want)
+    assert [round((s.frame.stamp - 100.0) * 15) for s in h.steps] == [0, 3, 4, 7]
+
+
 def test_the_policy_terminates_the_episode(started: Callable[..., Harness]) -> None:
     actor = ScriptedActor(terminate_at=1)
     h = started(actor)

@@ -16,6 +16,7 @@ PAGES = sorted(path for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.m
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 OUTSIDE = ("http://", "https://", "mailto:")
 FENCE = re.compile(r"^```(?:bash|console|sh)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+GROUPS = ("episodes", "improve")
 INLINE = re.compile(r"`([^`\n]+)`")
 
 
@@ -68,7 +69,7 @@ def test_every_command_and_each_of_its_options_is_known(
     if words[0] in ("--help", "--version", "command"):
         return
     assert words[0] in available(), f"`{line}`: no such command"
-    path = words[:2] if words[0] == "episodes" and len(words) > 1 else words[:1]
+    path = words[:2] if words[0] in GROUPS and len(words) > 1 and not words[1].startswith("-") else words[:1]
     status = main([*path, "--help"])
     shown = capsys.readouterr().out
     assert status == 0, f"`qt-ros {' '.join(path)} --help` fails"

@@ -21,7 +21,6 @@ from qt_ros.episodes.bag import (
     read_metadata,
     read_raw,
     recover,
-    relabel,
 )
 from qt_ros.episodes.message_definitions import MessageDefinition
 
@@ -167,17 +166,6 @@ def test_bags_are_found_at_any_depth(tmp_path: Path) -> None:
     write_numbers(tmp_path / "a", 1)
     assert find_bags([tmp_path]) == [tmp_path / "a", tmp_path / "day" / "b"]
     assert find_bags([tmp_path / "a"]) == [tmp_path / "a"]
-
-
-def test_a_label_is_set_once_unless_forced(tmp_path: Path) -> None:
-    EpisodeBagWriter(tmp_path / "a", [TEXT]).close()
-    relabel(tmp_path / "a", "failure", "anna")
-    with pytest.raises(BagError, match="already labelled failure"):
-        relabel(tmp_path / "a", "success", "bert")
-    with pytest.raises(ValueError, match="won"):
-        relabel(tmp_path / "a", "won", "bert")
-    data = relabel(tmp_path / "a", "success", "bert", force=True).custom_data
-    assert data == read_metadata(tmp_path / "a").custom_data == {keys.OUTCOME: "success", keys.LABELLED_BY: "bert"}
 
 
 def test_wherever_a_file_is_cut_recovery_keeps_the_messages_before(tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ pytest.importorskip("rclpy", reason="no ROS here")
 from bag_factory import custom_data, episode, write_bag  # noqa: E402
 
 from qt_ros.contract.robot import RobotContract  # noqa: E402
-from qt_ros.episodes.bag import find_bags, relabel  # noqa: E402
+from qt_ros.episodes.bag import find_bags  # noqa: E402
+from qt_ros.episodes.bag_labels import label_bag  # noqa: E402
 from qt_ros.episodes.build import build_store  # noqa: E402
 from qt_ros.episodes.from_bag import episode_from_bag  # noqa: E402
 from qt_ros.episodes.manifest import StoreError  # noqa: E402
 from qt_ros.episodes.store import EpisodeStore  # noqa: E402
+from qt_ros.episodes.store_labels import label_episode  # noqa: E402
 
 SIZE = (24, 32)
 
@@ -71,13 +73,51 @@ def test_bags_that_cannot_be_used_are_named_with_the_reason(
     assert "no valid rosbag2 metadata" in report.skipped[str(own_bags / "e")]
 
 
-def test_a_label_changed_after_the_build_is_not_passed_over_silently(
+def test_a_label_changed_after_the_build_is_taken_over_by_the_next_build(
     own_bags: Path, tmp_path: Path, contract: RobotContract
 ) -> None:
-    build_store([own_bags / "b"], tmp_path / "store", contract, SIZE)
-    relabel(own_bags / "b", "success", "anna", force=True)
-    report = build_store([own_bags / "b"], tmp_path / "store", contract, SIZE)
-    assert "labelled success, but the store has it as failure" in report.skipped[str(own_bags / "b")]
+    build_store(find_bags([own_bags]), tmp_path / "store", contract, SIZE)
+    label_bag(own_bags / "b", "success", "anna")
+    label_bag(own_bags / "c", "unknown", "anna")
+    report = build_store(find_bags([own_bags]), tmp_path / "store", contract, SIZE)
+    assert (report.present, report.relabelled) == (["a", "b", "c"], ["b", "c"])
+    store = EpisodeStore(tmp_path / "store", contract)
+    assert {m.id: m.outcome for m in store.meta} == {"a": "success", "b": "success", "c": "unknown"}
+    assert build_store(find_bags([own_bags]), tmp_path / "store", contract, SIZE).relabelled == []
+
+
+def test_a_store_relabelled_from_its_bags_is_as_one_built_from_them_anew(
+    own_bags: Path, tmp_path: Path, contract: RobotContract
+) -> None:
+    build_store(find_bags([own_bags]), tmp_path / "store", contract, SIZE, outcomes=("success", "failure", "unknown"))
+    for name, outcome in (("a", "failure"), ("b", "success"), ("c", "unknown"), ("d", "success")):
+        label_bag(own_bags / name, outcome, "anna")
+    everything = ("success", "failure", "unknown")
+    for root in ("store", "anew"):
+        build_store(find_bags([own_bags]), tmp_path / root, contract, SIZE, outcomes=everything)
+    old, new = EpisodeStore(tmp_path / "store"), EpisodeStore(tmp_path / "anew")
+    assert old.meta == new.meta and len(old) == 4
+    assert (old.load_all(["rewards"]).rewards == new.load_all(["rewards"]).rewards).all()
+    for mine, theirs in zip(old, new, strict=True):
+        assert (mine.outcome, mine.terminated) == (theirs.outcome, theirs.terminated)
+        assert (mine.rewards == theirs.rewards).all()
+
+
+def test_a_bag_that_nobody_labelled_since_does_not_overrule_a_label_given_in_the_store(
+    own_bags: Path, tmp_path: Path, contract: RobotContract
+) -> None:
+    build_store([own_bags / "a"], tmp_path / "store", contract, SIZE)
+    label_episode(tmp_path / "store", "a", "failure", "bert")
+    assert build_store([own_bags / "a"], tmp_path / "store", contract, SIZE).relabelled == []
+    assert EpisodeStore(tmp_path / "store").meta[0].outcome == "failure"
+
+
+def test_an_episode_that_somebody_said_is_unknown_stays_so_whatever_its_messages_say(
+    own_bags: Path, contract: RobotContract
+) -> None:
+    label_bag(own_bags / "a", "unknown", "anna")
+    episode = episode_from_bag(own_bags / "a", contract, SIZE)
+    assert (episode.outcome, episode.terminated, episode.rewards.sum()) == ("unknown", False, 0.0)
 
 
 def test_an_interrupted_build_goes_on_where_it_stopped(own_bags: Path, tmp_path: Path, contract: RobotContract) -> None:

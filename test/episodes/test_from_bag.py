@@ -356,6 +356,19 @@ def test_the_neutral_stop_at_the_end_is_no_step(tmp_path: Path, contract: RobotC
     assert with_stop.q_values is not None and with_stop.q_values.shape == (4, contract.action_space.size)
 
 
+def test_the_neutral_stop_after_a_persons_episode_is_no_step_either(tmp_path: Path, contract: RobotContract) -> None:
+    def teleoperate(said: list[Said]) -> list[Said]:
+        for s in said:
+            if isinstance(s.message, PolicyAction):
+                s.message.q = []
+        ended = LiveEpisode("episode-1", "pick up the red cube", 0.0, 12.0, steps=4)
+        neutral = stop_message(ended, contract.action_space, "base_link", "teleop", time_of(said[-1].ns))
+        return [*said, Said(said[-1].ns + 1, "policy_action", neutral)]
+
+    result = episode_from_bag(record(tmp_path, contract, teleoperate, SOURCE="teleop"), contract, (24, 32))
+    assert (len(result), result.q_values, result.source) == (4, None, "teleop")
+
+
 def test_a_seed_that_is_no_number_is_named(tmp_path: Path, contract: RobotContract) -> None:
     with pytest.raises(BagError, match="qt_ros.seed is 'x'"):
         episode_from_bag(record(tmp_path, contract, SEED="x"), contract, (24, 32))

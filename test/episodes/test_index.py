@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from qt_ros.episodes.manifest import StoreError
 from qt_ros.episodes.mirror import fetch_store
 from qt_ros.episodes.roots import LocalRoot, open_root
 from qt_ros.episodes.store import EpisodeStore, StoreWriter
+from qt_ros.episodes.store_labels import label_episode
 
 Maker = Callable[..., Episode]
 SIZE = (24, 32)
@@ -83,6 +85,28 @@ def test_an_index_is_made_once_and_again_when_the_store_has_grown(
     assert len(grown.lengths) == 11
     check_same(grown, EpisodeStore(store))
     assert len(list((store / "index").glob("*.bin"))) == 1
+
+
+def test_labels_given_later_change_rewards_and_ends_as_they_do_for_everybody(
+    store: Path, tmp_path: Path, contract: RobotContract, new_episode: Maker
+) -> None:
+    index_of(store)
+    label_episode(store, "episode-0000", "success", "anna")
+    label_episode(store, "episode-0005", "unknown", "anna")
+    labelled = index_of(store)
+    assert labelled.records(0)["reward"][-1] == 1 and labelled.records(5)["reward"][-1] == 0
+    assert labelled.manifest_sha256 == hashlib.sha256(EpisodeStore(store).manifest.to_json()).hexdigest()
+    check_same(labelled, EpisodeStore(store))
+    with serving(store) as server:
+        check_same(open_index(open_root(server.url), tmp_path / "remote"), EpisodeStore(store))
+        copy = fetch_store(open_root(server.url), tmp_path / "remote")
+        assert EpisodeStore(copy).meta == EpisodeStore(store).meta
+    add(store, contract, [new_episode(20)])
+    label_episode(store, "episode-0000", "failure", "bert")
+    check_same(index_of(store), EpisodeStore(store))
+    (store / "labels.jsonl").write_text("oops\n")
+    with pytest.raises(StoreError, match="line 1"):
+        index_of(store)
 
 
 def test_an_older_index_that_is_damaged_is_not_built_upon(
@@ -172,7 +196,7 @@ def test_a_store_behind_a_url_is_the_same(store: Path, tmp_path: Path, indexed: 
         check_same(index_of(copy), EpisodeStore(store))
         server.served.clear()
         fetch_store(open_root(server.url), tmp_path / "cache")
-        assert [path for path, _ in server.served] == ["/store.json"]
+        assert {path for path, _ in server.served} <= {"/store.json", "/labels.jsonl"}
 
 
 def test_a_store_in_memory_is_the_same(store: Path, tmp_path: Path) -> None:

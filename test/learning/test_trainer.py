@@ -177,6 +177,27 @@ def test_a_state_that_does_not_know_its_stores_is_told_apart(tmp_path: Path) -> 
         trainer(tmp_path)
 
 
+def test_a_run_that_began_from_something_else_is_refused_and_told_from_what(tmp_path: Path) -> None:
+    def begin(**changes: str) -> Trainer:
+        start = {"init": "aa", "text_encoder": "minilm", "vision_weights": "", **changes}
+        return Trainer(tiny_model(), tiny_data(), tiny_text(), config(), tmp_path, start=start)
+
+    first = begin()
+    assert not first.run(lambda _: None, stop=lambda: first.step == 2)
+    assert begin().step == 2
+    for what, other in (("init", "bb"), ("text_encoder", "bag of words"), ("vision_weights", "timm/b3")):
+        with pytest.raises(TrainingError, match=rf"other settings or data \({what}\)"):
+            begin(**{what: other})
+
+
+def test_a_state_saved_before_starts_were_noted_goes_on(tmp_path: Path) -> None:
+    t = trainer(tmp_path)
+    earlier = {key: value for key, value in t._identity().items() if key != "start"}
+    save_state(tmp_path, 3, {"online": t.model, "target": t.target}, t.optimiser, earlier)
+    again = Trainer(tiny_model(), tiny_data(), tiny_text(), config(), tmp_path, start={"init": "aa"})
+    assert again.step == 3
+
+
 def test_every_saved_state_is_announced_whatever_is_logged(tmp_path: Path) -> None:
     t = trainer(tmp_path, save_every=4, log_every=5)
     steps: list[int] = []

@@ -98,3 +98,8 @@ def test_importing_the_module_does_not_load_the_language_library() -> None:
     code = "import sys, qt_ros.model.language as m; m.TextEncoder(); print('sentence_transformers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_loading_writes_nothing_on_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
+    TextEncoder().encode(["pick up the red cube"])
+    assert capfd.readouterr().err == ""

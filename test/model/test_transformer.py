@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from qt_ros.model.transformer import Transformer
+from qt_ros.model.transformer import Attention, Transformer
 
 
 def stack(feedforward: str = "gelu", dropout: float = 0.0, final_norm: bool = True) -> Transformer:
@@ -74,3 +74,21 @@ def test_dropout_acts_in_training_only() -> None:
     assert torch.equal(net(x, causal(6))[0], net(x, causal(6))[0])
     net.train()
     assert not torch.allclose(net(x, causal(6))[0], net(x, causal(6))[0])
+
+
+def test_mixed_precision_on_the_cpu_gives_the_same_output_and_gradients_up_to_rounding() -> None:
+    torch.manual_seed(0)
+    attention = Attention(width=16, heads=2, head_dim=8, dropout=0.0)
+    x, mask = torch.randn(4, 6, 16), torch.ones(6, 6, dtype=torch.bool).tril()
+    results = []
+    for mixed in (False, True):
+        attention.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
+            y, _ = attention(x, mask, None)
+        y.float().square().sum().backward()
+        gradient = attention.qkv.weight.grad
+        assert gradient is not None
+        results.append((y.detach().float(), gradient.clone()))
+        assert y.dtype == (torch.bfloat16 if mixed else torch.float32)
+    for full, mixed_result in zip(*results, strict=True):
+        assert (full - mixed_result).norm() < 0.03 * full.norm()

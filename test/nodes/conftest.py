@@ -42,9 +42,7 @@ def module_graph(
 
 
 @pytest.fixture
-def start(
-    contract: RobotContract, ros_domain_id: int, tmp_path: Path
-) -> Iterator[Callable[..., tuple[Any, Harness]]]:
+def start(contract: RobotContract, ros_domain_id: int, tmp_path: Path) -> Iterator[Callable[..., tuple[Any, Harness]]]:
     """Starts one node in a domain of its own: start("command_node", autostart=True) -> (process, harness)."""
     group = NodeGroup(tmp_path / "logs")
     made: list[Harness] = []

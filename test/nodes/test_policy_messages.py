@@ -18,8 +18,8 @@ from qt_ros.episodes.episode import OUTCOMES, REASONS  # noqa: E402
 from qt_ros.msg import EpisodeStatus  # noqa: E402
 from qt_ros.nodes.policy_messages import (  # noqa: E402
     action_message,
-    diagnostics_message,
     goal_problem,
+    q_curves_message,
     reason_code,
     status_message,
     stop_message,
@@ -60,7 +60,7 @@ def test_the_neutral_stop_moves_nothing_terminates_and_is_no_decision() -> None:
     assert values.pop("terminate") >= 0.5
     values.pop("gripper")  # held whatever it says
     assert set(values.values()) == {0.0}
-    assert (len(message.q), message.step) == (0, 7)
+    assert (len(message.q), len(message.bins), message.step) == (0, 0, 7)
 
 
 def test_a_status_says_where_the_episode_stands() -> None:
@@ -75,14 +75,14 @@ def test_a_status_says_where_the_episode_stands() -> None:
     assert status_message(None, "abc", Time(), "ready").state == EpisodeStatus.STATE_IDLE
 
 
-def test_diagnostics_tell_latency_and_what_is_not_the_network() -> None:
-    acting = episode(steps=1)
-    acting.latency.add(30.0)
-    acting.overhead.add(2.0)
-    (status,) = diagnostics_message(acting, "policy_node", True, Time()).status
-    values = {v.key: v.value for v in status.values}
-    assert (values["latency_ms_p95"], values["overhead_ms_p95"], status.message) == ("30.000", "2.000", "acting")
-    assert diagnostics_message(None, "policy_node", False, Time()).status[0].message == "inactive"
+def test_q_curves_keep_every_bin_under_its_dimension() -> None:
+    q_all = np.random.default_rng(0).random((SPACE.size, SPACE.bins), dtype=np.float32)
+    message = q_curves_message(q_all, SPACE)
+    rows, columns = message.layout.dim
+    assert (rows.label.split(","), rows.size, columns.size) == (list(SPACE.names), SPACE.size, SPACE.bins)
+    data = np.array(message.data, dtype=np.float32)
+    assert np.array_equal(data.reshape(rows.size, columns.size), q_all)
+    assert data[3 * columns.stride + 7] == q_all[3, 7]
 
 
 @pytest.mark.parametrize(

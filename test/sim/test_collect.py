@@ -10,10 +10,11 @@ import pytest
 from qt_ros.contract.robot import load_contract
 from qt_ros.episodes.files import locked
 from qt_ros.episodes.store import EpisodeStore, StoreWriter, merge_manifests
-from qt_ros.sim.collect import CollectError, EpisodeResult, Plan, Summary, collect, draw_task, instruction_for
+from qt_ros.sim.collect import CollectError, collect
 from qt_ros.sim.demonstrator import CLEAN
-from qt_ros.sim.privileged import PRIVILEGED_NAMES
-from qt_ros.sim.tasks import load_tasks, sample_scene
+from qt_ros.sim.episode_maker import EpisodeResult, Plan, Summary, instruction_for
+from qt_ros.sim.privileged import PRIVILEGED_NAMES, SKILL_STATE_NAMES
+from qt_ros.sim.tasks import default_tasks, draw_task, load_tasks, sample_scene, select_tasks
 
 SIZE = (24, 32)
 
@@ -140,10 +141,19 @@ def test_noise_episodes_are_labelled_by_their_outcome_and_mostly_fail(tmp_path: 
     assert all(r.detail for r in summary.results)
 
 
+def test_only_the_named_flaws_occur_and_a_store_keeps_to_them(tmp_path: Path) -> None:
+    few = plan(tmp_path / "n", 4, 500_000, source="noise", noise=None, flaws=("early", "open"))
+    assert {r.detail for r in collect(few, workers=0).results} <= {"early", "open"}
+    with pytest.raises(CollectError, match="flaws is"):
+        collect(dataclasses.replace(few, flaws=("drop",)), workers=0)
+    with pytest.raises(CollectError, match="flaws is"):
+        collect(dataclasses.replace(few, flaws=()), workers=0)
+
+
 def test_only_the_named_tasks_are_drawn() -> None:
     names = ("pick_red_cube", "pick_blue_ball")
     assert {draw_task(names, seed).name for seed in range(20)} == set(names)
-    assert {draw_task((), seed).name for seed in range(200)} == set(load_tasks())
+    assert {draw_task((), seed).name for seed in range(200)} == set(default_tasks())
 
 
 def test_without_named_tasks_a_seed_gives_the_scene_that_everyone_else_gets() -> None:
@@ -161,6 +171,30 @@ def test_a_wrong_instruction_names_another_object_that_stands_there() -> None:
         assert len(meant) == 1 and meant <= set(scene.objects) - {task.target}
 
 
+@pytest.mark.parametrize("skill", ["fetch", "move_near", "open_drawer", "close_drawer", "place_in_drawer"])
+def test_a_wrong_instruction_asks_for_something_else_that_can_be_done_there(skill: str) -> None:
+    for seed in range(10):
+        task = draw_task(select_tasks(skills=[skill]), seed)
+        scene = sample_scene(task, seed)
+        told = instruction_for(task, scene, seed, wrong=True)
+        (meant,) = [t for t in load_tasks().values() if told in t.instructions]
+        assert meant.name != task.name
+        assert {meant.target, meant.near} <= {*scene.objects, "drawer_handle", ""}
+
+
+def test_several_skills_go_into_one_store_with_the_state_that_all_of_them_need(tmp_path: Path) -> None:
+    tasks = ("open_drawer", "pick_red_cube", "move_red_cube_near_yellow_box")
+    summary = collect(plan(tmp_path / "s", 3, 3, tasks=tasks, max_steps=40), workers=0)
+    store = EpisodeStore(tmp_path / "s")
+    assert store.manifest.privileged_names == SKILL_STATE_NAMES
+    assert {m.task for m in store.meta} <= set(tasks)
+    assert len(set(summary.by_skill())) >= 2
+    assert all(good == count for good, count in summary.by_skill().values())
+    for number in range(3):
+        episode = store.episode(number)
+        assert episode.privileged is not None and episode.privileged.shape[1] == len(SKILL_STATE_NAMES)
+
+
 def test_held_out_instructions_are_none_that_were_trained_on() -> None:
     scene = sample_scene(None, 3)
     task = load_tasks()[scene.task]
@@ -175,6 +209,8 @@ def test_held_out_instructions_are_none_that_were_trained_on() -> None:
         ({"source": "policy"}, "checkpoint"),
         ({"tasks": ("juggle",)}, "juggle"),
         ({"wrong_instruction": True}, "wrong_instruction"),
+        ({"source": "noise", "flaws": ("clumsy",)}, "clumsy"),
+        ({"flaws": ("early",)}, "source 'noise'"),
     ],
 )
 def test_a_plan_that_makes_no_sense_is_refused(changes: dict[str, object], message: str) -> None:

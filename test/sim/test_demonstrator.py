@@ -17,7 +17,7 @@ from qt_ros.sim.demonstrator import (
     grasp_action,
 )
 from qt_ros.sim.rollout import Rollout
-from qt_ros.sim.tasks import find_task, load_tasks, sample_scene
+from qt_ros.sim.tasks import default_tasks, find_task, sample_scene
 from qt_ros.sim.world import SceneSpec, World
 
 STEP = 0.05
@@ -41,9 +41,7 @@ def perform(
     return episode, script
 
 
-def at(
-    tool: tuple[float, ...], closedness: float = 0.0, held: bool = False, lifted: float = 0.0
-) -> GraspState:
+def at(tool: tuple[float, ...], closedness: float = 0.0, held: bool = False, lifted: float = 0.0) -> GraspState:
     """The tool at ``tool`` (x, y, z in m) from the object."""
     return GraspState(OBJECT + np.array(tool), OBJECT, closedness, held, lifted)
 
@@ -97,7 +95,7 @@ def test_motions_lie_on_a_coarse_grid() -> None:
         assert np.allclose(action.motion / SETTINGS.resolution, np.round(action.motion / SETTINGS.resolution))
 
 
-@pytest.mark.parametrize("task", list(load_tasks()))
+@pytest.mark.parametrize("task", default_tasks())
 def test_it_picks_every_object_without_noise(rollout: Rollout, task: str) -> None:
     episode, _ = perform(rollout, 11, task=task)
     assert episode.outcome == "success" and episode.reason == "terminate"

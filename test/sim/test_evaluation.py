@@ -10,7 +10,8 @@ from qt_ros.contract.robot import load_contract
 from qt_ros.model.checkpoint import save_checkpoint
 from qt_ros.model.config import ModelConfig
 from qt_ros.model.q_transformer import QTransformer
-from qt_ros.sim.collect import CollectError, EpisodeResult
+from qt_ros.sim.collect import CollectError
+from qt_ros.sim.episode_maker import EpisodeResult
 from qt_ros.sim.evaluation import Evaluation, evaluate, wilson
 from qt_ros.sim.privileged import PRIVILEGED_NAMES
 
@@ -59,6 +60,23 @@ def test_a_checkpoint_is_run_and_counted_per_task(checkpoint: Path) -> None:
     assert document["episodes"] == 2 and document["by_task"]["pick_red_cube"]["episodes"] == 2
     assert [r["seed"] for r in document["results"]] == [2_000_000, 2_000_001]
     assert all(0.0 < r["value"] < 1.0 for r in document["results"])
+
+
+def test_rates_are_counted_by_skill_too() -> None:
+    def result(seed: int, task: str, outcome: str) -> EpisodeResult:
+        return EpisodeResult(seed, task, "x", "do it", outcome, "terminate", 10)
+
+    evaluation = Evaluation.of(
+        [
+            result(0, "open_drawer", "success"),
+            result(1, "pick_red_cube", "failure"),
+            result(2, "pick_blue_ball", "success"),
+        ]
+    )
+    document = evaluation.to_dict()["by_skill"]
+    assert list(document) == ["pick", "open_drawer"]
+    assert (document["pick"]["success"], document["pick"]["episodes"]) == (1, 2)
+    assert (document["open_drawer"]["success"], document["open_drawer"]["episodes"]) == (1, 1)
 
 
 def test_the_wrong_instruction_changes_what_is_said_and_not_the_scene(checkpoint: Path) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from qt_ros.contract.robot import load_contract
-from qt_ros.sim.privileged import PRIVILEGED_NAMES, privileged_state
+from qt_ros.sim.privileged import PRIVILEGED_NAMES, SKILL_STATE_NAMES, privileged_state, skill_state
+from qt_ros.sim.task_file import SKILLS, draw_task, select_tasks
 from qt_ros.sim.tasks import find_task, sample_scene
 from qt_ros.sim.world import Placement, SceneSpec, World
 
@@ -53,3 +54,21 @@ def test_numbers_are_of_order_one_in_every_scene(world: World) -> None:
         found.append(privileged_state(world, scene.target))
     assert np.isfinite(found).all() and np.abs(found).max() < 8.0
     assert found[0].dtype == np.float32
+
+
+@pytest.mark.parametrize("skill", SKILLS)
+def test_the_state_of_a_skill_is_that_of_its_target_and_what_it_needs_besides(world: World, skill: str) -> None:
+    for seed in range(5):
+        task = draw_task(select_tasks(skills=[skill]), seed)
+        scene = sample_scene(task, seed)
+        world.reset(scene)
+        vector = skill_state(world, task)
+        assert vector.shape == (len(SKILL_STATE_NAMES),) and vector.dtype == np.float32
+        assert np.isfinite(vector).all() and np.abs(vector).max() < 15.0
+        assert np.array_equal(vector[: len(PRIVILEGED_NAMES)], privileged_state(world, task.target))
+        found = dict(zip(SKILL_STATE_NAMES, vector.tolist(), strict=True))
+        assert [name for name in SKILLS if found[f"is_{name}"] == 1.0] == [skill]
+        assert found["drawer"] == pytest.approx(10.0 * world.drawer_opening(), abs=1e-5)
+        assert math.atan2(-found["base_sin"], found["base_cos"]) == pytest.approx(scene.base[2], abs=2e-3)
+        away = math.hypot(found["goal_x"], found["goal_y"])
+        assert (away > 0.5) == (skill in ("move_near", "open_drawer", "close_drawer", "place_in_drawer"))

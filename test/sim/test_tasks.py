@@ -1,43 +1,53 @@
 from __future__ import annotations
 
-from dataclasses import replace
+import hashlib
+import json
+from dataclasses import asdict, replace
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from qt_ros.contract.robot import load_contract
-from qt_ros.contract.strict import ConfigError
 from qt_ros.sim.scene import kitchen_path
 from qt_ros.sim.sdf import read_sdf
 from qt_ros.sim.tasks import (
     Scorer,
+    default_tasks,
+    draw_task,
     find_task,
     load_scene_rules,
     load_tasks,
     sample_scene,
-    tasks_path,
+    select_tasks,
 )
-from qt_ros.sim.world import World
+from qt_ros.sim.world import SceneSpec, World
 
 
 def test_there_is_a_picking_task_for_every_object() -> None:
     objects = {model.name for model in read_sdf(kitchen_path()).models if model.free}
-    tasks = load_tasks()
-    assert {task.target for task in tasks.values()} == objects
+    tasks = [task for task in load_tasks().values() if task.skill == "pick"]
+    assert {task.target for task in tasks} == objects
     assert len(tasks) == len(objects) >= 8
+    assert set(default_tasks()) <= set(load_tasks())
 
 
-def test_every_instruction_names_its_object_and_no_other_task_uses_it() -> None:
-    seen: dict[str, str] = {}
-    for task in load_tasks().values():
-        assert len(task.instructions) >= 4 and len(task.held_out) >= 3
-        for text in (*task.instructions, *task.held_out):
-            assert seen.setdefault(text, task.name) == task.name
-            assert "{" not in text
-        assert all(task.target.replace("_", " ") in text for text in task.instructions)
-        assert not set(task.instructions) & set(task.held_out)
+def test_scenes_of_picking_stay_what_they_always_were() -> None:
+    """Numbers that were reported and stores that were collected hold for these scenes."""
+    fields = ("seed", "task", "target", "instruction", "objects", "joints", "light_direction", "light_intensity")
+    fields += ("ambient_intensity", "camera_offset")
+
+    def digest(scene: SceneSpec) -> str:
+        found = {name: value for name, value in asdict(scene).items() if name in fields}
+        assert replace(scene, **{name: getattr(SceneSpec(), name) for name in fields}) == SceneSpec()
+        return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]
+
+    names = select_tasks(skills=["pick"])
+    drawn = [digest(sample_scene(draw_task(names, seed), seed)) for seed in (0, 7, 2_000_003)]
+    assert drawn == ["55492e45b1e52c94", "49d47127e786a0c4", "221aaab7c41dfd28"]
+    picks = [find_task(name) for name in names]
+    together = "".join(digest(sample_scene(task, seed)) for task in picks for seed in range(20))
+    assert hashlib.sha256(together.encode()).hexdigest()[:16] == "c483275fe2800d09"
 
 
 def test_the_same_seed_gives_the_same_scene_and_another_seed_another() -> None:
@@ -54,7 +64,7 @@ def test_a_drawn_task_gives_the_scene_of_that_task() -> None:
 
 def test_seeds_draw_every_task_in_turn() -> None:
     drawn = [sample_scene(None, seed).task for seed in range(200)]
-    assert set(drawn) == set(load_tasks())
+    assert set(drawn) == set(default_tasks())
     assert max(drawn.count(name) for name in set(drawn)) < 45
 
 
@@ -123,11 +133,6 @@ def test_height_without_contact_is_no_success() -> None:
     assert not Scorer(task).success(world)
 
 
-def test_scorer_refuses_a_skill_it_cannot_score() -> None:
-    with pytest.raises(ValueError, match="juggle"):
-        Scorer(replace(find_task("pick_red_cube"), skill="juggle"))
-
-
 def test_unknown_task_and_negative_seed_are_refused() -> None:
     with pytest.raises(ValueError, match="pick_moon"):
         find_task("pick_moon")
@@ -139,26 +144,6 @@ def test_too_many_objects_for_the_area_are_refused() -> None:
     rules = replace(load_scene_rules(), spacing=0.5)
     with pytest.raises(ValueError, match="do not fit"):
         sample_scene(None, 0, rules=rules)
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "named"),
-    [
-        ("schema: 1", "schema: 9", "schema 9"),
-        ("spacing:", "spcing:", "spcing"),
-        ("skill: pick, target: red_cube", "skill: throw, target: red_cube", "throw"),
-        ("name: pick_green_cylinder", "name: pick_red_cube", "twice"),
-        ("distractors: [2, 4]", "distractors: [4, 2]", "distractors"),
-        ("target: red_cube, called: [red cube, red block]", "target: red_cube, called: []", "called"),
-    ],
-)
-def test_mistakes_in_the_task_file_are_named(tmp_path: Path, old: str, new: str, named: str) -> None:
-    text = tasks_path().read_text()
-    assert old in text
-    path = tmp_path / "tasks.yaml"
-    path.write_text(text.replace(old, new, 1))
-    with pytest.raises(ConfigError, match=named):
-        load_tasks(path)
 
 
 def test_every_pick_lies_inside_the_workspace_of_the_contract() -> None:

@@ -102,6 +102,14 @@ class ScriptedRobot:
             abs(getattr(part, axis)) > 0.0 for t in newest for part in (t.linear, t.angular) for axis in ("x", "y", "z")
         )
 
+    def until_still(self, timeout: float = 30.0) -> None:
+        """Wait until the newest commands ask for no motion: a stop brakes first."""
+        deadline = time.monotonic() + timeout
+        with self._arrived:
+            while self.moving():
+                if not self._arrived.wait(deadline - time.monotonic()):
+                    raise TimeoutError(f"waited {timeout:g} s for the robot to be told to stand still")
+
     def close(self) -> None:
         self._executor.shutdown()
         self._thread.join(10)

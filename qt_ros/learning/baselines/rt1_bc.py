@@ -2,6 +2,8 @@
 
     loss = - mean over dimensions i of log pi(a_t[i] | s_t, a_t[0..i-1]),    successful episodes only
 
+(``options.episodes: all`` clones the failures as well, to see what imitating mixed data gives.)
+
 One categorical distribution over the bins per dimension. Unlike the released RT-1, whose dimensions do not see each
 other (facts of its code: its action tokens are multiplied by zero), the policy is autoregressive, as the backbone is.
 Every step of the segment is learnt from. Acts by the most probable bin, dimension by dimension.
@@ -16,6 +18,7 @@ from torch.nn import functional as F
 from qt_ros.learning.batches import ONLINE, Batch
 from qt_ros.learning.losses import agreement, mean_of
 from qt_ros.learning.method import Method
+from qt_ros.learning.options import Rt1BcOptions
 from qt_ros.model.q_transformer import QTransformer
 
 
@@ -43,13 +46,15 @@ class Cloning(Method):
 
 
 class Rt1Bc(Cloning):
-    """Cloning of successful episodes: the sampler draws no others."""
+    """Cloning of successful episodes: the sampler draws no others, unless the options ask for all."""
 
     name = "rt1_bc"
 
     @property
-    def success_share(self) -> float:
-        return 1.0
+    def success_share(self) -> float | None:
+        options = self.config.options
+        assert isinstance(options, Rt1BcOptions)
+        return 1.0 if options.episodes == "successes" else self.config.success_share
 
 
 def log_probability(logits: Tensor, bins: Tensor) -> Tensor:

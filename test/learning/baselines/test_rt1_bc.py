@@ -10,6 +10,7 @@ import torch
 from tiny import tiny_trainer
 
 from qt_ros.learning.baselines.rt1_bc import log_probability
+from qt_ros.learning.options import Rt1BcOptions
 
 
 def test_the_loss_is_the_cross_entropy_of_every_dimension() -> None:
@@ -56,3 +57,13 @@ def test_later_dimensions_depend_on_earlier_ones(tmp_path: Path) -> None:
         probabilities = trainer.model.value(logits.detach())[0]
         assert float(probabilities[1, first]) > 0.9
         assert 0.2 < float(probabilities[0, first]) < 0.8
+
+
+def test_it_may_be_asked_to_clone_failures_too(tmp_path: Path) -> None:
+    options = Rt1BcOptions("all")
+    batch = tiny_trainer(tmp_path, "rt1_bc", batch=256, options=options).batches.at(0)
+    assert 0.2 < float(batch.success.float().mean()) < 0.8
+    shared = tiny_trainer(tmp_path, "rt1_bc", batch=256, options=options, success_share=0.9).batches.at(0)
+    assert 0.8 < float(shared.success.float().mean()) < 1.0
+    with pytest.raises(ValueError, match="successes or all"):
+        Rt1BcOptions("some")

@@ -1,0 +1,106 @@
+"""Which faults benchmarks/faults.py injects, and what it reports of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich.table import Table
+
+MANAGED = ("servo_node", "command_node", "policy_node")
+NODES = ("sim_node", "recorder_node", *MANAGED)
+SPOILED: dict[str, dict[str, Any]] = {
+    "frozen camera": {"camera": "frozen"},
+    "silent camera": {"camera": "silent"},
+    "garbage image": {"camera": "garbage"},
+    "NaN joint state": {"joints": "nan"},
+    "silent joint states": {"joints": "silent"},
+    "joint states from the future": {"joints": "future"},
+    "dropped actions": {"actions": "drop"},
+    "delayed actions": {"actions": "delay"},
+    "malformed messages": {"malformed": True},
+}
+HARMLESS = ("doubled actions", "burst of goals")  # the episode goes on
+FAULTS = (
+    *(f"kill {n}" for n in NODES),
+    *(f"restart {n}" for n in NODES),
+    *SPOILED,
+    *HARMLESS,
+    "clock forward",
+    "clock back",
+    "full disk",
+    "emergency stop",
+)
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Counts over all injections and per fault."""
+    kinds: dict[str, Callable[[str], bool]] = {
+        "out_of_bounds": lambda p: any(w in p for w in ("beyond", "changed by", "not finite", "sent to", "outside")),
+        "moving_without_policy": lambda p: "still moves" in p,
+        "hung": lambda p: p.startswith("hung") or "never got its result" in p,
+        "lost_episodes": lambda p: "bag" in p or "disk" in p,
+    }
+    faults = {}
+    for fault in FAULTS:
+        mine = [r for r in rows if r["fault"] == fault]
+        if not mine:
+            continue
+        faults[fault] = {
+            "injections": len(mine),
+            "in_a_running_episode": sum(bool(r.get("in_time")) for r in mine),
+            "reasons": {
+                reason or "-": sum(r["reason"] == reason for r in mine) for reason in {r["reason"] for r in mine}
+            },
+            **{k: sum(any(test(p) for p in r["problems"]) for r in mine) for k, test in kinds.items()},
+        }
+        faults[fault]["lost_episodes"] += sum(bool(r["lost_bags"]) for r in mine)
+    totals = {k: sum(f[k] for f in faults.values()) for k in ("injections", "in_a_running_episode", *kinds)}
+    return {**totals, "faults": faults, "problems": [r for r in rows if r["problems"] or r["lost_bags"]]}
+
+
+def tables(result: dict[str, Any]) -> list[Table]:
+    """One row per fault."""
+    found = result["injections"]
+    table = Table(title=f"{found['injections']} faults in the real node graph")
+    table.add_column("fault")
+    for column in COLUMNS:
+        table.add_column(column.replace("_", " "), justify="right")
+    table.add_column("how the episodes ended")
+    for fault, numbers in found["faults"].items():
+        reasons = ", ".join(f"{n} {r}" for r, n in sorted(numbers["reasons"].items()))
+        table.add_row(fault, *(str(numbers[c]) for c in COLUMNS), reasons)
+    table.add_row("all", *(str(found[c]) for c in COLUMNS), "", style="bold")
+    return [table]
+
+
+COLUMNS = ("injections", "in_a_running_episode", "out_of_bounds", "moving_without_policy", "hung", "lost_episodes")
+
+
+def page(result: dict[str, Any]) -> str:
+    """docs/results/faults.md."""
+    found, machine = result["injections"], result["machine"]
+    lines = [
+        "# Faults",
+        "",
+        f"`{result['command']}` at commit {result['commit']}; {machine['processor']}, {machine['cores']} cores, load "
+        f"average {machine['load_average']} at the last start. {found['injections']} injections, seed "
+        f"{result['settings']['seed']}, into the real node graph in the embedded simulator, one per episode at a "
+        "random moment. Numbers count injections after which a command was out of bounds, the robot moved although no "
+        "episode ran, something that had to happen did not happen within 300 s, or the bag of a finished episode was "
+        "lost. An injection counts as in a running episode when the episode had not ended by itself before it.",
+        "",
+        f"| fault | {' | '.join(c.replace('_', ' ') for c in COLUMNS)} | how the episodes ended |",
+        f"| --- |{' ---: |' * len(COLUMNS)} --- |",
+    ]
+    for fault, numbers in found["faults"].items():
+        reasons = ", ".join(f"{n} `{r}`" for r, n in sorted(numbers["reasons"].items()))
+        lines.append(f"| {fault} | {' | '.join(str(numbers[c]) for c in COLUMNS)} | {reasons} |")
+    lines += [f"| **all** | {' | '.join(str(found[c]) for c in COLUMNS)} | |", ""]
+    if found["problems"]:
+        lines += ["What was found:", ""]
+        for row in found["problems"]:
+            told = "; ".join([*row["problems"], *(f"lost bag of {e}" for e in row["lost_bags"])])
+            lines.append(f"- injection {row['number']}, {row['fault']}: {told}")
+        lines.append("")
+    return "\n".join(lines)

@@ -1,0 +1,217 @@
+"""docs/results/NAME.md from the document of an experiment, and docs/results/DATA-data.md from that of its data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qt_ros.experiments.intervals import Pooled, pooled
+from qt_ros.experiments.markdown import MADE, label, minutes, table, value_text
+from qt_ros.experiments.report import final_rows, good_share, rows_of
+
+INTERVAL = """\
+The interval is 95%: from the lower of two lower ends to the higher of two upper ends, of Wilson's interval of the
+pooled count and of Student's t interval over the seeds' rates. With three seeds the second is wide; that is what three
+seeds know. "Seeds" are the worst and the best of them. Every seed is evaluated in scenes of its own, and those are the
+same for all methods."""
+
+
+def page(document: dict[str, Any]) -> str:
+    """The whole page; a function of the document alone."""
+    name = document["experiment"]
+    evaluation, seeds = document["evaluation"], document["seeds"]
+    share = good_share(document)
+    lines = [f"# {document['title']}", "", MADE, ""]
+    if document["about"]:
+        lines += [document["about"], ""]
+    lines += [f"```bash\nqt-ros experiment {name}\n```", ""]
+    scenes = f"{evaluation['episodes']} test scenes per seed, from {evaluation['first_scene']} on"
+    data = f"[{document['data']}]({document['data']}-data.md)"
+    lines += [f"Training seeds {', '.join(map(str, seeds))}; {scenes}; data: {data}."]
+    if document["warm_up"]:
+        warm = document["warm_up"]
+        where = f"[{warm['data']}]({warm['data']}-data.md)"
+        lines += [f"Vision: warmed up once for {warm['gradient_steps']} gradient steps on {where}, then frozen."]
+    if document["sanity"]:
+        lines += ["That no method is broken: [sanity tasks](sanity.md)."]
+    if share is not None:
+        lines += [f"In the data {share:.1%} of the episodes succeed."]
+    lines += ["", *_missing(document)]
+    if document["rows"]:
+        lines += [f"![success of every cell]({name}.png)", "", *_success(document), "", INTERVAL, ""]
+        lines += [*_over_steps(document), *_what(document), *_runs(document)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def ranking(document: dict[str, Any]) -> list[tuple[dict[str, Any], Pooled]]:
+    """Cells that have results at their last step, best first."""
+    found = []
+    for cell in document["cells"]:
+        rows = final_rows(document, cell["method"], cell["variant"])
+        if any(row["episodes"] for row in rows):
+            found.append((cell, pooled([(row["successes"], row["episodes"]) for row in rows])))
+    return sorted(found, key=lambda item: (-item[1].rate, item[0]["method"], item[0]["variant"]))
+
+
+def _missing(document: dict[str, Any]) -> list[str]:
+    missing = document["missing"]
+    if not missing:
+        return []
+    named: dict[str, list[int]] = {}
+    for cell in missing:
+        named.setdefault(label(cell), []).append(cell["seed"])
+    told = "; ".join(f"{name} (seed {', '.join(map(str, seeds))})" for name, seeds in named.items())
+    count = len(document["cells"]) * len(document["seeds"])
+    return [f"**{len(missing)} of {count} cells are missing:** {told}.", ""]
+
+
+def _success(document: dict[str, Any]) -> list[str]:
+    rows = []
+    for cell, rate in ranking(document):
+        found = final_rows(document, cell["method"], cell["variant"])
+        times = [row["train_seconds"] for row in found if row["train_seconds"] is not None]
+        rows.append(
+            (
+                f"`{label(cell)}`",
+                f"{rate.rate:.1%}",
+                f"{rate.low:.1%} to {rate.high:.1%}",
+                f"{rate.worst:.1%} .. {rate.best:.1%}" if len(found) > 1 else "one only",
+                f"{rate.successes} / {rate.episodes}",
+                cell["gradient_steps"],
+                minutes(sum(times) / len(times)) if times else "",
+            )
+        )
+    return table(("method", "success", "interval", "seeds", "successes", "gradient steps", "training, a seed"), rows)
+
+
+def _over_steps(document: dict[str, Any]) -> list[str]:
+    rows = []
+    for cell in document["cells"]:
+        found = rows_of(document, cell["method"], cell["variant"])
+        steps = sorted({row["gradient_steps"] for row in found})
+        if len(steps) < 2:
+            continue
+        for step in steps:
+            counts = [(r["successes"], r["episodes"]) for r in found if r["gradient_steps"] == step]
+            rate = pooled(counts)
+            rows.append(
+                (f"`{label(cell)}`", step, f"{rate.rate:.1%}", f"{rate.low:.1%} to {rate.high:.1%}", len(counts))
+            )
+    if not rows:
+        return []
+    return [
+        "## Over gradient steps",
+        "",
+        *table(("method", "gradient steps", "success", "interval", "seeds"), rows),
+        "",
+    ]
+
+
+def _what(document: dict[str, Any]) -> list[str]:
+    rows = []
+    for cell in document["cells"]:
+        changed = {**cell["set"], **({"bins": cell["bins"]} if cell["bins"] else {})}
+        told = ", ".join(f"`{key}: {value_text(value)}`" for key, value in changed.items())
+        rows.append((f"`{label(cell)}`", f"`{cell['config']}`", told, cell["batch"], cell["note"]))
+    return ["## What they are", "", *table(("method", "config", "changed", "batch", ""), rows), ""]
+
+
+def _runs(document: dict[str, Any]) -> list[str]:
+    machines: list[dict[str, Any]] = []
+    commands: list[str] = []
+    rows = []
+    for row in document["rows"]:
+        facts, spread = {**row["machine"], "autocast": row["autocast"]}, row["metrics"].get("value_spread")
+        rows.append(
+            (
+                f"`{label(row)}`",
+                row["seed"],
+                row["gradient_steps"],
+                f"{row['successes']} / {row['episodes']}",
+                row["unstable"],
+                minutes(row["train_seconds"]),
+                "" if row["samples_per_second"] is None else f"{row['samples_per_second']:.0f}",
+                minutes(row["evaluate_seconds"]),
+                "" if spread is None else f"{spread:.3f}",
+                f"`{row['commit']}`",
+                f"`{row['source']}`",
+                _index(machines, facts),
+                _index(commands, row["command"]),
+            )
+        )
+    stores = sorted({tuple(row["stores"]) for row in document["rows"]})
+    head = (
+        "method", "seed", "gradient steps", "successes", "unstable", "training", "samples/s", "evaluation",
+        "value spread", "commit", "source", "machine", "command",
+    )  # fmt: skip
+    lines = ["## Runs", "", *table(head, rows), ""]
+    lines += [f"- machine {i}: {_machine(facts)}" for i, facts in enumerate(machines, 1)]
+    lines += [f"- command {i}: `{command}`" for i, command in enumerate(commands, 1)]
+    for hashes in stores:
+        lines += ["- stores (SHA-256 of their manifests): " + ", ".join(f"`{value[:12]}`" for value in hashes)]
+    if len(stores) > 1:
+        lines += ["- The stores were made more than once: the same episodes, in another order or rendered elsewhere."]
+    if any(row["commit"].endswith("-dirty") for row in document["rows"]):
+        lines += ["- `-dirty`: the checkout had changes that were not committed."]
+    return lines
+
+
+def data_page(document: dict[str, Any]) -> str:
+    """Counts, lengths and returns of a data set, from `qt_ros.experiments.data.describe`."""
+    name, everything = document["data"], document["all"]
+    share = everything["successes"] / everything["episodes"]
+    lines = [f"# Data: {name}", "", MADE, "", "```bash", f"qt-ros experiment {name} --data", "```", ""]
+    lines += [
+        f"{everything['episodes']} episodes with {everything['steps']} steps, of which {everything['successes']} "
+        f"({share:.1%}) succeed, with {everything['steps_of_successes']} steps "
+        f"({everything['steps_of_successes'] / everything['steps']:.1%}). The return of an episode is 1 where it "
+        "succeeds and 0 where it does not; there is no other reward.",
+        "",
+    ]
+    parts = {**document["parts"], "all": everything}
+    rows = [
+        (name, part["episodes"], part["successes"], f"{part['successes'] / part['episodes']:.1%}", part["steps"],
+         *(_lengths(part[key]) for key in ("length", "length_of_successes", "length_of_failures")))
+        for name, part in parts.items()
+    ]  # fmt: skip
+    head = ("store", "episodes", "successes", "mean return", "steps", "length", "of successes", "of failures")
+    lines += [*table(head, rows), "", "Lengths in steps: mean (10%, 50%, 90% quantiles; largest).", ""]
+    lines += ["## How they are made", ""]
+    rows = []
+    for name, part in document["parts"].items():
+        recipe = part["recipe"]
+        seeds = f"{recipe['first_seed']} to {recipe['first_seed'] + recipe['episodes'] - 1}"
+        size = "{} x {}".format(*part["image_size"])
+        rows.append(
+            (name, recipe["source"], seeds, ", ".join(recipe["tasks"]) or "all", ", ".join(recipe["flaws"]) or "",
+             size, f"`{part['manifest_sha256'][:12]}`")
+        )  # fmt: skip
+    lines += [*table(("store", "source", "scenes", "tasks", "flaws", "images", "manifest"), rows), ""]
+    rows = [(reason, count) for reason, count in everything["reasons"].items()]
+    lines += ["## How episodes end", "", *table(("outcome/reason", "episodes"), rows), ""]
+    rows = [(f"`{task}`", c["episodes"], c["success"]) for task, c in everything["tasks"].items()]
+    lines += ["## Tasks", "", *table(("task", "episodes", "successes"), rows)]
+    lines += ["", f"{everything['instructions']} different instructions."]
+    return "\n".join(lines) + "\n"
+
+
+def _lengths(spread: dict[str, float] | None) -> str:
+    if spread is None:
+        return ""
+    return f"{spread['mean']:.1f} ({spread['p10']:g}, {spread['median']:g}, {spread['p90']:g}; {spread['largest']})"
+
+
+def _index(found: list[Any], value: Any) -> int:
+    """Number (from 1) of a value among those found so far."""
+    if value not in found:
+        found.append(value)
+    return found.index(value) + 1
+
+
+def _machine(facts: dict[str, Any]) -> str:
+    gpu = f"{facts['gpu']}; " if facts["gpu"] else ""
+    side = f", {facts['jobs']} cells side by side" if facts["jobs"] > 1 else ""
+    side += ", mixed precision (bfloat16)" if facts["autocast"] else ""
+    return (
+        f"{gpu}{facts['processor']}, {facts['cores']} cores, {facts['threads']} threads a cell{side}; "
+        f"torch {facts['torch']}, Python {facts['python']}"
+    )

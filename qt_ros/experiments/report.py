@@ -1,0 +1,115 @@
+"""From results of cells to one document per experiment: rows, what is missing, and where each number comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from qt_ros.experiments.cells import Cell, all_cells
+from qt_ros.experiments.spec import Experiment
+from qt_ros.experiments.work import RESULT, read_json
+
+SCHEMA = 1
+_COPIED = (
+    "train_seconds", "samples_per_second", "commit", "source", "machine", "command", "metrics", "identity",
+    "episodes_in_data", "successes_in_data", "steps_in_data",
+)  # fmt: skip
+
+
+class ReportError(ValueError):
+    """Results cannot be put together; the message says which and why."""
+
+
+def collect_results(experiment: Experiment, works: Sequence[Path], earlier: Path | None = None) -> dict[str, Any]:
+    """The document of ``experiment`` from the result files in ``works`` (work folders; the first one that has a cell
+    counts) and, for cells that none of them has, from the rows of an ``earlier`` document. Beside that one the page of
+    the sanity tasks is looked for.
+
+    Results of other settings than the experiment's are left out. Everything in it follows from those files alone.
+    """
+    rows: list[dict[str, Any]] = []
+    missing = []
+    before = read_json(earlier) if earlier is not None else {}
+    cells = all_cells(experiment)
+    for cell in sorted(cells, key=lambda c: [s.label for s in experiment.cells].index(c.spec.label)):
+        found = _rows(cell, works) or [row for row in before.get("rows", ()) if row.get("identity") == cell.identity]
+        rows += found
+        if not found:
+            missing.append({"method": cell.spec.method, "variant": cell.spec.variant, "seed": cell.seed})
+    warm = experiment.warm_up
+    return {
+        "schema": SCHEMA,
+        "experiment": experiment.name,
+        "title": experiment.title,
+        "about": experiment.about,
+        "observations": experiment.observations,
+        "data": experiment.data.name,
+        "warm_up": None
+        if warm is None
+        else {"name": warm.name, "data": warm.data.name, "gradient_steps": warm.gradient_steps},
+        "seeds": list(experiment.seeds),
+        "evaluation": {"episodes": experiment.evaluation.episodes, "first_scene": experiment.evaluation.first_scene},
+        "cells": [_described(cell) for cell in cells if cell.seed == experiment.seeds[0]],
+        "sanity": earlier is not None and earlier.with_name("sanity.md").exists(),
+        "rows": rows,
+        "missing": missing,
+    }
+
+
+def _described(cell: Cell) -> dict[str, Any]:
+    settings = cell.settings
+    return {
+        "method": cell.spec.method,
+        "variant": cell.spec.variant,
+        "config": cell.spec.config,
+        "set": cell.spec.set,
+        "bins": cell.spec.bins,
+        "gradient_steps": settings.gradient_steps,
+        "batch": settings.batch,
+        "note": cell.spec.note,
+    }
+
+
+def _rows(cell: Cell, works: Sequence[Path]) -> list[dict[str, Any]]:
+    for work in works:
+        path = work / cell.directory / RESULT
+        found = read_json(path)
+        if found.get("identity") != cell.identity:
+            continue
+        try:
+            head = {"method": found["method"], "variant": found["variant"], "seed": found["seed"]}
+            copied = {key: found[key] for key in _COPIED}
+            stores = [store["manifest_sha256"] for store in found["data"]]
+            return [
+                {
+                    **head,
+                    **{key: row[key] for key in ("gradient_steps", "episodes", "successes", "unstable", "first_scene")},
+                    "evaluate_seconds": row["evaluate_seconds"],
+                    **copied,
+                    "autocast": bool(found["settings"].get("autocast")),
+                    "stores": stores,
+                }
+                for row in found["rows"]
+            ]
+        except (KeyError, TypeError) as error:
+            raise ReportError(f"{path}: not a result of this version ({error!r}); run the cell again") from error
+    return []
+
+
+def final_rows(document: dict[str, Any], method: str, variant: str) -> list[dict[str, Any]]:
+    """Rows of a cell after all of its gradient steps, one per seed."""
+    cell = next(c for c in document["cells"] if (c["method"], c["variant"]) == (method, variant))
+    return [r for r in rows_of(document, method, variant) if r["gradient_steps"] == cell["gradient_steps"]]
+
+
+def rows_of(document: dict[str, Any], method: str, variant: str) -> list[dict[str, Any]]:
+    """All rows of a cell, every seed and mark."""
+    return [r for r in document["rows"] if (r["method"], r["variant"]) == (method, variant)]
+
+
+def good_share(document: dict[str, Any]) -> float | None:
+    """Share of episodes in the data that succeed; None before any cell is finished."""
+    for row in document["rows"]:
+        return float(row["successes_in_data"] / row["episodes_in_data"])
+    return None

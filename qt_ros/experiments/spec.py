@@ -1,0 +1,232 @@
+"""What an experiment is, read strictly from config/experiments/NAME.yaml."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from qt_ros.contract.robot import package_root
+from qt_ros.contract.strict import ConfigError, build, load_yaml
+from qt_ros.sim.rollout import TEST_SEEDS, TUNING_SEEDS
+
+OBSERVATIONS = ("images", "state")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_WORD = re.compile(r"[a-z0-9][a-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class DataPart:
+    """One store: ``episodes`` from scenes ``first_seed`` on. The rest: see `qt_ros.sim.episode_maker.Plan`."""
+
+    store: str
+    source: str
+    first_seed: int
+    episodes: int
+    tasks: tuple[str, ...] = ()
+    flaws: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not _WORD.fullmatch(self.store):
+            raise ConfigError(f"store {self.store!r}: use lower-case letters, digits and _")
+        if self.source not in ("demonstration", "noise"):
+            raise ConfigError(f"source must be demonstration or noise, found {self.source!r}")
+        if self.episodes < 1 or self.first_seed < 0:
+            raise ConfigError(f"store {self.store}: needs episodes of at least 1 and a first_seed of at least 0")
+
+    @property
+    def seeds(self) -> range:
+        """Scenes of its episodes."""
+        return range(self.first_seed, self.first_seed + self.episodes)
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """A data set; ``name`` is the file's."""
+
+    name: str
+    parts: tuple[DataPart, ...]
+
+
+@dataclass(frozen=True)
+class WarmUpRecipe:
+    """A warmed-up vision side: see `qt_ros.learning.pointing.PointingConfig`. ``data``: what it is warmed up on
+    (by name in the YAML), which may be more than what the experiment learns to act from. model: preset and changed
+    fields."""
+
+    name: str
+    data: DataRecipe
+    gradient_steps: int
+    batch: int
+    learning_rate: float
+    model: dict[str, Any] = field(default_factory=lambda: {"preset": "small"})
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Evaluation: ``episodes`` scenes per training seed, the i-th seed's from ``first_scene`` + i * episodes on, so
+    that no two seeds share one while all methods do."""
+
+    episodes: int
+    first_scene: int
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1:
+            raise ConfigError(f"episodes must be at least 1, found {self.episodes}")
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """What is compared: a method and what is changed about it.
+
+    config: training config by name. set: changed settings, dotted. evaluate_at: gradient steps at which it is evaluated
+    beside the last. bins: number of bins per action dimension in the place of the robot's. note: for the report.
+    """
+
+    method: str
+    config: str
+    variant: str = "default"
+    set: dict[str, Any] = field(default_factory=dict)
+    evaluate_at: tuple[int, ...] = ()
+    bins: int | None = None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for what, name in (("method", self.method), ("variant", self.variant)):
+            if not _WORD.fullmatch(name):
+                raise ConfigError(f"{what} {name!r}: use lower-case letters, digits and _")
+
+    @property
+    def label(self) -> str:
+        """method/variant."""
+        return f"{self.method}/{self.variant}"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment. ``budget``: settings (dotted) that every cell is given; a cell's own ``set`` goes before it.
+    observations: what policies act on, 'images' (with the warm-up named ``warm_up``) or the simulator's 'state'."""
+
+    name: str
+    title: str
+    data: DataRecipe
+    seeds: tuple[int, ...]
+    evaluation: Scenes
+    tuning: Scenes
+    budget: dict[str, Any]
+    cells: tuple[CellSpec, ...]
+    about: str = ""
+    observations: str = "images"
+    warm_up: WarmUpRecipe | None = None
+
+
+def folder() -> Path:
+    """Where experiments are declared."""
+    return package_root() / "config" / "experiments"
+
+
+def names() -> list[str]:
+    """Experiments there are, sorted."""
+    return sorted(path.stem for path in folder().glob("*.yaml"))
+
+
+def load_experiment(name_or_path: str) -> Experiment:
+    """``config/experiments/NAME.yaml`` or a YAML file by path, beside which its recipes are looked for first.
+
+    With ``base: OTHER`` the file changes keys of another experiment. ConfigError names file and key of anything
+    unknown, missing or contradictory.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        path = folder() / f"{name_or_path}.yaml"
+        if not path.is_file():
+            raise ConfigError(f"no experiment {name_or_path!r}; there are {', '.join(names())}")
+    if not _NAME.fullmatch(path.stem):
+        raise ConfigError(f"{path}: name experiments with lower-case letters, digits, _ and -")
+    return _experiment(path.stem, _merged(path), path)
+
+
+def load_recipe(kind: str, name: str, beside: Path) -> dict[str, Any]:
+    """The YAML ``kind``/``name``.yaml in the folder ``beside`` or in ours."""
+    for root in (beside, folder()):
+        path = root / kind / f"{name}.yaml"
+        if path.is_file():
+            return load_yaml(path)
+    raise ConfigError(f"no {kind} recipe {name!r} in {beside / kind} or {folder() / kind}")
+
+
+def _merged(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    if path in seen:
+        raise ConfigError(f"{path}: base leads back to itself")
+    own = load_yaml(path)
+    base = own.pop("base", None)
+    if base is None:
+        return own
+    for root in (path.parent, folder()):
+        if (root / f"{base}.yaml").is_file():
+            return _merged(root / f"{base}.yaml", (*seen, path)) | own
+    raise ConfigError(f"{path}: base {base!r} is no experiment")
+
+
+def _experiment(name: str, data: Mapping[str, Any], path: Path) -> Experiment:
+    values = _named(name, data, str(path))
+    for key in ("data", "cells", "evaluation", "tuning"):
+        if key not in values:
+            raise ConfigError(f"{path}: key {key!r} is missing; add it")
+    values["data"] = data_recipe(str(values["data"]), path.parent)
+    if values.get("warm_up") is not None:
+        name, where = str(values["warm_up"]), f"{path}: warm_up {values['warm_up']}"
+        recipe = _named(name, load_recipe("warm_up", name, path.parent), where)
+        if "data" in recipe:
+            recipe["data"] = data_recipe(str(recipe["data"]), path.parent)
+        values["warm_up"] = build(WarmUpRecipe, recipe, where)
+    for key in ("evaluation", "tuning"):
+        values[key] = build(Scenes, values[key], f"{path}: {key}")
+    if not isinstance(values["cells"], list) or not values["cells"]:
+        raise ConfigError(f"{path}: cells must be a list of at least one")
+    values["cells"] = tuple(build(CellSpec, c, f"{path}: cells[{i}]") for i, c in enumerate(values["cells"]))
+    experiment = build(Experiment, values, str(path))
+    _check(experiment, path)
+    return experiment
+
+
+def _named(name: str, data: Mapping[str, Any], where: str) -> dict[str, Any]:
+    if "name" in data:
+        raise ConfigError(f"{where}: the name is the file's; leave out 'name'")
+    return {"name": name, **data}
+
+
+def data_recipe(name: str, beside: Path) -> DataRecipe:
+    """The data recipe ``name``; see `load_recipe`."""
+    where = f"data recipe {name}"
+    found = load_recipe("data", name, beside)
+    if set(found) != {"parts"} or not isinstance(found["parts"], list) or not found["parts"]:
+        raise ConfigError(f"{where}: needs exactly one key 'parts', a list of at least one store")
+    recipe = DataRecipe(name, tuple(build(DataPart, p, f"{where}: parts[{i}]") for i, p in enumerate(found["parts"])))
+    stores = [part.store for part in recipe.parts]
+    if len(set(stores)) != len(stores):
+        raise ConfigError(f"{where}: the same store is named twice in {', '.join(stores)}")
+    return recipe
+
+
+def _check(experiment: Experiment, path: Path) -> None:
+    if experiment.observations not in OBSERVATIONS:
+        raise ConfigError(f"{path}: observations must be one of {', '.join(OBSERVATIONS)}")
+    if (experiment.warm_up is not None) != (experiment.observations == "images"):
+        raise ConfigError(f"{path}: warm_up goes with observations 'images' and only with them")
+    if not experiment.seeds or len(set(experiment.seeds)) != len(experiment.seeds) or min(experiment.seeds) < 1:
+        raise ConfigError(f"{path}: seeds must be different numbers from 1 on (0 is for tuning), and at least one")
+    labels = [cell.label for cell in experiment.cells]
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise ConfigError(f"{path}: cell {', '.join(twice)} is listed twice; give each a variant of its own")
+    tuning, evaluation = experiment.tuning, experiment.evaluation
+    last = tuning.first_scene + tuning.episodes - 1
+    if tuning.first_scene not in TUNING_SEEDS or last not in TUNING_SEEDS or evaluation.first_scene not in TEST_SEEDS:
+        raise ConfigError(
+            f"{path}: tuning scenes lie in {TUNING_SEEDS.start} .. {TUNING_SEEDS.stop - 1}, those of evaluation from "
+            f"{TEST_SEEDS.start} on; no scene may be both"
+        )

@@ -1,0 +1,87 @@
+"""What was tried: tuning trials of an experiment's methods, on scenes and a training seed that no reported cell has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from qt_ros.experiments.intervals import pooled
+from qt_ros.experiments.markdown import MADE, label, minutes, table, value_text
+from qt_ros.experiments.report import SCHEMA
+from qt_ros.experiments.spec import Experiment
+from qt_ros.experiments.work import RESULT, read_json
+
+
+def collect_trials(experiment: Experiment, works: Sequence[Path], earlier: Path | None = None) -> dict[str, Any]:
+    """The document of all trials in ``works`` and of those noted in an ``earlier`` document, whatever the experiment's
+    settings are by now: what was tried stays tried."""
+    rows = {row["identity"]: row for row in (read_json(earlier) if earlier is not None else {}).get("rows", ())}
+    for work in works:
+        for path in sorted((work / experiment.name / "tuning").glob(f"*/{RESULT}")):
+            row = _row(read_json(path))
+            rows[row["identity"]] = row
+    order = {spec.label: index for index, spec in enumerate(experiment.cells)}
+
+    def place(row: dict[str, Any]) -> tuple[Any, ...]:
+        name = f"{row['method']}/{row['variant']}"
+        return order.get(name, len(order)), name, -row["successes"] / max(1, row["episodes"]), row["identity"]
+
+    return {
+        "schema": SCHEMA,
+        "tuning_of": experiment.name,
+        "title": experiment.title,
+        "first_scene": experiment.tuning.first_scene,
+        "rows": sorted(rows.values(), key=place),
+    }
+
+
+def _row(found: dict[str, Any]) -> dict[str, Any]:
+    (row,) = found["rows"]
+    kept = {key: row[key] for key in ("gradient_steps", "episodes", "successes", "first_scene")}
+    names = ("method", "variant", "seed", "trial", "changes", "train_seconds", "commit", "source", "identity")
+    return {**{key: found[key] for key in names}, **kept, "value_spread": found["metrics"].get("value_spread")}
+
+
+def tuning_page(document: dict[str, Any]) -> str:
+    """docs/results/NAME-tuning.md, a function of the document alone."""
+    name, rows = document["tuning_of"], document["rows"]
+    counts: dict[str, int] = {}
+    for row in rows:
+        counts[label(row)] = counts.get(label(row), 0) + 1
+    lines = [f"# What was tried: {document['title']}", "", MADE, ""]
+    lines += [f"```bash\nqt-ros experiment {name} --tuning --cell METHOD --set key=value\n```", ""]
+    lines += [
+        f"Trials on tuning scenes, from {document['first_scene']} on, with a training seed that the reported cells do "
+        "not have. The interval is Wilson's: it knows one seed only.",
+        "",
+    ]
+    lines += [*table(("method", "trials"), [(f"`{key}`", count) for key, count in counts.items()]), ""]
+    told = []
+    for row in rows:
+        rate = pooled([(row["successes"], row["episodes"])]) if row["episodes"] else None
+        told.append(
+            (
+                f"`{label(row)}`",
+                ", ".join(f"`{key}: {value_text(value)}`" for key, value in row["trial"].items()) or "as configured",
+                "" if rate is None else f"{rate.rate:.1%}",
+                "" if rate is None else f"{rate.low:.1%} to {rate.high:.1%}",
+                f"{row['successes']} / {row['episodes']}",
+                row["gradient_steps"],
+                minutes(row["train_seconds"]),
+                "" if row["value_spread"] is None else f"{row['value_spread']:.3f}",
+                f"`{row['commit']}`",
+            )
+        )
+    head = (
+        "method",
+        "tried",
+        "success",
+        "interval",
+        "successes",
+        "gradient steps",
+        "training",
+        "value spread",
+        "commit",
+    )
+    return "\n".join([*lines, *table(head, told)]) + "\n"

@@ -1,0 +1,68 @@
+"""The work folder: where data, warm-ups, tokens and cells lie, and how a run is told where and how to compute."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qt_ros.episodes.files import write_atomically
+from qt_ros.experiments.spec import DataRecipe, WarmUpRecipe
+
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Work:
+    """``root`` and how to compute in it. ``workers``: processes of an evaluation, 0 for that of the cell."""
+
+    root: Path
+    device: str = "cpu"
+    threads: int = 1
+    workers: int = 0
+    jobs: int = 1
+    command: str = ""
+    robot: str = "mobile_manipulator"
+
+    def stores(self, recipe: DataRecipe) -> list[Path]:
+        """Stores of a data recipe, in its order."""
+        return [self.root / "data" / recipe.name / part.store for part in recipe.parts]
+
+    def description(self, recipe: DataRecipe) -> Path:
+        """What a data set holds, written when it is complete."""
+        return self.root / "data" / recipe.name / "data.json"
+
+    def warm_up(self, recipe: WarmUpRecipe) -> Path:
+        """Folder of a warm-up."""
+        return self.root / "warm-up" / recipe.name
+
+    @property
+    def tokens(self) -> Path:
+        """Folder of what frozen vision sides make of the stores."""
+        return self.root / "tokens"
+
+
+def digest(value: Any) -> str:
+    """SHA-256 (hex) of JSON values."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; {} where there is no file, ValueError for anything else."""
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise ValueError(f"{path}: no JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: expected a JSON object")
+    return found
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Atomically, two spaces deep, with a newline at the end; NaN and infinities raise ValueError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(value, indent=2, allow_nan=False).encode() + b"\n")

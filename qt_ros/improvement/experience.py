@@ -1,0 +1,199 @@
+"""New experience of one round: episodes acted by the current policy, and bags that were recorded meanwhile."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from qt_ros.contract.robot import RobotContract
+from qt_ros.episodes.audit import audit
+from qt_ros.episodes.bag import find_bags, is_complete, read_metadata
+from qt_ros.episodes.bag_labels import bag_labels
+from qt_ros.episodes.bag_metadata import EPISODE_ID, SEED, BagError
+from qt_ros.episodes.build import build_store
+from qt_ros.episodes.episode import Episode, InvalidEpisode
+from qt_ros.episodes.labels import LABELS
+from qt_ros.episodes.manifest import MANIFEST, PARTS, Manifest, read_manifest
+from qt_ros.episodes.store import EpisodeStore, StoreWriter
+from qt_ros.episodes.store_labels import take_labels
+from qt_ros.sim.rollout import TRAINING_SEEDS
+
+
+def outside_training(seed: int | None) -> str:
+    """Why an episode in this scene must not be learnt from; '' when it may be."""
+    if seed is None or seed in TRAINING_SEEDS:  # no seed: the real world
+        return ""
+    return f"scene {seed} is of the tuning or test range, on which policies are compared; it must not be trained on"
+
+
+def build_from_bags(
+    folders: Sequence[Path],
+    root: Path,
+    grown: Path,
+    contract: RobotContract,
+    image_size: tuple[int, int],
+    allow_other_contract: bool = False,
+) -> dict[str, Any]:
+    """The bags below ``folders`` that no earlier round has taken become the store ``root``.
+
+    Bags of earlier rounds, whose episodes are in the store ``grown``, only hand on the labels they were given since.
+    The result says which were added, which were there, relabelled or left out with the reason, what their audit found,
+    and who judged.
+    """
+
+    def accept(episode: Episode) -> None:
+        if problem := outside_training(episode.seed):
+            raise BagError(problem)
+
+    taken = {e.id for e in read_manifest(grown).episodes} if (grown / MANIFEST).is_file() else set()
+    fresh: list[Path] = []
+    relabelled: list[str] = []
+    skipped: dict[str, str] = {}
+    bags = find_bags(folders)
+    for bag in bags:
+        try:
+            episode_id = read_metadata(bag).custom_data.get(EPISODE_ID, "")
+            if episode_id not in taken:
+                fresh.append(bag)
+            elif (bag / LABELS).exists() and take_labels(grown, episode_id, bag_labels(bag)):
+                relabelled.append(episode_id)
+        except BagError as error:
+            skipped[str(bag)] = str(error).removeprefix(f"{bag}: ")
+    report = build_store(
+        fresh, root, contract, image_size, allow_other_contract=allow_other_contract, accept=accept
+    )  # fmt: skip
+    used = [bag for bag in fresh if str(bag) not in report.skipped]
+    problems = {str(bag): found for bag in used if (found := audit(bag, contract).problems)}
+    judges = Counter(label[-1].by for bag in used if (label := bag_labels(bag)))
+    return {
+        "bags": len(bags),
+        "added": len(report.added) + len(report.present),
+        "known": len(bags) - len(fresh) - len(skipped),
+        "relabelled": sorted(relabelled + report.relabelled),
+        "left_out": {**skipped, **report.skipped},
+        "audit_problems": problems,
+        "judged_by": dict(sorted(judges.items())),
+    }
+
+
+def audit_episodes(
+    roots: Iterable[Path], contract: RobotContract, checkpoint_id: str, known: Collection[str], other: bool = False
+) -> dict[str, Any]:
+    """Read every new episode once and say what is there: counts by outcome, reason, instruction; ``refused`` with why.
+
+    ``known``: ids that an earlier round has. Episodes of another checkpoint than ``checkpoint_id`` are counted, not
+    refused: bags may be of an earlier policy, or of a person.
+    """
+    counts: dict[str, Counter[str]] = {name: Counter() for name in ("outcomes", "reasons", "sources", "instructions")}
+    refused: dict[str, str] = {}
+    skipped_shards: list[str] = []
+    seen: set[str] = set(known)
+    steps = others = 0
+    for root in roots:
+        store = EpisodeStore(root, contract, allow_other_contract=other)
+        skipped_shards += [f"{root / s.file}: {s.problem} ({s.episodes} episodes)" for s in store.skipped]
+        for episode in store:
+            if problem := _problem(episode, seen):
+                refused[episode.episode_id] = problem
+                continue
+            seen.add(episode.episode_id)
+            steps += len(episode)
+            others += episode.checkpoint != checkpoint_id
+            counts["outcomes"][episode.outcome] += 1
+            counts["reasons"][f"{episode.outcome}/{episode.reason}"] += 1
+            counts["sources"][episode.source] += 1
+            counts["instructions"][episode.instruction] += 1
+    return {
+        "episodes": sum(counts["outcomes"].values()),
+        "steps": steps,
+        "of_other_checkpoints": others,
+        **{name: dict(sorted(counter.items())) for name, counter in counts.items()},
+        "refused": refused,
+        "skipped_shards": skipped_shards,
+    }
+
+
+def _problem(episode: Episode, seen: Collection[str]) -> str:
+    try:
+        episode.validate()
+    except InvalidEpisode as error:
+        return str(error)
+    if episode.episode_id in seen:
+        return "an episode of this id is in the store already"
+    if episode.outcome == "unknown":
+        return "nobody has judged it"
+    return outside_training(episode.seed)
+
+
+def add_episodes(
+    roots: Iterable[Path],
+    grown: Path,
+    number: int,
+    contract: RobotContract,
+    refused: Collection[str],
+    *,
+    with_failures: bool = True,
+    other: bool = False,
+    stopped: Callable[[], bool] = lambda: False,
+) -> dict[str, int]:
+    """Copy the episodes of ``roots`` into the store ``grown``, as the part of round ``number``; counts of all rounds.
+
+    Without ``with_failures`` only successes. Those that are there already are passed over, so that an interrupted copy
+    goes on. An interruption keeps what is finished (``left`` counts the rest).
+    """
+    left_out = left = 0
+    writer: StoreWriter | None = None
+    try:
+        for root in roots:
+            store = EpisodeStore(root, contract, allow_other_contract=other)
+            if writer is None:
+                writer = StoreWriter(
+                    grown, contract, store.image_size, prefix=f"round-{number:02d}", merge=False,
+                    privileged_names=_privileged_names(grown, store), allow_other_contract=other,
+                )  # fmt: skip
+            for index, meta in enumerate(store.meta):
+                if meta.id in refused or meta.id in writer.episode_ids:
+                    continue
+                if meta.outcome != "success" and not with_failures:
+                    left_out += 1
+                    continue
+                if stopped():
+                    left += 1
+                    continue
+                episode = store.episode(index)
+                writer.add(episode if writer.manifest.privileged_names else replace(episode, privileged=None))
+    finally:
+        if writer is not None:
+            writer.close()
+    added = [] if writer is None else writer.manifest.episodes
+    return {
+        "added": len(added),
+        "successes": sum(e.outcome == "success" for e in added),
+        "failures_left_out": left_out,
+        "left": left,
+    }
+
+
+def _privileged_names(grown: Path, store: EpisodeStore) -> tuple[str, ...]:
+    """What the grown store keeps of the privileged state: what its first episodes had."""
+    parts = sorted((grown / PARTS).glob("*.json"))
+    if not parts:
+        return store.manifest.privileged_names
+    return Manifest.from_json(parts[0].read_bytes(), str(parts[0])).privileged_names
+
+
+def judged_bags(folder: Path) -> int:
+    """How many whole, judged bags of training scenes lie below ``folder``."""
+    if not folder.is_dir():
+        return 0
+    count = 0
+    for bag in find_bags([folder]):
+        try:
+            custom = read_metadata(bag).custom_data
+        except BagError:
+            continue
+        count += bool(is_complete(bag) and bag_labels(bag) and custom.get(SEED))
+    return count

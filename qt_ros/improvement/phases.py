@@ -1,0 +1,327 @@
+"""The phases of one round. Each takes the run's context and the round, may be repeated after an interruption without
+doing anything twice, and returns what the report says of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from qt_ros.contract.robot import RobotContract, load_contract
+from qt_ros.contract.strict import ConfigError
+from qt_ros.episodes.manifest import MANIFEST, PARTS, read_manifest
+from qt_ros.episodes.parts import merge_manifests
+from qt_ros.episodes.store_labels import labelled_manifest
+from qt_ros.improvement.commands import run_command, told
+from qt_ros.improvement.experience import add_episodes, audit_episodes, build_from_bags, judged_bags
+from qt_ros.improvement.measuring import measure
+from qt_ros.improvement.settings import ImprovementError, Interrupted
+from qt_ros.improvement.state import Round, State
+from qt_ros.improvement.statistics import Paired
+from qt_ros.learning.config import TrainConfig
+from qt_ros.model.checkpoint import read_info
+from qt_ros.sim.collect import collect
+from qt_ros.sim.episode_maker import EpisodeResult, Plan, Summary
+from qt_ros.sim.store_guard import SETTINGS
+
+Progress = Callable[[str, int, int], None]
+"""(what is being done, how much of it is done, of how much)."""
+
+
+@dataclass
+class Context:
+    """What phases need besides the round.
+
+    bags: folders of recorded bags to take in. twin: another run whose collections and measurements are taken over where
+    they are of the same policy in the same scenes. keep_open: file descriptors that processes we start hold open.
+    doing: begins what ``progress`` is told.
+    """
+
+    state: State
+    bags: Sequence[Path] = ()
+    twin: Path | None = None
+    workers: int = 1
+    device: str = "cpu"
+    progress: Progress = lambda what, done, total: None
+    stopped: Callable[[], bool] = lambda: False
+    keep_open: Sequence[int] = ()
+    doing: str = ""
+    contract: RobotContract = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.contract = load_contract(self.state.settings.robot)
+
+    def say(self, what: str, done: int, total: int) -> None:
+        """Progress of one phase, with the round it belongs to."""
+        self.progress(f"{self.doing}{what}", done, total)
+
+    def counting(self, what: str, total: int) -> Callable[[EpisodeResult, Summary], None]:
+        """Progress of episodes."""
+        return lambda _, summary: self.say(what, summary.skipped + len(summary.results), total)
+
+
+def collect_episodes(context: Context, this: Round) -> dict[str, Any]:
+    """Let the current policy act in this round's training scenes; every outcome is the detector's."""
+    settings = context.state.settings
+    seeds = settings.training_seeds(this.number)
+    if not seeds:
+        return {"episodes": 0, "commands": []}
+    if settings.backend == "ros":
+        return _collect_by_nodes(context, this)
+    out = _collected(context, this)
+    _take_from_twin(context, out, lambda theirs: _collected_with(theirs) == this.policy_id)
+    plan = Plan("policy", tuple(seeds), out, Path(this.policy), settings.tasks, settings.robot)
+    summary = collect(plan, context.workers, context.counting("collect", len(seeds)), context.stopped)
+    episodes = read_manifest(out).episodes if (out / MANIFEST).is_file() else []
+    if summary.stopped and summary.skipped + len(summary.results) < len(seeds):
+        raise Interrupted
+    words = ["collect", "--out", str(out), "--source", "policy", "--checkpoint", this.policy, "--robot", settings.robot]
+    words += ["--episodes", str(len(seeds)), "--seed", str(seeds.start), "--workers", str(context.workers)]
+    words += [word for task in settings.tasks for word in ("--task", task)]
+    return {
+        "episodes": len(episodes),
+        "unstable": len(seeds) - len(episodes),
+        "successes": sum(e.outcome == "success" for e in episodes),
+        "steps": sum(e.length for e in episodes),
+        "first_scene": seeds.start,
+        "commands": [told(words)],
+    }
+
+
+def _collect_by_nodes(context: Context, this: Round) -> dict[str, Any]:
+    """The same through the ROS graph: one bag per episode, judged by the simulator's detector."""
+    settings, folder = context.state.settings, context.state.round_folder(this.number)
+    wanted, commands = settings.episodes, []
+    done = judged_bags(folder / "bags")
+    attempt = len(list(folder.glob("demo-*.log")))
+    while done < wanted:
+        # A seed of its own for every attempt, so that a run that was cut short goes on in other scenes.
+        words = ["demo", "--checkpoint", this.policy, "--episodes", str(wanted - done), "--training-scenes"]
+        words += ["--seed", str(settings.seed + 1000 * this.number + attempt), "--out", str(folder / "bags")]
+        words += [word for task in settings.tasks for word in ("--task", task)]
+        commands.append(told(words))
+        log = folder / f"demo-{attempt:02d}.log"
+        run_command(
+            words, log, on_line=lambda _: context.say("collect", judged_bags(folder / "bags"), wanted),
+            stopped=context.stopped, keep_open=context.keep_open,
+        )  # fmt: skip
+        attempt += 1
+        before, done = done, judged_bags(folder / "bags")
+        if done <= before:
+            raise ImprovementError(f"`{commands[-1]}` recorded no judged episode; {log} says what happened")
+    return {"episodes": done, "commands": commands}
+
+
+def take_bags(context: Context, this: Round) -> dict[str, Any]:
+    """Bags of this round's nodes and of ``--bags``, with their labels, become a store of this round."""
+    state = context.state
+    folder = state.round_folder(this.number)
+    folders = [*context.bags, *([folder / "bags"] if (folder / "bags").is_dir() else [])]
+    if not folders:
+        return {"bags": 0, "folders": []}
+    context.say("bags", 0, 1)
+    config = read_info(Path(this.policy)).config
+    size = (config.image_height, config.image_width)
+    found = build_from_bags(
+        folders, folder / "recorded", state.store, context.contract, size, state.settings.allow_other_contract
+    )
+    return {**found, "folders": [str(f) for f in folders]}
+
+
+def audit_round(context: Context, this: Round) -> dict[str, Any]:
+    """Is what was lived fit to be learnt from? See `audit_episodes`."""
+    state = context.state
+    context.say("audit", 0, 1)
+    known: set[str] = set()
+    if (state.store / PARTS).is_dir() and (state.store / MANIFEST).is_file():
+        part = state.store / PARTS / f"round-{this.number:02d}.json"
+        if part.exists():  # an add that was begun and then audited again
+            raise ImprovementError(f"{part} is there, but this round was not audited; move {state.store} away")
+        known = {e.id for e in read_manifest(state.store).episodes}
+    return audit_episodes(
+        _new_stores(context, this), context.contract, this.policy_id, known, state.settings.allow_other_contract
+    )
+
+
+def add_round(context: Context, this: Round) -> dict[str, Any]:
+    """What passed the audit joins the store of all rounds; in a run without failures only its successes."""
+    state = context.state
+    context.say("add", 0, 1)
+    counts = add_episodes(
+        _new_stores(context, this), state.store, this.number, context.contract, this.phases["audit"]["refused"],
+        with_failures=state.settings.with_failures, other=state.settings.allow_other_contract, stopped=context.stopped,
+    )  # fmt: skip
+    if counts.pop("left"):
+        raise Interrupted
+    if (state.store / PARTS).is_dir():
+        merged = merge_manifests(state.store)
+        counts |= {"episodes_in_store": len(merged.episodes), "steps_in_store": sum(e.length for e in merged.episodes)}
+    return counts
+
+
+def train_round(context: Context, this: Round) -> dict[str, Any]:
+    """Train on from the current policy, by its own settings, on all that is known now."""
+    state, settings = context.state, context.state.settings
+    folder = state.round_folder(this.number)
+    stores = [Path(s) for s in settings.stores]
+    if (state.store / MANIFEST).is_file() and read_manifest(state.store).episodes:
+        stores.append(state.store)
+    text = yaml.safe_dump(train_settings(Path(this.policy), settings.steps, settings.changes), sort_keys=False)
+    # Labels that change while the training is interrupted make it another training.
+    contents = [hashlib.sha256(labelled_manifest(store).to_json()).hexdigest() for store in stores]
+    key = hashlib.sha256(json.dumps([this.policy_id, text, contents]).encode()).hexdigest()[:8]
+    config, out = folder / f"train-{key}.yaml", folder / f"train-{key}"
+    folder.mkdir(parents=True, exist_ok=True)
+    config.write_text(text)
+    words = ["train", *(word for store in stores for word in ("--store", str(store))), "--out", str(out)]
+    words += ["--config", str(config), "--robot", settings.robot, "--init", this.policy, "--device", context.device]
+    words += ["--allow-other-contract"] if settings.allow_other_contract else []
+    metrics: dict[str, Any] = {}
+
+    def on_line(line: str) -> None:
+        if line.startswith("{"):
+            metrics.update(json.loads(line))
+            context.say("train", int(metrics["step"]), settings.steps)
+
+    context.say("train", 0, settings.steps)
+    run_command(
+        [*words, "--json"], folder / f"train-{key}.log", on_line=on_line, stopped=context.stopped,
+        keep_open=context.keep_open,
+    )  # fmt: skip
+    info = read_info(out / "checkpoint")
+    return {
+        "checkpoint": str(out / "checkpoint"),
+        "checkpoint_id": info.id,
+        "gradient_steps": settings.steps,
+        "episodes": info.provenance["episodes"],
+        "successes": info.provenance["successes"],
+        "metrics": metrics,
+        "commands": [told(words)],
+    }
+
+
+def train_settings(policy: Path, steps: int, changes: Sequence[str]) -> dict[str, Any]:
+    """Settings of training that the checkpoint ``policy`` was made with, for ``steps`` more, with ``changes`` made.
+
+    ``changes``: ``key=value`` with dotted keys. ImprovementError when one is wrong, and when the checkpoint does not
+    say how it was trained.
+    """
+    info = read_info(policy)
+    settings = info.provenance.get("settings")
+    if not isinstance(settings, dict) or "model" not in settings:
+        raise ImprovementError(f"{policy} does not say with which settings it was trained, so it cannot be trained on")
+    data = json.loads(json.dumps(settings))
+    if data.get("options") in ({}, None):
+        data.pop("options", None)
+    data["gradient_steps"] = steps
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise ImprovementError(f"--set needs key=value, found {change!r}")
+        target = data
+        *parents, last = key.split(".")
+        for parent in parents:
+            target = target.setdefault(parent, {})
+            if not isinstance(target, dict):
+                raise ImprovementError(f"--set {change}: {parent} is no group of settings")
+        target[last] = yaml.safe_load(value)
+    try:
+        TrainConfig.from_dict(data, str(policy))
+    except ConfigError as error:
+        raise ImprovementError(str(error)) from error
+    return {key: value for key, value in data.items() if value is not None}
+
+
+def choose(context: Context, this: Round) -> dict[str, Any]:
+    """Old and new policy in the same tuning scenes: the one with more successes is kept, the old one when equal."""
+    settings, trained = context.state.settings, this.phases["train"]
+    seeds = settings.choice_seeds(this.number)
+    policies = {"old": (this.policy, this.policy_id), "new": (trained["checkpoint"], trained["checkpoint_id"])}
+    success = {
+        name: _measured(context, f"compare {name}", path, identity, seeds, context.state.round_folder(this.number))
+        for name, (path, identity) in policies.items()
+    }
+    paired = Paired.of(success["old"], success["new"])
+    better = "new" if paired.only_new > paired.only_old else "old"
+    why = (
+        f"the new policy succeeds in {paired.new.success} and the old one in {paired.old.success} of the same "
+        f"{paired.scenes} tuning scenes, {seeds.start} to {seeds.stop - 1}"
+    )
+    why += "; without an advantage the old one stays" if better == "old" else ""
+    return {
+        **paired.to_dict(),
+        "kept": better,
+        "why": why,
+        "kept_checkpoint": policies[better][0],
+        "kept_id": policies[better][1],
+        "commands": [_evaluate_command(context, path, seeds) for path, _ in policies.values()],
+    }
+
+
+def measure_policy(context: Context, path: str, identity: str) -> dict[str, Any]:
+    """Success of a policy in the test scenes, episode by episode."""
+    seeds = context.state.settings.test_seeds
+    success = _measured(context, "test", path, identity, seeds, context.state.folder / "tests")
+    return {
+        "checkpoint": path,
+        "success": {str(seed): value for seed, value in success.items()},
+        "first_scene": seeds.start,
+        "commands": [_evaluate_command(context, path, seeds)],
+    }
+
+
+def _measured(context: Context, what: str, path: str, identity: str, seeds: range, folder: Path) -> dict[int, bool]:
+    settings = context.state.settings
+    file = folder / f"success-{identity[:12]}-{seeds.start}.jsonl"
+    _take_from_twin(context, file, lambda _: True)  # its first line says of what it is
+    return measure(
+        Path(path), identity, seeds, file, tasks=settings.tasks, robot=settings.robot, workers=context.workers,
+        on_result=context.counting(what, len(seeds)), stopped=context.stopped,
+    )  # fmt: skip
+
+
+def _evaluate_command(context: Context, path: str, seeds: range) -> str:
+    words = ["evaluate", path, "--episodes", str(len(seeds)), "--seed", str(seeds.start)]
+    words += ["--robot", context.state.settings.robot]
+    return told([*words, *(word for task in context.state.settings.tasks for word in ("--task", task))])
+
+
+def _collected_with(store: Path) -> str:
+    """Id of the checkpoint that acted in a collected store; '' when it does not say."""
+    try:
+        return str(json.loads((store / SETTINGS).read_bytes())["checkpoint"])
+    except (OSError, ValueError, KeyError):
+        return ""
+
+
+def _collected(context: Context, this: Round) -> Path:
+    return context.state.round_folder(this.number) / "collected"
+
+
+def _new_stores(context: Context, this: Round) -> list[Path]:
+    """Stores of this round's own experience that hold something."""
+    stores = (_collected(context, this), context.state.round_folder(this.number) / "recorded")
+    return [s for s in stores if (s / MANIFEST).is_file() and read_manifest(s).episodes]
+
+
+def _take_from_twin(context: Context, own: Path, same: Callable[[Path], bool]) -> None:
+    """Copy what the twin run has at the same place, if it is ``same`` and we have nothing there yet."""
+    if context.twin is None or own.exists():
+        return
+    theirs = context.twin / own.relative_to(context.state.folder)
+    if not theirs.exists() or not same(theirs):
+        return
+    own.parent.mkdir(parents=True, exist_ok=True)
+    partial = own.with_name(f"{own.name}.partial")
+    if theirs.is_dir():
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(theirs, partial)
+    else:
+        shutil.copyfile(theirs, partial)
+    partial.rename(own)

@@ -1,0 +1,78 @@
+"""Two policies in the same scenes: how they differ, and how sure that is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from qt_ros.sim.evaluation import Rate
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Counts of scenes by what the two policies achieved in them."""
+
+    both: int
+    only_old: int
+    only_new: int
+    neither: int
+
+    @classmethod
+    def of(cls, old: Mapping[int, bool], new: Mapping[int, bool]) -> Paired:
+        """From success by scene; scenes that only one of them has are left out."""
+        pairs = [(old[seed], new[seed]) for seed in sorted(old.keys() & new.keys())]
+        return cls(*(pairs.count(kind) for kind in ((True, True), (True, False), (False, True), (False, False))))
+
+    @property
+    def scenes(self) -> int:
+        return self.both + self.only_old + self.only_new + self.neither
+
+    @property
+    def old(self) -> Rate:
+        return Rate(self.both + self.only_old, self.scenes)
+
+    @property
+    def new(self) -> Rate:
+        return Rate(self.both + self.only_new, self.scenes)
+
+    @property
+    def difference(self) -> float:
+        """Success rate of the new one less that of the old one; NaN without scenes."""
+        return (self.only_new - self.only_old) / self.scenes if self.scenes else math.nan
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95% interval of the difference: Wald's with half a scene added to each of the four counts (Agresti and Min,
+        Statistics in Medicine 24, 2005). (-1, 1) without scenes."""
+        if not self.scenes:
+            return -1.0, 1.0
+        count, lost, won = self.scenes + 2.0, self.only_old + 0.5, self.only_new + 0.5
+        middle = (won - lost) / count
+        half = 1.96 * math.sqrt((won + lost) - (won - lost) ** 2 / count) / count
+        return max(-1.0, middle - half), min(1.0, middle + half)
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided exact McNemar test: chance of a difference as large between equally good policies."""
+        lost, won = self.only_old, self.only_new
+        tail = sum(math.comb(lost + won, k) for k in range(min(lost, won) + 1)) / 2 ** (lost + won)
+        return min(1.0, 2.0 * tail)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        low, high = self.interval
+        return {
+            "scenes": self.scenes,
+            "both": self.both,
+            "only_old": self.only_old,
+            "only_new": self.only_new,
+            "neither": self.neither,
+            "old": self.old.to_dict(),
+            "new": self.new.to_dict(),
+            "difference": round(self.difference, 4) if self.scenes else None,
+            "low": round(low, 4),
+            "high": round(high, 4),
+            "p_value": float(f"{self.p_value:.4g}"),
+        }

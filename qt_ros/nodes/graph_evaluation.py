@@ -1,0 +1,205 @@
+"""Success rates over ROS: drives whatever robot or simulator answers on the topics and services of this package.
+
+Scenes, words and scoring are asked for by name (reset_scene, execute_instruction, episode_outcome); nothing here knows
+which simulator is behind them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lifecycle_msgs.msg import State
+
+from qt_ros.episodes.episode import outcome_name
+from qt_ros.model.checkpoint import read_info
+from qt_ros.msg import EpisodeOutcome, EpisodeStatus
+from qt_ros.nodes.demo_client import LATCHED, EpisodeResult, GoalRejected, GraphClient
+from qt_ros.sim.collect import draw_task
+from qt_ros.sim.episode_maker import EpisodeResult as Result
+from qt_ros.sim.episode_maker import Summary, instruction_for
+from qt_ros.sim.evaluation import Evaluation
+from qt_ros.sim.tasks import sample_scene
+
+FIND = 15.0  # s to discover what already runs
+VERDICT = 10.0  # s on the wall from the end of an episode to its outcome
+NODES = ("policy_node", "command_node")
+"""Lifecycle nodes that must be active."""
+LABELLERS = ("recorder_node",)
+"""Nodes that publish episode_outcome only on a person's behalf: they score nothing."""
+
+
+class GraphNotReady(RuntimeError):
+    """Something that evaluation over ROS needs is missing; the message names it and says what to start."""
+
+
+class Interrupted(RuntimeError):
+    """The caller's ``stopped`` turned true in the middle of an episode."""
+
+
+class GraphEvaluation:
+    """Runs episodes on the running graph in ``namespace``. Use as a context manager.
+
+    ``checkpoint``: folder of the checkpoint that is to be measured; the running policy_node must have loaded the same.
+    """
+
+    def __init__(
+        self, checkpoint: Path, namespace: str = "", stopped: Callable[[], bool] = lambda: False, find: float = FIND
+    ) -> None:
+        self.wanted = read_info(checkpoint).id
+        self.stopped, self.find = stopped, find
+        self._patient = False
+        self.client = GraphClient(self._check, name="evaluation_client", namespace=namespace)
+        self._status: EpisodeStatus | None = None
+        self._outcomes: dict[str, EpisodeOutcome] = {}
+        node = self.client.node
+        node.create_subscription(EpisodeStatus, "episode_status", self._on_status, LATCHED)
+        node.create_subscription(EpisodeOutcome, "episode_outcome", self._on_outcome, LATCHED)
+
+    def __enter__(self) -> GraphEvaluation:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.client.close()
+
+    def _check(self) -> None:
+        if self.stopped() and not self._patient:
+            raise Interrupted("evaluation was interrupted")
+
+    def _on_status(self, message: EpisodeStatus) -> None:
+        self._status = message
+
+    def _on_outcome(self, message: EpisodeOutcome) -> None:
+        self._outcomes.setdefault(message.episode_id, message)
+
+    def _name(self, name: str) -> str:
+        return str(self.client.node.resolve_topic_name(name))
+
+    def _scorers(self) -> list[str]:
+        infos = self.client.node.get_publishers_info_by_topic(self._name("episode_outcome"))
+        return sorted({info.node_name for info in infos} - set(LABELLERS))
+
+    # --- before the first episode ------------------------------------------------------------------------------------
+
+    def require(self) -> None:
+        """Raise GraphNotReady unless everything is there: scene service, scoring, active nodes, this checkpoint."""
+        launch = "start sim.launch.py or gazebo.launch.py (with its namespace)"
+        client = self.client
+        self._need(
+            lambda: client.node.count_services(self._name("reset_scene")) > 0,
+            f"no scoring service: nobody serves {self._name('reset_scene')}. {launch}; on a robot a person sets scenes "
+            "and labels episodes (qt-ros episodes label), and there is nothing to evaluate automatically",
+        )
+        self._need(
+            lambda: bool(self._scorers()),
+            f"no scoring: nobody but {', '.join(LABELLERS)} publishes {self._name('episode_outcome')}. {launch}, for "
+            "Gazebo with scoring:=true",
+        )
+        for name in NODES:
+            try:
+                state = client.state(name, self.find)
+            except TimeoutError:
+                raise GraphNotReady(f"{self._name(name)} does not answer; {launch}") from None
+            if state != State.PRIMARY_STATE_ACTIVE:
+                raise GraphNotReady(f"{self._name(name)} is not active (lifecycle state {state}); activate it first")
+        self._need(
+            lambda: self._status is not None, f"nothing on {self._name('episode_status')}; is policy_node there?"
+        )
+        assert self._status is not None
+        if self._status.state == EpisodeStatus.STATE_RUNNING:
+            raise GraphNotReady(f"episode {self._status.episode_id} is running; wait for its end")
+        if self._status.checkpoint != self.wanted:
+            raise GraphNotReady(
+                f"policy_node acts by checkpoint {self._status.checkpoint[:12] or 'unknown'}, not by "
+                f"{self.wanted[:12]}; start the launch file with checkpoint:=FOLDER of the one to measure"
+            )
+
+    def _need(self, ready: Callable[[], bool], problem: str) -> None:
+        try:
+            self.client.wait(ready, self.find, "")
+        except TimeoutError:
+            raise GraphNotReady(problem) from None
+
+    # --- episodes ----------------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        seed: int,
+        tasks: Sequence[str] = (),
+        *,
+        wrong_instruction: bool = False,
+        held_out: bool = False,
+        max_duration: float = 12.0,
+    ) -> Result:
+        """One episode: the scene, words and task that ``seed`` gives in the embedded evaluation too.
+
+        Raises GraphNotReady when nobody judged it, Interrupted after the episode was cancelled.
+        """
+        task = draw_task(tasks, seed)
+        words = instruction_for(task, sample_scene(task, seed), seed, wrong_instruction, held_out)
+        try:
+            self.client.reset_scene(seed, task.name)
+        except Interrupted:
+            raise
+        except RuntimeError as error:  # in the simulator's own words
+            raise GraphNotReady(f"scene {seed}: {error}") from error
+        values: list[float] = []
+        try:
+            ended = self.client.execute(words, "", max_duration, on_step=lambda step, value: values.append(value))
+        except Interrupted:
+            self._patient = True  # the robot is stopped first
+            self.client.cancel()
+            raise
+        except GoalRejected as error:
+            raise GraphNotReady(str(error)) from error
+        verdict = self._verdict(ended)
+        unstable = "unstable" in verdict.comment  # sim_node's word for physics that failed
+        return Result(
+            seed=seed,
+            task=task.name,
+            target=task.target,
+            instruction=words,
+            outcome="unstable" if unstable else outcome_name(verdict.outcome),
+            reason=ended.reason,
+            steps=ended.steps,
+            detail=verdict.comment,
+            value=values[0] if values else math.nan,
+        )
+
+    def _verdict(self, ended: EpisodeResult) -> EpisodeOutcome:
+        name, topic = ended.episode_id, self._name("episode_outcome")
+        try:
+            self.client.wait(lambda: name in self._outcomes, VERDICT, "")
+        except TimeoutError:
+            raise GraphNotReady(f"no scoring: nothing on {topic} about episode {name} for {VERDICT:g} s") from None
+        verdict = self._outcomes[name]
+        if verdict.outcome == EpisodeStatus.OUTCOME_UNKNOWN:
+            raise GraphNotReady(f"no scoring: episode {name} was not judged: {verdict.comment}")
+        return verdict
+
+
+def evaluate_graph(
+    checkpoint: Path,
+    episodes: int,
+    *,
+    seed: int,
+    tasks: Sequence[str] = (),
+    namespace: str = "",
+    wrong_instruction: bool = False,
+    held_out: bool = False,
+    on_result: Callable[[Result, Summary], None] | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Evaluation:
+    """Episodes ``seed`` .. ``seed + episodes - 1`` on the running graph; what is finished when ``stopped()`` counts."""
+    summary = Summary()
+    with GraphEvaluation(checkpoint, namespace, stopped) as graph:
+        try:
+            graph.require()
+            for scene in range(seed, seed + episodes):
+                summary.results.append(graph.run(scene, tasks, wrong_instruction=wrong_instruction, held_out=held_out))
+                if on_result is not None:
+                    on_result(summary.results[-1], summary)
+        except Interrupted:
+            summary.stopped = True
+    return Evaluation.of(summary.results)

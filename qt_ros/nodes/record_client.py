@@ -1,0 +1,88 @@
+"""What `qt-ros record` asks of the graph: a virtual joystick, the e-stop, labels, and what was said about episodes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sensor_msgs.msg import Joy
+from std_msgs.msg import Bool
+from std_srvs.srv import Trigger
+
+from qt_ros.episodes.episode import OUTCOMES
+from qt_ros.msg import EpisodeOutcome
+from qt_ros.nodes.demo_client import LATCHED, GoalRejected, GraphClient
+from qt_ros.nodes.lifecycle import EVENT
+from qt_ros.nodes.teleop_node import DISCARDED, joy_message
+from qt_ros.srv import SetOutcome
+
+TRIES, PAUSE = 20, 0.25  # s between two offers of a goal: teleop_node accepts none before it hears the joystick
+
+
+class RecordClient(GraphClient):
+    """`GraphClient` with what an operator's console needs. ``check`` is called while waiting, and may publish Joy."""
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        super().__init__(check, name="record_client")
+        self._joy_out = self.node.create_publisher(Joy, "joy", EVENT)
+        self._estop_out = self.node.create_publisher(Bool, "estop", EVENT)
+        self._labels = self.node.create_client(SetOutcome, "set_outcome")
+        self._resets = self.node.create_client(Trigger, "command_node/reset")
+        self._discarded: set[str] = set()
+        self.node.create_subscription(EpisodeOutcome, "episode_outcome", self._on_outcome, LATCHED)
+
+    def _on_outcome(self, message: EpisodeOutcome) -> None:
+        if message.comment == DISCARDED:
+            self._discarded.add(message.episode_id)
+
+    def steer(self, axes: list[float], buttons: list[int]) -> None:
+        """Publish the state of a virtual joystick."""
+        self._joy_out.publish(joy_message(axes, buttons, self.node.get_clock().now().to_msg()))
+
+    def press_estop(self) -> None:
+        """Press the emergency stop and let go of it; command_node keeps it latched."""
+        for pressed in (True, False):
+            self._estop_out.publish(Bool(data=pressed))
+
+    def reset_estop(self) -> tuple[bool, str]:
+        """Free the latched emergency stop: (done, what command_node says)."""
+        response = self.call(self._resets, Trigger.Request(), 10.0, "command_node to reset the emergency stop")
+        return bool(response.success), str(response.message)
+
+    def serves(self, service: str) -> bool:
+        """Whether somebody serves ``service`` already."""
+        return self.node.count_services(service) > 0
+
+    def subscribers(self, topic: str) -> int:
+        """How many listen to ``topic``."""
+        return int(self.node.count_subscribers(topic))
+
+    def begin(
+        self, instruction: str, episode_id: str, max_duration: float, on_step: Callable[[int, float], None]
+    ) -> None:
+        """Start an episode as soon as teleop_node hears the joystick. Raises GoalRejected when it never does."""
+        for attempt in range(TRIES):
+            try:
+                self.send(instruction, episode_id, max_duration, on_step)
+                return
+            except GoalRejected:
+                if attempt == TRIES - 1:
+                    raise
+                self.pause(PAUSE)
+
+    def pause(self, seconds: float, while_: Callable[[float], Any] = lambda left: None) -> None:
+        """Go on serving the graph for so long; ``while_(seconds left)`` is called again and again."""
+        end = time.monotonic() + seconds
+        self.wait(lambda: while_(end - time.monotonic()) or time.monotonic() >= end, seconds + 60.0, "time to pass")
+
+    def discarded(self, episode_id: str) -> bool:
+        """Whether the operator pressed the discard button in this episode."""
+        return episode_id in self._discarded
+
+    def label(self, episode_id: str, outcome: str, operator: str) -> None:
+        """Write a label into a closed bag; RuntimeError with the recorder's words when it cannot."""
+        request = SetOutcome.Request(episode_id=episode_id, outcome=OUTCOMES.index(outcome), labelled_by=operator)
+        response = self.call(self._labels, request, 30.0, "the label to be written")
+        if not response.success:
+            raise RuntimeError(f"episode {episode_id} was not labelled: {response.message}")

@@ -1,0 +1,136 @@
+"""Documents, pages and plots: what is missing is named, and the same results give the same bytes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from fake_results import write_result
+from tiny_experiment import experiment
+
+from qt_ros.experiments.cells import all_cells, tuning_cell
+from qt_ros.experiments.pages import data_page, page
+from qt_ros.experiments.plots import plot
+from qt_ros.experiments.report import ReportError, collect_results
+from qt_ros.experiments.sanity_page import sanity_page
+from qt_ros.experiments.spec import Experiment
+from qt_ros.experiments.tuning import collect_trials, tuning_page
+from qt_ros.experiments.work import write_json
+
+RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Experiment:
+    return experiment(tmp_path / "spec")
+
+
+def finish(root: Path, given: Experiment, *names: str, successes: int = 50) -> None:
+    for cell in all_cells(given):
+        if not names or cell.name in names:
+            write_result(root, cell, successes + cell.seed)
+
+
+def test_the_document_has_a_row_for_each_seed_and_mark(tmp_path: Path, given: Experiment) -> None:
+    finish(tmp_path, given)
+    document = collect_results(given, [tmp_path])
+    found = [(r["method"], r["variant"], r["seed"], r["gradient_steps"], r["successes"]) for r in document["rows"]]
+    assert found == [
+        ("q_transformer", "default", 1, 2, 51), ("q_transformer", "default", 1, 4, 51),
+        ("q_transformer", "default", 2, 2, 52), ("q_transformer", "default", 2, 4, 52),
+        ("rt1_bc", "successes", 1, 4, 51), ("rt1_bc", "successes", 2, 4, 52),
+    ]  # fmt: skip
+    assert document["missing"] == []
+
+
+def test_missing_cells_are_named(tmp_path: Path, given: Experiment) -> None:
+    finish(tmp_path, given, "q_transformer/default/2")
+    document = collect_results(given, [tmp_path])
+    assert [tuple(cell.values()) for cell in document["missing"]] == [
+        ("q_transformer", "default", 1), ("rt1_bc", "successes", 1), ("rt1_bc", "successes", 2),
+    ]  # fmt: skip
+    told = page(document)
+    assert "**3 of 4 cells are missing:** q_transformer (seed 1); rt1_bc/successes (seed 1, 2)." in told
+    assert "| `q_transformer` | 52.0% |" in told and "one only" in told
+
+
+def test_nothing_at_all_is_a_page_too(tmp_path: Path, given: Experiment) -> None:
+    document = collect_results(given, [tmp_path])
+    assert "**4 of 4 cells are missing:**" in page(document) and ".png" not in page(document)
+    plot(document, tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
+
+
+def test_the_page_ranks_pools_seeds_and_says_what_differs(tmp_path: Path, given: Experiment) -> None:
+    for cell in all_cells(given):
+        good = {4: 30, 2: 10} if cell.spec.method == "q_transformer" else 60
+        write_result(tmp_path, cell, good)
+    told = page(collect_results(given, [tmp_path]))
+    assert told.index("| `rt1_bc/successes` | 60.0% |") < told.index("| `q_transformer` | 30.0% |")
+    assert "| `q_transformer` | 2 | 10.0% |" in told
+    assert "In the data 8.0% of the episodes succeed." in told
+    assert "| 60 / 100 |" in told and "| 120 / 200 |" in told
+
+
+def test_the_same_results_give_the_same_bytes(tmp_path: Path, given: Experiment) -> None:
+    finish(tmp_path / "work", given)
+    files = []
+    for name in ("once", "again"):
+        document = collect_results(given, [tmp_path / "work"], tmp_path / "again.json")
+        write_json(tmp_path / f"{name}.json", document)
+        plot(document, tmp_path / f"{name}.png")
+        files.append([(tmp_path / f"{name}.{kind}").read_bytes() for kind in ("json", "png")] + [page(document)])
+    document = collect_results(given, [tmp_path / "work"], tmp_path / "again.json")
+    assert files[0] == files[1] and page(document) == files[0][2]
+    assert page(json.loads(files[0][0])) == files[0][2], "the page follows from the JSON file alone"
+
+
+def test_results_of_several_machines_are_merged_and_earlier_rows_kept(tmp_path: Path, given: Experiment) -> None:
+    finish(tmp_path / "a", given, "q_transformer/default/1")
+    finish(tmp_path / "b", given, "q_transformer/default/1", "rt1_bc/successes/1", successes=10)
+    document = collect_results(given, [tmp_path / "a", tmp_path / "b"])
+    assert [row["successes"] for row in document["rows"]] == [51, 51, 11]
+    write_json(tmp_path / "earlier.json", document)
+    finish(tmp_path / "c", given, "rt1_bc/successes/1", "rt1_bc/successes/2", successes=20)
+    later = collect_results(given, [tmp_path / "c"], tmp_path / "earlier.json")
+    assert [row["successes"] for row in later["rows"]] == [51, 51, 21, 22]
+
+
+def test_results_of_other_settings_count_as_missing(tmp_path: Path, given: Experiment) -> None:
+    finish(tmp_path, given)
+    write_json(tmp_path / "earlier.json", collect_results(given, [tmp_path]))
+    changed = experiment(tmp_path / "spec", budget={**given.budget, "batch": 5})
+    document = collect_results(changed, [tmp_path], tmp_path / "earlier.json")
+    assert document["rows"] == [] and len(document["missing"]) == 4
+
+
+def test_a_result_of_another_version_is_named(tmp_path: Path, given: Experiment) -> None:
+    cell = all_cells(given)[0]
+    write_json(write_result(tmp_path, cell, 3), {"identity": cell.identity})
+    with pytest.raises(ReportError, match="run the cell again"):
+        collect_results(given, [tmp_path])
+
+
+def test_what_was_tried_is_noted_and_stays(tmp_path: Path, given: Experiment) -> None:
+    bc = given.cells[1]
+    for trial, good in (({}, 20), ({"learning_rate": 0.01}, 30)):
+        write_result(tmp_path / "a", tuning_cell(given, bc, trial), good)
+    document = collect_trials(given, [tmp_path / "a"])
+    write_json(tmp_path / "trials.json", document)
+    assert [(row["trial"], row["successes"]) for row in document["rows"]] == [({"learning_rate": 0.01}, 30), ({}, 20)]
+    write_result(tmp_path / "b", tuning_cell(given, given.cells[0], {"loss.alpha": 3.0}), 40)
+    later = collect_trials(given, [tmp_path / "b"], tmp_path / "trials.json")
+    assert [row["method"] for row in later["rows"]] == ["q_transformer", "rt1_bc", "rt1_bc"]
+    told = tuning_page(later)
+    assert "| `rt1_bc/successes` | 2 |" in told and "| `q_transformer` | `loss.alpha: 3.0` | 40.0% |" in told
+    assert all(row["first_scene"] == 1000000 and row["seed"] == 0 for row in later["rows"])
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.name)
+def test_committed_pages_follow_from_their_json(path: Path) -> None:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    kinds = {"experiment": page, "tuning_of": tuning_page, "parts": data_page, "sanity": sanity_page}
+    for key, make in kinds.items():
+        if key in document and "benchmark" not in document:
+            assert path.with_suffix(".md").read_text(encoding="utf-8") == make(document)

@@ -1,0 +1,129 @@
+"""An experiment's YAML is read strictly, and says what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tiny_experiment import CELLS, experiment, write_experiment
+
+from qt_ros.contract.strict import ConfigError
+from qt_ros.experiments.cells import all_cells
+from qt_ros.experiments.spec import load_experiment, names
+from qt_ros.sim.rollout import TRAINING_SEEDS
+
+
+def test_every_experiment_that_is_shipped_can_be_read_and_its_cells_have_valid_settings() -> None:
+    assert {"picking", "picking-state", "ablations", "losses"} <= set(names())
+    for name in names():
+        given = load_experiment(name)
+        cells = all_cells(given)
+        assert len({cell.name for cell in cells}) == len(cells) == len(given.cells) * len(given.seeds)
+        assert len({cell.training for cell in cells}) == len(cells), f"{name}: two cells train the same"
+        assert all(seed in TRAINING_SEEDS for part in given.data.parts for seed in part.seeds)
+
+
+def test_picking_compares_every_method_with_the_same_share_of_successes() -> None:
+    cells = {cell.spec.label: cell for cell in all_cells(load_experiment("picking")) if cell.seed == 1}
+    methods = {"q_transformer", "rt1_bc", "decision_transformer", "iql", "cql", "qt_opt", "aw_opt"}
+    assert {cell.spec.method for cell in cells.values()} == methods
+    shares = {name: cell.settings.success_share for name, cell in cells.items()}
+    assert {name for name, share in shares.items() if share is not None} == {n for n in cells if "oversampled" in n}
+    assert {shares[name] for name in cells if "oversampled" in name} == {0.5}
+    budgets = {(cell.settings.gradient_steps, cell.settings.batch) for cell in cells.values()}
+    assert len(budgets) == 1
+
+
+def test_the_state_experiment_has_the_same_cells_without_images() -> None:
+    images, state = load_experiment("picking"), load_experiment("picking-state")
+    assert [c.label for c in images.cells] == [c.label for c in state.cells]
+    assert all(cell.settings.model["vision"] == "state" for cell in all_cells(state))
+    assert all(cell.settings.freeze_vision for cell in all_cells(images))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"budgets": {}}, "unknown key"),
+        ({"name": "other"}, "the name is the file's"),
+        ({"cells": [{"method": "iql", "config": "picking/iql", "sets": {}}]}, "unknown key"),
+        ({"cells": [*CELLS, CELLS[1]]}, "listed twice"),
+        ({"cells": []}, "at least one"),
+        ({"seeds": [0, 1]}, "from 1 on"),
+        ({"seeds": [1, 1]}, "different"),
+        ({"observations": "sounds"}, "images, state"),
+        ({"observations": "images"}, "warm_up goes with"),
+        ({"data": "nowhere"}, "no data recipe"),
+        ({"title": None}, "title"),
+        ({"evaluation": {"episodes": 2, "first_scene": 1000000}}, "2000000"),
+        ({"tuning": {"episodes": 2, "first_scene": 2000000}}, "1000000"),
+        ({"tuning": {"episodes": 1000001, "first_scene": 1000000}}, "1000000"),
+        ({"base": "nobody"}, "no experiment"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        experiment(tmp_path, **changes)
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ({"method": "ppo", "config": "picking/iql"}, "method must be one of"),
+        ({"method": "iql", "config": "picking/iql", "set": {"seed": 3}}, "seed is the experiment's"),
+        ({"method": "iql", "config": "picking/iql", "set": {"model.vision": "small"}}, "vision is the experiment's"),
+        ({"method": "iql", "config": "picking/iql", "set": {"loss.alpha": 3.0}}, "q_transformer's"),
+        ({"method": "iql", "config": "picking/iql", "set": {"sped": 3}}, "unknown key"),
+        ({"method": "iql", "config": "picking/iql", "evaluate_at": [5]}, "evaluate_at 5"),
+        ({"method": "iql", "config": "picking/nothing"}, "cannot be read"),
+    ],
+)
+def test_a_cell_whose_settings_do_not_go_together_is_named(tmp_path: Path, cell: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"cell iql|cell ppo.*{message}") as raised:
+        all_cells(experiment(tmp_path, cells=[cell]))
+    assert message in str(raised.value)
+
+
+def test_an_experiment_can_change_keys_of_another(tmp_path: Path) -> None:
+    write_experiment(tmp_path, stem="first")
+    (tmp_path / "second.yaml").write_text(yaml.safe_dump({"base": "first", "title": "Second", "seeds": [7]}))
+    second = load_experiment(str(tmp_path / "second.yaml"))
+    assert (second.name, second.title, second.seeds) == ("second", "Second", (7,))
+    assert [cell.method for cell in second.cells] == ["q_transformer", "rt1_bc"]
+
+
+def test_a_base_that_leads_back_is_refused(tmp_path: Path) -> None:
+    for name, base in (("first", "second"), ("second", "first")):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"base": base}))
+    with pytest.raises(ConfigError, match="leads back"):
+        load_experiment(str(tmp_path / "first.yaml"))
+
+
+def test_a_warm_up_may_have_data_of_its_own_but_not_none(tmp_path: Path) -> None:
+    path = write_experiment(tmp_path, images=True)
+    recipe = tmp_path / "warm_up" / "few.yaml"
+    own = recipe.read_text()
+    recipe.write_text(own.replace("few", "picking"))
+    experiment = load_experiment(str(path))
+    assert experiment.warm_up is not None and experiment.warm_up.data.name == "picking" != experiment.data.name
+    recipe.write_text(own.replace("few", "nowhere"))
+    with pytest.raises(ConfigError, match="no data recipe 'nowhere'"):
+        load_experiment(str(path))
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"store": "a", "source": "policy", "first_seed": 0, "episodes": 1}, "demonstration or noise"),
+        ({"store": "a", "source": "noise", "first_seed": 0, "episodes": 0}, "at least 1"),
+        ({"store": "../a", "source": "noise", "first_seed": 0, "episodes": 1}, "lower-case"),
+        ({"store": "a", "source": "noise", "first_seed": 0}, "episodes"),
+    ],
+)
+def test_a_wrong_data_recipe_is_named(tmp_path: Path, part: dict[str, Any], message: str) -> None:
+    path = write_experiment(tmp_path)
+    (tmp_path / "data" / "few.yaml").write_text(yaml.safe_dump({"parts": [part]}))
+    with pytest.raises(ConfigError, match=message):
+        load_experiment(str(path))

@@ -1,0 +1,170 @@
+"""gazebo_node does for Gazebo what sim_node does for itself: scenes by seed, verdicts by ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from domains import reserved_domain
+from fake_gazebo import OBJECTS, FakeGazebo, install_gz
+
+from qt_ros.cli.processes import NodeGroup
+from qt_ros.contract.kinematics import Kinematics
+from qt_ros.contract.robot import load_contract
+from qt_ros.msg import EpisodeOutcome, EpisodeStatus
+from qt_ros.nodes.demo_client import GraphClient
+from qt_ros.nodes.lifecycle import LATCHED
+from qt_ros.sim.tasks import sample_scene
+
+CONTRACT = load_contract("mobile_manipulator")
+SPEC = CONTRACT.kinematics
+SEED = 2_000_000
+
+
+class Gazebo:
+    """A fake Gazebo, a real gazebo_node in a process of its own, and a client between them."""
+
+    def __init__(self, client: GraphClient, fake: FakeGazebo) -> None:
+        self.client, self.fake = client, fake
+        self.outcomes: dict[str, EpisodeOutcome] = {}
+        node = client.node
+        self._status = node.create_publisher(EpisodeStatus, "episode_status", LATCHED)
+        node.create_subscription(
+            EpisodeOutcome, "episode_outcome", lambda m: self.outcomes.update({m.episode_id: m}), LATCHED
+        )
+
+    def say(self, episode_id: str, state: int) -> None:
+        status = EpisodeStatus(episode_id=episode_id, state=state)
+        status.header.stamp = self.client.node.get_clock().now().to_msg()
+        self._status.publish(status)
+
+    def episode(self, name: str) -> EpisodeOutcome:
+        """An episode that begins and ends at once, and what it is judged."""
+        self.say(name, EpisodeStatus.STATE_RUNNING)
+        self.say(name, EpisodeStatus.STATE_ENDED)
+        self.client.wait(lambda: name in self.outcomes, 60.0, "a verdict")
+        return self.outcomes[name]
+
+    def put_in_hand(self, name: str, raised: float) -> None:
+        """The object between the fingers, the arm at home, ``raised`` m above where it stood."""
+        arm = Kinematics(CONTRACT.urdf, SPEC.base_frame, SPEC.tool_frame, SPEC.arm_joints, fixed=SPEC.home)
+        position, _ = arm.fk(np.array([SPEC.home[j] for j in SPEC.arm_joints]))
+        stood = self.fake.entities[name][2]
+        self.fake.joints.update({j: SPEC.home[j] for j in SPEC.arm_joints}, left_finger_joint=0.02)
+        self.fake.entities["robot"] = [0.0, 0.0, stood + raised - position[2], 0.0, 0.0, 0.0, 1.0]
+        self.fake.entities[name] = [*position[:2], stood + raised, 0.0, 0.0, 0.0, 1.0]
+
+
+def started(folder: Path, with_gz: bool, **parameters: Any) -> Iterator[Gazebo]:
+    """gazebo_node in a domain of its own."""
+    with reserved_domain() as domain, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROS_DOMAIN_ID", str(domain))
+        patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+        requests = install_gz(folder) if with_gz else folder / "none"
+        with NodeGroup(folder / "logs", {"PATH": str(folder)}).running() as group:
+            group.start("gazebo_node", {"move_time": 0.2, **parameters})
+            client = GraphClient(group.check)
+            try:
+                gazebo = Gazebo(client, FakeGazebo(client.node, requests))
+                if not with_gz:
+                    gazebo.fake.told.clear()  # before it has said anything
+                client.wait_for_links(
+                    [
+                        ("demo_client", f"entities/{OBJECTS[-1]}/pose", "gazebo_node"),
+                        ("demo_client", "joint_states", "gazebo_node"),
+                        ("demo_client", "episode_status", "gazebo_node"),
+                        ("gazebo_node", "arm_controller/joint_trajectory", "demo_client"),
+                        ("gazebo_node", "episode_outcome", "demo_client"),
+                    ]
+                )
+                client.wait_for_service("reset_scene")
+                yield gazebo
+            finally:
+                client.close()
+
+
+@pytest.fixture(scope="module")
+def gazebo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gazebo]:
+    yield from started(tmp_path_factory.mktemp("gazebo"), with_gz=True)
+
+
+def test_a_reset_sets_the_scene_of_that_seed(gazebo: Gazebo) -> None:
+    scene = sample_scene(None, SEED)
+    answer = gazebo.client.reset_scene(SEED)
+    assert (answer.task, answer.target, answer.instruction) == (scene.task, scene.target, scene.instruction)
+    assert list(answer.objects) == list(scene.objects)
+    assert gazebo.fake.services[-1] == "/world/kitchen/set_pose_vector"
+    for name, place in scene.objects.items():
+        assert gazebo.fake.entities[name][:2] == pytest.approx([place.x, place.y], abs=1e-5)
+    for joint, position in scene.joints.items():
+        assert gazebo.fake.joints[joint] == pytest.approx(position)
+    assert gazebo.fake.joints["left_finger_joint"] == SPEC.gripper_open
+
+
+def test_a_target_lifted_between_the_fingers_is_success_judged_by_gazebo(gazebo: Gazebo) -> None:
+    answer = gazebo.client.reset_scene(SEED + 1)
+    gazebo.put_in_hand(answer.target, raised=0.12)
+    outcome = gazebo.episode("lifted")
+    assert outcome.outcome == EpisodeStatus.OUTCOME_SUCCESS, outcome.comment
+    assert outcome.labelled_by == "gazebo"
+    assert "0.120 m, held" in outcome.comment
+
+
+def test_a_target_that_stayed_on_the_table_is_failure(gazebo: Gazebo) -> None:
+    gazebo.client.reset_scene(SEED + 2)
+    outcome = gazebo.episode("stayed")
+    assert outcome.outcome == EpisodeStatus.OUTCOME_FAILURE
+    assert "not held" in outcome.comment
+
+
+def test_without_poses_after_the_end_nothing_is_judged_and_it_says_why(gazebo: Gazebo) -> None:
+    answer = gazebo.client.reset_scene(SEED + 3)
+    gazebo.fake.told.discard(answer.target)
+    outcome = gazebo.episode("blind")
+    gazebo.fake.told.add(answer.target)
+    assert outcome.outcome == EpisodeStatus.OUTCOME_UNKNOWN
+    assert f"entities/{answer.target}/pose" in outcome.comment
+
+
+def test_no_scene_is_set_up_while_an_episode_runs(gazebo: Gazebo) -> None:
+    gazebo.client.reset_scene(SEED)
+    gazebo.say("running", EpisodeStatus.STATE_RUNNING)
+
+    def refused() -> bool:
+        try:
+            gazebo.client.reset_scene(SEED)
+        except RuntimeError as error:
+            return "episode running is running" in str(error)
+        return False
+
+    gazebo.client.wait(refused, 60.0, "the reset to be refused")
+    gazebo.say("running", EpisodeStatus.STATE_ENDED)
+    gazebo.client.wait(lambda: "running" in gazebo.outcomes, 60.0, "a verdict")
+
+
+def test_an_unknown_task_is_refused_by_name(gazebo: Gazebo) -> None:
+    with pytest.raises(RuntimeError, match="juggle"):
+        gazebo.client.reset_scene(SEED, "juggle")
+
+
+@pytest.fixture
+def without_gz(tmp_path: Path) -> Iterator[Gazebo]:
+    yield from started(tmp_path, with_gz=False)
+
+
+def test_without_gazebo_a_reset_names_what_is_missing(without_gz: Gazebo) -> None:
+    client, fake = without_gz.client, without_gz.fake
+    with pytest.raises(RuntimeError, match="nothing has come on .*entities/robot/pose.*ros_gz_bridge"):
+        client.reset_scene(SEED)
+
+    fake.told.update(fake.entities)
+
+    def names_gz() -> bool:
+        with pytest.raises(RuntimeError) as refusal:
+            client.reset_scene(SEED)
+        return "`gz` installed" in str(refusal.value)
+
+    client.wait(names_gz, 60.0, "gz to be named")

@@ -1,0 +1,97 @@
+"""`qt-ros evaluate --backend ros` on real nodes: the same scenes and words, and every missing part by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from domains import reserved_domain
+from small_checkpoint import make_checkpoint
+
+from qt_ros.cli.processes import NodeGroup
+from qt_ros.nodes.demo_client import GraphClient
+from qt_ros.nodes.graph_evaluation import GraphEvaluation, GraphNotReady, evaluate_graph
+from qt_ros.sim.tasks import find_task, sample_scene
+
+SEED = 2_000_000
+NAMESPACE = "robot1"
+
+
+def start(group: NodeGroup, name: str, **parameters: Any) -> None:
+    group.start(name, {"use_sim_time": name != "sim_node", **parameters}, {"__ns": f"/{NAMESPACE}", "/clock": "clock"})
+
+
+@pytest.fixture(scope="module")
+def graph(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeGroup]:
+    """Everything but the simulator, active, in a namespace."""
+    logs = tmp_path_factory.mktemp("logs")
+    with reserved_domain() as domain, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROS_DOMAIN_ID", str(domain))
+        patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+        with NodeGroup(logs).running() as group:
+            start(group, "policy_node", checkpoint=str(checkpoint), threads=1, max_duration=1.0, outcome_wait=5.0)
+            start(group, "command_node")
+            start(group, "servo_node")
+            client = GraphClient(group.check, namespace=NAMESPACE)
+            try:
+                for name in ("servo_node", "command_node", "policy_node"):
+                    client.activate(name)
+            finally:
+                client.close()
+            yield group
+
+
+@pytest.fixture(scope="module")
+def simulated(graph: NodeGroup) -> NodeGroup:
+    """The same with the simulator."""
+    start(graph, "sim_node", real_time_factor=1.0)
+    return graph
+
+
+def test_without_a_scoring_service_it_says_so_by_name(graph: NodeGroup, checkpoint: Path) -> None:
+    with GraphEvaluation(checkpoint, NAMESPACE, find=2.0) as evaluation, pytest.raises(GraphNotReady) as missing:
+        evaluation.require()
+    assert "no scoring service: nobody serves /robot1/reset_scene" in str(missing.value)
+
+
+def test_it_runs_the_scenes_and_words_of_the_embedded_evaluation(simulated: NodeGroup, checkpoint: Path) -> None:
+    seen: list[int] = []
+    with GraphEvaluation(checkpoint, NAMESPACE, find=120.0) as evaluation:
+        evaluation.require()
+        for seed in (SEED, SEED + 1):
+            result = evaluation.run(seed, max_duration=1.0)
+            scene = sample_scene(find_task(result.task), seed)
+            assert (result.instruction, result.target) == (scene.instruction, scene.target)
+            assert result.outcome == "failure"  # an untrained checkpoint, and a second to act in
+            assert result.steps > 0 and 0.0 <= result.value <= 1.0
+            assert "target lifted" in result.detail
+            seen.append(result.seed)
+    assert seen == [SEED, SEED + 1]
+
+
+def test_another_checkpoint_than_the_running_one_is_refused(simulated: NodeGroup, tmp_path: Path) -> None:
+    make_checkpoint(tmp_path / "other", {"dx": -0.01})
+    with GraphEvaluation(tmp_path / "other", NAMESPACE, find=120.0) as evaluation:
+        with pytest.raises(GraphNotReady, match="checkpoint:=FOLDER"):
+            evaluation.require()
+
+
+def test_an_interruption_stops_the_robot_and_keeps_what_is_finished(simulated: NodeGroup, checkpoint: Path) -> None:
+    done: list[int] = []
+
+    evaluation = evaluate_graph(
+        checkpoint,
+        50,
+        seed=SEED,
+        namespace=NAMESPACE,
+        on_result=lambda result, summary: done.append(result.seed),
+        stopped=lambda: bool(done),
+    )
+    assert [result.seed for result in evaluation.results] == done == [SEED]
+    client = GraphClient(simulated.check, namespace=NAMESPACE)
+    try:
+        client.reset_scene(SEED)  # refused while an episode runs
+    finally:
+        client.close()

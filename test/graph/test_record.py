@@ -1,0 +1,117 @@
+"""`qt-ros record` as an operator uses it: keys typed in a terminal drive the robot, and end up as a labelled bag."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from domains import reserved_domain
+from patient import patient_contract
+
+from qt_ros.contract.robot import load_contract
+from qt_ros.episodes.bag import is_complete
+from qt_ros.episodes.bag_metadata import INSTRUCTION, LABELLED_BY, OUTCOME, SOURCE, TASK, read_metadata
+from qt_ros.episodes.from_bag import episode_from_bag
+from qt_ros.msg import EpisodeStatus, PolicyAction
+from qt_ros.nodes.demo_client import GraphClient
+from qt_ros.nodes.lifecycle import LATCHED
+
+CONTRACT = load_contract("mobile_manipulator")
+UP = CONTRACT.action_space.index("dz")
+
+
+class Terminal:
+    """A person at a pseudo-terminal with `qt-ros record` in it, who also watches the graph."""
+
+    def __init__(self, folder: Path, options: list[str]) -> None:
+        self._line, theirs = pty.openpty()
+        command = [sys.executable, "-m", "qt_ros.cli", "record", "--out", str(folder), "--json", *options]
+        self._told = (folder.parent / "told.txt").open("w+")
+        self.process = subprocess.Popen(
+            command, stdin=theirs, stdout=subprocess.PIPE, stderr=self._told, text=True, start_new_session=True
+        )
+        os.close(theirs)
+        self.key, self._typed = b"", 0.0
+        self.client = GraphClient(self._check)
+        self.actions: list[Any] = []
+        self.status: list[Any] = []
+        self.client.node.create_subscription(PolicyAction, "policy_action", self.actions.append, 50)
+        self.client.node.create_subscription(EpisodeStatus, "episode_status", self.status.append, LATCHED)
+
+    def _check(self) -> None:
+        if self.process.poll() is not None:
+            raise AssertionError(self.told())
+        now = time.monotonic()
+        if self.key and now - self._typed > 0.05:  # a key that is held down repeats
+            self._typed = now
+            self.type(self.key)
+
+    def type(self, key: bytes) -> None:
+        os.write(self._line, key)
+
+    def told(self) -> str:
+        self._told.flush()
+        self._told.seek(0)
+        return self._told.read()
+
+    def hold(self, key: bytes, until: Callable[[], Any], what: str) -> None:
+        """Hold a key down until something has come of it."""
+        self.key = key
+        self.client.wait(until, 180.0, what)
+        self.key = b""
+
+    def finish(self) -> dict[str, Any]:
+        """Wait for the end of the program and read what it printed."""
+        output = self.process.communicate(timeout=120)[0]
+        self.client.close()
+        os.close(self._line)
+        return {"document": json.loads(output), "status": self.process.returncode, "told": self.told()}
+
+
+@pytest.fixture(autouse=True)
+def domain(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with reserved_domain() as number:
+        monkeypatch.setenv("ROS_DOMAIN_ID", str(number))
+        monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+        yield
+
+
+def test_an_operator_drives_labels_and_interrupts_and_every_bag_is_where_it_belongs(tmp_path: Path) -> None:
+    options = ["--sim", "--task", "pick_red_cube", "--instruction", "raise the hand", "--countdown", "0"]
+    robot = patient_contract(tmp_path)
+    options += ["--real-time-factor", "0.5", "--joy-timeout", "8", "--operator", "anna", "--robot", str(robot)]
+    person = Terminal(tmp_path / "out", options)
+    rising = lambda: any(m.values[UP] > 0.01 for m in person.actions)  # noqa: E731
+    person.hold(b"r", rising, "the arm to be sent up")
+    first = person.actions[-1].episode_id
+    ended = lambda: any(m.episode_id == first and m.state == EpisodeStatus.STATE_ENDED for m in person.status)  # noqa: E731
+    person.hold(b"\r", ended, "the episode to be done")
+    person.client.wait(lambda: "keep it as" in person.told(), 180.0, "the question what to do with it")
+    person.type(b"\n")  # keep it as it is labelled; the next episode begins
+    person.client.wait(lambda: person.actions[-1].episode_id != first, 180.0, "the next episode")
+    person.process.send_signal(signal.SIGINT)
+    result = person.finish()
+    assert result["status"] == 130, result["told"]
+
+    kept, canceled = result["document"]["episodes"][0], result["document"]["episodes"][-1]
+    assert (kept["outcome"], kept["discarded"], kept["complete"]) == ("success", False, True)
+    assert (canceled["discarded"], result["document"]["interrupted"]) == (True, True)
+    bag = Path(kept["bag"])
+    assert bag.parent == tmp_path / "out" / "bags"
+    custom = read_metadata(bag).custom_data
+    facts = (custom[SOURCE], custom[OUTCOME], custom[LABELLED_BY], custom[INSTRUCTION], custom[TASK])
+    assert facts == ("teleop", "success", "anna", "raise the hand", "pick_red_cube")
+    episode = episode_from_bag(bag, load_contract(robot))
+    assert (episode.actions[:, UP] > 0.01).any() and episode.reason == "terminate"
+    aside = Path(canceled["bag"])
+    assert aside.parent == tmp_path / "out" / "discarded" and is_complete(aside)
+    assert [p.name for p in bag.parent.iterdir()] == [e["episode_id"] for e in result["document"]["episodes"][:-1]]

@@ -1,0 +1,196 @@
+"""Whole rounds with every real part: simulator, policy, stores, and training in a process of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from episode_factory import make_episode
+
+from qt_ros.cli.main import main
+from qt_ros.contract.robot import RobotContract
+from qt_ros.episodes.store import EpisodeStore, StoreError, StoreWriter
+from qt_ros.improvement.phases import Context, train_settings
+from qt_ros.improvement.results import results_document, write_results
+from qt_ros.improvement.rounds import alone, begin, run
+from qt_ros.improvement.settings import ImprovementError, Interrupted, Settings
+from qt_ros.improvement.state import PHASES, State, load_state
+from qt_ros.model.checkpoint import read_info
+
+# Trainings are processes of their own, slow to start on a busy machine; the tests build on one another's rounds.
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.xdist_group("rounds")]
+
+
+class Impatient:
+    """Asks to stop as soon as ``what`` is heard of the progress."""
+
+    def __init__(self, what: str) -> None:
+        self.what, self.asked = what, False
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        self.asked |= self.what in what
+
+    def stopped(self) -> bool:
+        return self.asked
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+def go_on(folder: Path, settings: Settings | None, twin: Path | None = None, **options: object) -> State:
+    state = begin(folder, settings, 1, twin)
+    return run(Context(state, twin=twin, workers=0, **options), 1)  # type: ignore[arg-type]
+
+
+def test_a_round_interrupted_in_every_phase_ends_as_if_it_had_not_been(
+    runs: Path, settings: Callable[..., Settings]
+) -> None:
+    folder = runs / "with"
+    for what in ("collect", "audit", "train", "compare new", "test"):
+        person = Impatient(what)
+        with pytest.raises(Interrupted):
+            go_on(folder, settings(), progress=person.progress, stopped=person.stopped)
+        assert person.asked
+    state = go_on(folder, None)
+    (this,) = state.rounds
+    assert tuple(this.phases) == PHASES
+    collected = EpisodeStore(folder / "round-01" / "collected")
+    assert [m.seed for m in collected.meta] == [600_000, 600_001]
+    assert [m.id for m in EpisodeStore(folder / "store").meta] == [m.id for m in collected.meta]
+    assert (this.phases["audit"]["episodes"], this.phases["add"]["added"]) == (2, 2)
+    trained = this.phases["train"]
+    assert (trained["episodes"], trained["successes"]) == (4, 1), "those known before, and the new ones"
+    info = read_info(Path(trained["checkpoint"]))
+    assert info.provenance["init"] == state.settings.checkpoint_id == this.policy_id
+    assert info.provenance["settings"]["learning_rate"] == 1e-4
+    assert (this.phases["choose"]["scenes"], this.phases["choose"]["kept"]) == (2, "old")
+    assert this.kept[1] == this.policy_id and state.tests[this.policy_id]["first_scene"] == 2_000_000
+    page = (folder / "round-01" / "report.md").read_text()
+    assert "Kept: **the old policy**" in page and "0.0% (0.0 to 65.8), 0 of 2" in page and "qt-ros train" in page
+    document = json.loads((folder / "report.json").read_text())
+    assert document["missing"] == [] and [s["round"] for s in document["tested"]] == [0, 1]
+    assert document["tested"][1]["test"]["episodes"] == 2
+
+
+def test_the_same_round_without_failures_learns_from_none_and_repeats_nothing(
+    runs: Path, settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, twin = runs / "without", runs / "with"
+    heard: list[str] = []
+    state = go_on(
+        folder, settings(with_failures=False), twin, progress=lambda what, done, total: heard.append(what)
+    )  # fmt: skip
+    (this,) = state.rounds
+    assert not [what for what in heard if "collect" in what or "old" in what], "the twin had done that"
+    assert (this.phases["audit"]["episodes"], this.phases["add"]["failures_left_out"]) == (2, 2)
+    assert this.phases["train"]["episodes"] == 2
+    for where in ("round-01/collected/store.json", f"round-01/success-{this.policy_id[:12]}-1000000.jsonl"):
+        assert (folder / where).read_bytes() == (twin / where).read_bytes()
+
+
+def test_the_results_page_shows_both_runs_and_names_no_path_of_this_machine(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "results"
+    assert main(["improve", "report", str(runs / "with"), str(runs / "without"), "--out", str(out)]) == 0
+    page, document = (out / "improvement.md").read_text(), json.loads((out / "improvement.json").read_text())
+    assert "missing" not in capsys.readouterr().out and document["missing"] == []
+    (contributed,) = document["contribution"]
+    assert (contributed["round"], contributed["scenes"], contributed["difference"]) == (1, 2, 0.0)
+    assert "after round 1" in page and "What the failures contributed" in page and "not apart" in page
+    for text in (page, json.dumps(document)):
+        assert str(runs) not in text and "/tmp/" not in text
+    svg = (out / "improvement.svg").read_bytes()
+    write_results(runs / "with", runs / "without", out)
+    assert (out / "improvement.svg").read_bytes() == svg and b"<svg" in svg
+
+
+def test_the_results_page_says_what_is_missing(runs: Path, tmp_path: Path) -> None:
+    state = load_state(runs / "with")
+    assert state is not None
+    del state.rounds[0].phases["choose"]
+    state.tests.clear()
+    missing = results_document(state, None)["missing"]
+    assert "round 1 is not finished (next: choose)" in missing
+    assert any("start policy was not measured" in what for what in missing)
+    assert any("failures left out" in what for what in missing)
+    for wrong in (("without", None), ("with", "with")):
+        with pytest.raises(ImprovementError):
+            write_results(runs / wrong[0], None if wrong[1] is None else runs / wrong[1], tmp_path)
+
+
+def test_a_run_goes_on_only_with_its_own_settings_policy_and_scenes(
+    runs: Path, tmp_path: Path, settings: Callable[..., Settings]
+) -> None:
+    folder = runs / "with"
+    with pytest.raises(ImprovementError, match="steps is 1 there"):
+        begin(folder, settings(steps=2), 1)
+    with pytest.raises(ImprovementError, match="no run was begun"):
+        begin(tmp_path / "new", None, 1)
+    with pytest.raises(ImprovementError, match="training range"):
+        begin(folder, None, 400_000)
+    with pytest.raises(ImprovementError, match="the run began with"):
+        begin(tmp_path / "new", settings(checkpoint_id="f00"), 1)
+    with pytest.raises(ImprovementError, match="run of other rounds"):
+        begin(tmp_path / "other", settings(episodes=1), 1, folder)
+    with alone(folder), pytest.raises(ImprovementError, match="another process"), alone(folder):
+        pass
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "improve.json").write_text("{}")
+    with pytest.raises(ImprovementError, match="cannot be read"):
+        load_state(tmp_path / "broken")
+
+
+def test_what_would_stop_the_first_training_is_said_before_anything_is_collected(
+    tmp_path: Path, settings: Callable[..., Settings], contract: RobotContract
+) -> None:
+    with StoreWriter(tmp_path / "small", contract, (24, 32)) as writer:
+        writer.add(make_episode(contract, 1))
+    with StoreWriter(tmp_path / "good", contract) as writer:
+        writer.add(make_episode(contract, 1, size=(96, 128)))
+    for told, changes in {
+        "no finished store": {"stores": (str(tmp_path / "none"),)},
+        "the policy sees 96 x 128": {"stores": (str(tmp_path / "small"),)},
+        "success_share=null": {
+            "stores": (str(tmp_path / "good"),), "changes": ("success_share=0.5",), "with_failures": False,
+        },
+    }.items():  # fmt: skip
+        with pytest.raises((StoreError, ImprovementError), match=told):
+            begin(tmp_path / "run", settings(**changes), 1)
+        assert load_state(tmp_path / "run") is None
+
+
+def test_training_goes_on_with_the_checkpoints_own_settings(start: Path, tmp_path: Path) -> None:
+    data = train_settings(start, 70, ["learning_rate=0.01", "loss.alpha=2"])
+    assert (data["gradient_steps"], data["batch"], data["learning_rate"]) == (70, 2, 0.01)
+    assert data["loss"] == {"alpha": 2} and data["model"]["width"] == 64
+    for change, told in (("alpha", "key=value"), ("batch.size=1", "no group"), ("luck=1", "luck")):
+        with pytest.raises(ImprovementError, match=told):
+            train_settings(start, 70, [change])
+
+
+def test_the_command_is_explained_and_refuses_what_it_cannot_begin(
+    tmp_path: Path, start: Path, known: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["improve", "--help"]) == 0 and "Example: qt-ros improve" in capsys.readouterr().out
+    assert main(["improve"]) == 2 and "--dir" in capsys.readouterr().err
+    assert main(["improve", "--dir", str(tmp_path / "a")]) == 2
+    assert "--checkpoint and --store" in capsys.readouterr().err
+    given = ["improve", "--dir", str(tmp_path / "b"), "--checkpoint", str(start), "--store", str(known)]
+    assert main([*given, "--seed", "999999"]) == 2 and "training range" in capsys.readouterr().err
+    assert main([*given, "--set", "luck=1"]) == 2 and "luck" in capsys.readouterr().err
+    assert load_state(tmp_path / "b") is None, "what was refused is not begun"
+
+
+def test_the_state_survives_json(runs: Path, tmp_path: Path) -> None:
+    state = load_state(runs / "with")
+    assert state is not None
+    copy = replace(state, folder=tmp_path)
+    copy.save()
+    again = load_state(tmp_path)
+    assert again == copy

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from qt_ros.improvement.statistics import Paired
+
+
+def test_scenes_are_paired_by_their_seed_and_lonely_ones_left_out() -> None:
+    old = {1: True, 2: True, 3: False, 4: False, 5: True}
+    new = {1: True, 2: False, 3: True, 4: False, 6: True}
+    paired = Paired.of(old, new)
+    assert (paired.both, paired.only_old, paired.only_new, paired.neither) == (1, 1, 1, 1)
+    assert (paired.old.success, paired.new.success, paired.scenes) == (2, 2, 4)
+
+
+def test_the_p_value_is_that_of_a_fair_coin_over_the_scenes_that_differ() -> None:
+    assert Paired(50, 0, 5, 50).p_value == pytest.approx(2 / 2**5)
+    assert Paired(0, 1, 9, 0).p_value == pytest.approx(2 * (1 + 10) / 2**10)
+    assert Paired(10, 4, 4, 10).p_value == 1.0
+    assert Paired(7, 0, 0, 3).p_value == 1.0
+
+
+def test_the_interval_is_agresti_and_mins() -> None:
+    # Half a scene in every cell: n = 102, b = 10.5, c = 20.5.
+    paired = Paired(40, 10, 20, 30)
+    middle = 10 / 102
+    half = 1.96 * math.sqrt(31 - 100 / 102) / 102
+    assert paired.interval == pytest.approx((middle - half, middle + half))
+    assert paired.difference == pytest.approx(0.1)
+    low, high = Paired(0, 0, 0, 0).interval
+    assert (low, high) == (-1.0, 1.0) and math.isnan(Paired(0, 0, 0, 0).difference)
+
+
+def test_of_many_equal_policies_the_interval_holds_zero_about_19_times_in_20() -> None:
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(2000):
+        old, new = rng.random((2, 60)) < 0.6
+        low, high = Paired.of(dict(enumerate(old)), dict(enumerate(new))).interval
+        held += low <= 0.0 <= high
+    assert 0.93 < held / 2000 < 0.98
+
+
+def test_the_dictionary_has_plain_numbers_only() -> None:
+    document = Paired(1, 0, 1, 0).to_dict()
+    assert document["difference"] == 0.5 and document["new"]["success"] == 2
+    assert Paired(0, 0, 0, 0).to_dict()["difference"] is None

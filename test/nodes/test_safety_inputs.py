@@ -1,0 +1,142 @@
+"""What command_node heeds beside actions: buttons of every kind, dry runs, messages nobody should send."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from control_harness import Harness, twist_of
+from geometry_msgs.msg import TwistStamped
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Bool
+from std_srvs.srv import Trigger
+
+from qt_ros.msg import CommandStatus, EpisodeStatus, PolicyAction
+
+STOPPED = CommandStatus.STATE_STOPPED
+BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+@pytest.fixture
+def robot(start: Callable[..., Any]) -> Harness:
+    _, made = start("command_node", autostart=True)
+    return ready(made)
+
+
+def ready(made: Harness) -> Harness:
+    made.matched("clock", "joints", "action", "status")
+    made.tick_commands()
+    return made
+
+
+def stops(robot: Harness, episode: str, reason: int) -> CommandStatus:
+    status = robot.await_status(STOPPED, episode)
+    assert status.reason == reason, status.message
+    robot.until(robot.standing, "zero twist and zero cmd_vel")
+    return status
+
+
+def test_a_best_effort_button_is_heard(robot: Harness) -> None:
+    button = robot.node.create_publisher(Bool, "estop", BEST_EFFORT)
+    robot.until(lambda: button.get_subscription_count(), "command_node to listen to the button")
+    robot.begin("e")
+    robot.move("e")
+    button.publish(Bool(data=True))
+    robot.until(lambda: robot.statuses[-1].state == STOPPED, "the stop", lambda: button.publish(Bool(data=True)))
+    assert stops(robot, "e", EpisodeStatus.REASON_ESTOP).estop
+
+
+def test_a_button_that_was_pressed_and_latched_before_the_node_came_counts(
+    start: Callable[..., Any],
+) -> None:
+    _, robot = start("command_node", autostart=False)
+    button = robot.node.create_publisher(Bool, "estop", LATCHED)
+    button.publish(Bool(data=True))
+    robot.await_state("command_node", "unconfigured")
+    assert robot.change("command_node", "configure") and robot.change("command_node", "activate")
+    ready(robot)
+    robot.until(lambda: robot.statuses[-1].estop, "the latched press")
+    robot.status("e")
+    stops(robot, "e", EpisodeStatus.REASON_ESTOP)
+
+
+def test_the_estop_can_be_called_as_a_service(robot: Harness) -> None:
+    robot.begin("e")
+    robot.move("e")
+    assert robot.call(Trigger, "command_node/estop", Trigger.Request()).success
+    assert "service" in stops(robot, "e", EpisodeStatus.REASON_ESTOP).message
+    assert robot.reset().success
+    robot.begin("free")
+    robot.move("free")
+
+
+def test_a_silent_button_counts_as_pressed(start: Callable[..., Any]) -> None:
+    _, robot = start("command_node", autostart=True, estop_timeout=0.2)
+    ready(robot)
+    robot.until(lambda: robot.statuses[-1].estop, "the silence to be noticed")
+    robot.status("e")
+    assert "silent" in stops(robot, "e", EpisodeStatus.REASON_ESTOP).message
+    assert not robot.reset().success
+
+
+def test_a_dry_run_shows_its_commands_and_sends_none(start: Callable[..., Any]) -> None:
+    _, robot = start("command_node", autostart=True, enable_motion=False)
+    shown: list[TwistStamped] = []
+    robot.node.create_subscription(TwistStamped, "command_node/dry_run/arm", shown.append, 100)
+    ready(robot)
+    robot.until(lambda: robot.node.count_publishers("command_node/dry_run/arm"), "the dry run's topic")
+    robot.begin("e")
+    robot.offer("e", 1, dx=0.05)
+    robot.until(lambda: any(any(twist_of(m)) for m in shown), "a command that is shown", robot.tick_commands)
+    assert robot.statuses[-1].dry_run
+    assert not robot.twists and not robot.base and not robot.gripper
+    for topic in ("cmd_vel", "gripper_controller/joint_trajectory"):
+        assert robot.node.count_publishers(topic) == 0
+
+
+def malformed_action(robot: Harness) -> None:
+    action = PolicyAction(episode_id="e", step=9, names=["dx"], values=[float("nan"), 1.0])
+    action.observation_stamp.nanosec = 4_000_000_000
+    robot.out["action"].publish(action)
+
+
+def malformed_joints(robot: Harness) -> None:
+    message = JointState(name=["arm_joint_1", "arm_joint_2"], position=[0.0])
+    message.header.stamp.nanosec = 4_000_000_000
+    robot.out["joints"].publish(message)
+
+
+def malformed_status(robot: Harness) -> None:
+    robot.out["status"].publish(EpisodeStatus(episode_id="e", state=EpisodeStatus.STATE_ENDED, reason=250))
+
+
+@pytest.mark.parametrize("send", [malformed_action, malformed_joints, malformed_status])
+def test_a_malformed_message_ends_the_episode_and_not_the_node(robot: Harness, send: Callable[[Harness], None]) -> None:
+    robot.begin("e")
+    robot.move("e")
+    send(robot)
+    stops(robot, "e", EpisodeStatus.REASON_FAULT)
+    robot.begin("next")
+    robot.move("next")
+
+
+def test_an_episode_under_way_is_not_joined(start: Callable[..., Any]) -> None:
+    """As after a respawn: the latched status of an episode that runs is the first thing that is heard."""
+    _, robot = start("command_node", autostart=False)
+    robot.await_state("command_node", "unconfigured")
+    running = EpisodeStatus(episode_id="e", state=EpisodeStatus.STATE_RUNNING, step=7)
+    robot.out["status"].publish(running)
+    assert robot.change("command_node", "configure") and robot.change("command_node", "activate")
+    ready(robot)
+    refused = (EpisodeStatus.REASON_LOST_COMMAND, EpisodeStatus.REASON_DEACTIVATED)  # heard after or before activation
+    assert robot.await_status(STOPPED, "e").reason in refused
+    robot.forget()
+    robot.action("e", 8, dx=0.05)
+    robot.tick_commands(5)
+    robot.drain()
+    assert not any(any(twist_of(m)) for m in robot.twists)
+    robot.begin("next")
+    robot.move("next")

@@ -1,0 +1,90 @@
+"""teleop_node at a terminal: its keys are a joystick, and the terminal is given back; without one it says so."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from sensor_msgs.msg import Joy  # noqa: E402
+from std_msgs.msg import Bool  # noqa: E402
+
+from qt_ros.cli.processes import NodeGroup  # noqa: E402
+from qt_ros.contract.robot import load_contract  # noqa: E402
+from qt_ros.control.joystick import ROLES  # noqa: E402
+from qt_ros.control.keyboard import load_keyboard  # noqa: E402
+from qt_ros.nodes.demo_client import GraphClient  # noqa: E402
+
+KEYS = load_keyboard("teleop_keyboard", load_contract("mobile_manipulator"))
+DX = list(KEYS.speeds).index("dx")
+
+
+def test_keys_become_a_joystick_and_the_terminal_is_given_back(ros_domain_id: int, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    before = termios.tcgetattr(theirs)
+    command = [sys.executable, "-m", "qt_ros.nodes.teleop_node", "--ros-args", "-p", "keyboard:=true"]
+    with (tmp_path / "log").open("wb") as log:
+        node = subprocess.Popen(
+            [*command, "-p", "autostart:=true"], stdin=theirs, stdout=log, stderr=log, start_new_session=True
+        )
+    sticks: list[Any] = []
+    stops: list[Any] = []
+    typed = [0.0, b""]
+
+    def check() -> None:
+        assert node.poll() is None, (tmp_path / "log").read_text()
+        if typed[1] and time.monotonic() - typed[0] > 0.05:
+            typed[0] = time.monotonic()
+            os.write(ours, typed[1])
+
+    client = GraphClient(check)
+    client.node.create_subscription(Joy, "joy", sticks.append, 10)
+    client.node.create_subscription(Bool, "estop", stops.append, 10)
+    try:
+        client.activate("teleop_node")
+        client.wait_for_links([("teleop_node", "estop", "demo_client"), ("teleop_node", "joy", "demo_client")])
+        typed[1] = b"w"
+        client.wait(lambda: sticks and sticks[-1].axes[DX] == 1.0, 60.0, "the stick to be pushed")
+        assert sticks[-1].buttons[ROLES.index("deadman")] == 1
+        typed[1] = b""
+        client.wait(lambda: not any(sticks[-1].axes), 60.0, "the stick to be let go")
+        typed[1] = b" "
+        client.wait(lambda: [m.data for m in stops] == [True], 60.0, "the emergency stop to be pressed")
+        typed[1] = b""
+        client.wait(lambda: [m.data for m in stops] == [True, False], 60.0, "the emergency stop to be let go")
+        assert termios.tcgetattr(theirs) != before
+        node.send_signal(signal.SIGHUP)
+        assert node.wait(60) == 0, (tmp_path / "log").read_text()
+        assert termios.tcgetattr(theirs) == before
+    finally:
+        node.kill()
+        node.wait(10)
+        client.close()
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_what_cannot_work_ends_the_node_with_its_reason(node_group: NodeGroup) -> None:
+    cases: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"keyboard": True}, "no terminal"),
+        ({"keyboard": True, "mapping": "teleop_xbox"}, "not for a keyboard"),
+        ({"mapping": "teleop_gamecube"}, "known: teleop_keyboard, teleop_ps, teleop_xbox"),
+    )
+    module = "qt_ros.nodes.teleop_node"
+    nodes = [
+        node_group.start(f"case_{i}", {"autostart": True, **parameters}, module=module)
+        for i, (parameters, _) in enumerate(cases)
+    ]
+    for node, (_, words) in zip(nodes, cases, strict=True):
+        assert node.process.wait(120) == 1
+        assert words in node.tail()

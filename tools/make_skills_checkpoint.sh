@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Trains one checkpoint for every skill: demonstrations, noisy failures, vision warm-up, training, evaluation.
+# At most 100 demonstrations per sentence: 3000 scenes, all skills equally often. After a stop run it again: all but the evaluation resumes.
+# Usage: tools/make_skills_checkpoint.sh [WORK_FOLDER [DEVICE]]     (default: outputs/skills cpu)
+set -eu
+cd "$(dirname "$0")/.."
+# shellcheck source=/dev/null
+. ./env.sh
+work=${1:-outputs/skills}
+device=${2:-cpu}
+mkdir -p "$work"
+export OMP_NUM_THREADS=1
+# Blocks that PyTorch frees on the CPU are used again instead of going back to the system.
+export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4000000000
+qt-ros collect --out "$work/demos" --source demonstration --skill all --episodes 3000 --seed 0 --workers 2
+qt-ros collect --out "$work/noise" --source noise --skill all --episodes 1500 --seed 500000 --workers 2
+qt-ros pretrain --store "$work/demos" --out "$work/warm" --steps 6000 --batch 64 --threads 1 --device "$device" \
+    --set vision_channels=64 --set tokens_per_frame=8 --set width=192
+qt-ros train --store "$work/demos" --store "$work/noise" --init "$work/warm/checkpoint" --out "$work/train" --config skills --device "$device"
+qt-ros evaluate "$work/train/checkpoint" --skill all --episodes 700 --seed 2000000 --workers 2
+qt-ros evaluate "$work/train/checkpoint" --skill all --episodes 700 --seed 2000000 --workers 2 --held-out
+echo "$work/train/checkpoint is made; copy it to checkpoints/default when it is good at picking too"
