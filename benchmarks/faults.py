@@ -111,6 +111,8 @@ class Bench:
             if self.node(name) is None:
                 self.group.nodes = [n for n in self.group.nodes if n.name != name]
                 self.start(name)
+        # DDS takes who was killed for alive for some 20 s more: until then services and links seem to be there.
+        self.client.wait(self._everybody_once, PATIENCE, "every node to be there once")
         self.client.wait_for_service("reset_scene", PATIENCE)
         self.client.wait_for_service("set_outcome", PATIENCE)
         for name in MANAGED:
@@ -138,6 +140,10 @@ class Bench:
             ("servo_node", "arm_controller/joint_trajectory", "sim_node"),
         ]
         self.client.wait_for_links(links, PATIENCE)
+
+    def _everybody_once(self) -> bool:
+        names = self.client.node.get_node_names()
+        return all(names.count(name) == 1 for name in NODES)
 
     # --- one injection ------------------------------------------------------------------------------------------------
 
@@ -284,7 +290,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     folder = Path(options.out).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"injections-{options.seed}.jsonl"
-    rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    rows = [json.loads(line) for line in log.read_text().splitlines()][: options.count] if log.exists() else []
     with own_domain():
         return _inject_all(options, folder, log, rows)
 

@@ -118,13 +118,13 @@ def command(
         vision_weights=vision_weights,
         report=report,
         stopped=stop_on_interrupt(launched=group.size > 1),
-        encoding=lambda: console.status("encoding every frame once"),
         group=group,
+        encoding=lambda: console.status("encoding every frame once"),
     )
-    if group.main:
-        went = f"stopped at step {session.step}; the same command goes on from there"
-        console.print(f"checkpoint: {out / 'checkpoint'}" if session.finished else went)
+    group.leave()
     if not session.finished:
+        if group.main:
+            console.print(f"stopped at step {session.step}; the same command goes on from there")
         raise typer.Exit(130)
 
 

@@ -5,12 +5,13 @@ Shards are made to be read whole. The index (made by `index_build`) makes any st
 step's record, one of its frames. Beside the store (``index/``), or in this machine's cache where nothing can be written
 there:
 
-    index.json                what it was made from (SHA-256 of manifest and labels), shards, instructions, files
+    index.json                what it was made from (SHA-256 of manifest and labels), shards, instructions, the files
+                              below
     episodes-<key>.npy        one record per episode, `EPISODE`
     steps-<key>.bin           one record per step, `step_dtype`, in the order of the episodes
     ids-<key>.txt             episode ids, one a line
 
-``<key>`` begins that SHA-256; index.json is written last, so readers never see half of an index. Each frame
+``<key>`` follows from those SHA-256; index.json is written last, so readers never see half of an index. Each frame
 carries its CRC-32 and each episode that of its records: what was damaged after the index was made is found when it is
 read, as a `CorruptEpisode`.
 """
@@ -34,7 +35,7 @@ from qt_ros.episodes.manifest import MANIFEST, Manifest, StoreError, require_con
 from qt_ros.episodes.roots import LocalRoot, Root, StoreUnreachable, read_optional
 from qt_ros.episodes.rows import decode_png
 
-FORMAT, VERSION = "qt_ros.store_index", 1
+FORMAT, VERSION = "qt_ros.store_index", 2
 FOLDER, RECORD = "index", "index.json"
 
 SUCCESS, TERMINATED, KEYPOINTS, PRIVILEGED = 1, 2, 4, 8
@@ -182,9 +183,8 @@ class StoreIndex:
 def read_index(root: Root, home: Root, folder: str) -> StoreIndex | None:
     """The index whose record is ``folder``index.json of ``home``, for the store at ``root``.
 
-    None when there is none or when the store has changed since: by the content of its manifest and labels, for a URL by
-    their size.
-    StoreError when it is damaged.
+    None when there is none or when the store has changed since: by the content of its labels and of its manifest, for
+    a URL by the manifest's size. StoreError when it is damaged.
     """
     where = f"{home.url}/{folder}{RECORD}"
     try:
@@ -219,19 +219,23 @@ def read_index(root: Root, home: Root, folder: str) -> StoreIndex | None:
 
 
 def _changed(root: Root, made_from: dict[str, Any]) -> bool:
-    if not root.remote:
-        return made_from != origin(root.read(MANIFEST), read_optional(root, LABELS))
-    try:
-        labels = root.size(LABELS)
-    except FileNotFoundError:
-        labels = 0
-    return [root.size(MANIFEST), labels] != made_from["bytes"]
+    labels = read_optional(root, LABELS)
+    if root.remote:  # a manifest of many episodes is long
+        return (root.size(MANIFEST), _sha256(labels)) != (made_from["manifest_bytes"], made_from["labels_sha256"])
+    return made_from != origin(root.read(MANIFEST), labels)
 
 
 def origin(manifest: bytes, labels: bytes) -> dict[str, Any]:
-    """What tells an index that its store has changed: hash and sizes of the two files that may."""
-    digest = hashlib.sha256(hashlib.sha256(manifest).digest() + labels)
-    return {"sha256": digest.hexdigest(), "bytes": [len(manifest), len(labels)]}
+    """What tells an index that its store has changed, from the content of the two files that may change."""
+    return {
+        "manifest_sha256": _sha256(manifest),
+        "manifest_bytes": len(manifest),
+        "labels_sha256": _sha256(labels),
+    }
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def open_index(
@@ -245,7 +249,8 @@ def open_index(
     """The index of the store at ``root``; made first where there is none or the store has changed.
 
     It is looked for beside the store, then in the folder ``cache``. ``contract``: as for `EpisodeStore`.
-    ``progress(shards_done, shards)`` while it is made. StoreError when there is no sound store.
+    ``progress(shards_done, shards)`` while it is made. What it holds follows the store's labels, as an
+    `EpisodeStore` does. StoreError when there is no sound store.
     """
     from qt_ros.episodes.index_build import make_index
 

@@ -81,7 +81,7 @@ def make_index(root: Root, cache: Path, progress: Callable[[int, int], None] | N
 def _build(root: Root, home: Path, progress: Callable[[int, int], None] | None) -> None:
     held = root_manifest(root)
     manifest, made_from = held.manifest, origin(held.data, held.labels)
-    key = made_from["sha256"][:16]
+    key = hashlib.sha256(f"{made_from['manifest_sha256']} {made_from['labels_sha256']}".encode()).hexdigest()[:16]
     names = {"episodes": f"episodes-{key}.npy", "steps": f"steps-{key}.bin", "ids": f"ids-{key}.txt"}
     dtype = step_dtype(len(manifest.action_space), len(manifest.proprio_names), len(manifest.privileged_names))
     texts: dict[str, int] = {}
@@ -119,7 +119,7 @@ def _build(root: Root, home: Path, progress: Callable[[int, int], None] | None) 
         "version": VERSION,
         "made_from": made_from,
         "manifest_sha256": hashlib.sha256(manifest.to_json()).hexdigest(),
-        "labelled": sorted(held.labelled),
+        "labelled": held.labelled,
         "store": manifest.identity,
         "instructions": list(texts),
         "reward_range": [float(low), float(high)] if table else [0.0, 0.0],
@@ -136,14 +136,14 @@ def _build(root: Root, home: Path, progress: Callable[[int, int], None] | None) 
 class _Older:
     """What an index of the store as it was before says of shards that it still has."""
 
-    def __init__(self, home: Path, manifest: Manifest, labelled: set[str]) -> None:
+    def __init__(self, home: Path, manifest: Manifest, labelled: dict[str, str]) -> None:
         self._places: dict[tuple[str, str], tuple[int, int]] = {}
         try:
             document = json.loads((home / RECORD).read_bytes())
             same = document["format"] == FORMAT and document["version"] == VERSION
             if not same or Manifest.from_identity(document["store"], "") != replace(manifest, shards=()):
                 return
-            self._labelled = labelled | set(document["labelled"])
+            self._labelled, self._labelled_before = labelled, dict(document["labelled"])
             self._steps = home / document["files"]["steps"]["file"]
             self._table = np.load(home / document["files"]["episodes"]["file"], allow_pickle=False)
             counts = np.bincount(self._table["shard"], minlength=len(document["shards"]))
@@ -157,11 +157,13 @@ class _Older:
     def part(self, root: Root, shard: Shard, dtype: np.dtype[Any]) -> _Part | None:
         """What it says of ``shard``; None when that must be read."""
         first, last = self._places.get((shard.file, shard.sha256), (0, 0))
-        rows = self._table[first:last] if last > first else []
+        if last <= first:
+            return None
+        rows = self._table[first:last]
         if len(rows) != len(shard.episodes) or any(r["length"] != e.length for r, e in zip(rows, shard.episodes)):
             return None
-        if not self._labelled.isdisjoint(e.id for e in shard.episodes):
-            return None  # their last rewards follow labels, which may have changed
+        if any(self._labelled.get(e.id) != self._labelled_before.get(e.id) for e in shard.episodes):
+            return None  # the last reward of an episode follows its label
         size = sum(e.length for e in shard.episodes) * dtype.itemsize
         try:
             if root.size(shard.file) != shard.bytes:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from qt_ros.episodes.labels import LABELS, LabelError, parse_labels
+from qt_ros.episodes.labels import LABELS, LabelError, latest, parse_labels
 from qt_ros.episodes.manifest import MANIFEST, PARTS, Manifest, StoreError, no_store
 from qt_ros.episodes.store_labels import with_labels
 
@@ -173,9 +173,9 @@ class RootManifest:
     labels: bytes
 
     @property
-    def labelled(self) -> set[str]:
-        """Ids of the episodes that somebody labelled."""
-        return {label.episode_id for label in parse_labels(self.labels, LABELS)}
+    def labelled(self) -> dict[str, str]:
+        """Outcomes of the episodes that somebody labelled, by id."""
+        return {name: label.outcome for name, label in latest(parse_labels(self.labels, LABELS)).items()}
 
 
 def root_manifest(root: Root) -> RootManifest:
@@ -197,7 +197,7 @@ def read_optional(root: Root, name: str) -> bytes:
     """All of a file; b"" when there is none."""
     try:
         return root.read(name)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return b""
 
 

@@ -96,9 +96,9 @@ class TrainingData(StepData):
     action_space_sha256: str = ""
     provenance: list[dict[str, object]] = field(default_factory=list)
     privileged: NDArray[np.float32] | None = None
+    tokens: NDArray[np.float16] | None = None
     weights: tuple[float, ...] | None = None
     store_of: NDArray[np.int64] | None = None
-    tokens: NDArray[np.float16] | None = None
 
     @property
     def image_size(self) -> tuple[int, int] | None:
@@ -120,8 +120,8 @@ def load_training_data(
     contract: RobotContract | None = None,
     allow_other_contract: bool = False,
     privileged: bool = False,
-    weights: Sequence[float] | None = None,
     images: bool = True,
+    weights: Sequence[float] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> TrainingData:
     """Read whole stores into memory (36 KB a step at 96 x 128).

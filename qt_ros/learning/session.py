@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-
-from torch.utils.tensorboard import SummaryWriter
 
 from qt_ros.contract.robot import RobotContract
 from qt_ros.learning.config import TrainConfig
@@ -45,15 +43,15 @@ def train(
     marks: Sequence[int] = (),
     report: Callable[[StepReport], None] = lambda entry: None,
     stopped: Callable[[], bool] = lambda: False,
-    encoding: Callable[[], AbstractContextManager[object]] = nullcontext,
     group: Group = ALONE,
+    encoding: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Session:
     """Train, or go on training, in the folder ``out``: ``state``, ``checkpoint`` and TensorBoard logs in ``log``.
 
     ``init``, ``text_encoder``, ``vision_weights``: see `build_model`. ``marks``: gradient steps whose checkpoint is
-    kept as well, see `marked`; they change nothing else. ``encoding``: entered while every frame is encoded. When
-    ``stopped()`` turns true, all is saved and the same call goes on from there. ``group``: the processes that train
-    together and all call this; only the main one writes and reports.
+    kept as well, see `marked`; they change nothing else. ``group``: the processes that train together, all of which
+    call this; only the main one writes. ``encoding``: entered while every frame is encoded. When ``stopped()`` turns
+    true, all is saved and the same call goes on from there.
     """
     require_start(settings, init)
     model, encoder = build_model(
@@ -68,12 +66,10 @@ def train(
         vision_weights=vision_weights,
     )
     start = started_from(encoder, init, vision_weights)
-    trainer = Trainer(model, data, encoder.encode(data.instructions), settings, out / "state", device, start, group)
+    trainer = Trainer(model, data, encoder.encode(data.instructions), settings, out / "state", device, group, start)
     kept = -1  # step of the checkpoint on disk
 
     def keep(folder: Path) -> None:
-        if not group.main:
-            return
         save_run(folder, trainer.acting, contract, encoder, settings, data, trainer.step, init, vision_weights)
 
     def keep_latest() -> None:
@@ -82,29 +78,36 @@ def train(
         kept = trainer.step
 
     seconds = 0.0
-    with ExitStack() as stack:
-        writer = None
-        if group.main:
-            writer = stack.enter_context(SummaryWriter(str(out / "log"), purge_step=trainer.step))
+    with _scalars(out / "log", trainer.step, group.main) as add_scalar:
         if settings.freeze_vision:
             with encoding():
                 trainer.cache_tokens()
 
         def log(entry: StepReport) -> None:
-            if writer is not None:
-                for key, value in entry.metrics.items():
-                    writer.add_scalar(key, value, entry.step)
+            for key, value in entry.metrics.items():
+                add_scalar(key, value, entry.step)
             report(entry)
 
         while True:
-            if trainer.step in marks and not marked(out, trainer.step).exists():
+            if group.main and trainer.step in marks and not marked(out, trainer.step).exists():
                 keep(marked(out, trainer.step))
             if trainer.step >= settings.gradient_steps or group.any(stopped()):
                 break
             begin = time.monotonic()
             trainer.run(log, lambda: stopped() or trainer.step in marks, keep_latest)
             seconds += time.monotonic() - begin
-    if trainer.step and kept != trainer.step:  # a finished run that lost its checkpoint
+    if group.main and trainer.step and kept != trainer.step:  # a finished run that lost its checkpoint
         keep_latest()
-    group.leave()
     return Session(trainer.step, trainer.step >= settings.gradient_steps, seconds)
+
+
+@contextmanager
+def _scalars(folder: Path, step: int, wanted: bool) -> Iterator[Callable[[str, float, int], None]]:
+    """A function that logs (name, value, step) for TensorBoard, or does nothing where it is not ``wanted``."""
+    if not wanted:
+        yield lambda name, value, step: None
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder), purge_step=step) as writer:
+        yield writer.add_scalar

@@ -67,13 +67,11 @@ class MemorySource:
         device: torch.device,
     ) -> None:
         check_dimensions(data.bins.shape[1], shape)
+        self._frozen = config.freeze_vision
         self._data, self._sampler, self._rows, self._shape, self._device = data, sampler, rows, shape, device
         self.starts = data.starts
         self.sight = "privileged" if shape.vision == "state" else "images"
-        if data.tokens is None:
-            self._require_sight()
-        else:
-            self._require_tokens(data.tokens, config)
+        self._require_sight()
         self._columns = Columns(self._array, device)
         self.encoded = False
 
@@ -104,18 +102,11 @@ class MemorySource:
         found: NDArray = np.repeat(data.success, data.lengths) if name == "success" else getattr(data, name)
         return found
 
-    def _require_tokens(self, tokens: NDArray[np.float16], config: TrainConfig) -> None:
-        wanted = (self._data.count, self._shape.tokens_per_frame, self._shape.width)
-        if tokens.shape != wanted:
-            raise TrainingError(f"the tokens have shape {tokens.shape}, data and model need {wanted}; make them anew")
-        if not config.freeze_vision:
-            raise TrainingError(
-                "these data hold tokens in the place of images, and vision is to be trained; load images"
-            )
-
     def _require_sight(self) -> None:
         if self.sight == "images":
-            if self._data.images is None:
+            if self._data.tokens is not None:
+                self._require_tokens(self._data.tokens)
+            elif self._data.images is None:
                 raise TrainingError("these data were loaded without images, and the model sees; load them with images")
             return
         states, wanted = self._data.privileged, self._shape.state_size
@@ -127,6 +118,16 @@ class MemorySource:
             raise TrainingError(
                 f"{lost} of {len(states)} steps have no privileged state; only episodes collected in the simulator "
                 "have it"
+            )
+
+    def _require_tokens(self, tokens: NDArray[np.float16]) -> None:
+        shape = self._shape
+        wanted = (self._data.count, shape.tokens_per_frame, shape.width)
+        if tokens.shape != wanted:
+            raise TrainingError(f"the tokens have shape {tokens.shape}, data and model need {wanted}; make them anew")
+        if not self._frozen:
+            raise TrainingError(
+                "these data hold tokens in the place of images, and vision is to be trained; load images"
             )
 
 

@@ -60,8 +60,8 @@ class Trainer:
         config: TrainConfig,
         folder: Path,
         device: str = "cpu",
-        start: Mapping[str, str] | None = None,
         group: Group = ALONE,
+        start: Mapping[str, str] | None = None,
     ) -> None:
         if config.threads:
             torch.set_num_threads(config.threads)
@@ -85,8 +85,8 @@ class Trainer:
             lr=config.learning_rate,
         )
         self.step = 0
-        self._waited, self._all_stop = 0.0, False
         self._start = dict(start or {})
+        self._waited, self._all_stop = 0.0, False
         if (folder / "state.safetensors").exists():
             self.step, extra = load_state(folder, self.method.state(), self.optimiser)
             require_same(folder, extra, self._identity())
@@ -112,7 +112,7 @@ class Trainer:
             settings.pop(key)
         counts = {"steps_in_data": self.data.count, "episodes": len(self.data.lengths)}
         mixed = {} if self.data.weights is None else {"weights": list(self.data.weights)}
-        return {"config": settings, **counts, "stores": self.data.hashes, "start": self._start, **mixed}
+        return {"config": settings, **counts, "stores": self.data.hashes, **mixed, "start": self._start}
 
     def cache_tokens(self, progress: Callable[[int], None] | None = None) -> None:
         """Encode every frame once; done before training when freeze_vision is set."""

@@ -103,6 +103,10 @@ class GraphEvaluation:
                 raise GraphNotReady(f"{self._name(name)} does not answer; {launch}") from None
             if state != State.PRIMARY_STATE_ACTIVE:
                 raise GraphNotReady(f"{self._name(name)} is not active (lifecycle state {state}); activate it first")
+        try:
+            client.wait_for_commands(self.find)
+        except TimeoutError:
+            raise GraphNotReady(f"the clock of {self._name('command_node')} has not begun; is /clock there?") from None
         self._need(
             lambda: self._status is not None, f"nothing on {self._name('episode_status')}; is policy_node there?"
         )

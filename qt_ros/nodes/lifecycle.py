@@ -35,7 +35,8 @@ EVENT = QoSProfile(depth=10)
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 """Reliable, and whoever joins late gets the last one: status and instructions."""
 
-FAREWELL = 2.0  # s for the last answers
+FAREWELL = 4.0  # s for the last answers; `launch` waits 5 s before it sends SIGTERM
+LINGER = 0.1  # s in which the last one leaves the process
 _FAILS = ("configuring", "activating")  # these go back to where they came from; the others go to error processing
 
 
@@ -178,9 +179,12 @@ def _spin(node: Node, done: threading.Event) -> int:
 def _leave(node: Node, executor: SingleThreadedExecutor) -> None:
     """Shut down while answers can still be sent, and send them."""
     _shut_down(node)
+    if not isinstance(node, LifecycleNode) or not node.owes():
+        return
     deadline = time.monotonic() + FAREWELL
-    while isinstance(node, LifecycleNode) and node.owes() and time.monotonic() < deadline:
+    while node.owes() and time.monotonic() < deadline:
         executor.spin_once(timeout_sec=0.02)
+    time.sleep(LINGER)
 
 
 def _shut_down(node: Node) -> None:

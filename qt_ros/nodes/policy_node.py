@@ -8,6 +8,7 @@ publishes the neutral stop and then EpisodeStatus ENDED with the reason.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 import uuid
@@ -74,7 +75,18 @@ PARAMETERS = ParameterTable(
 )
 WATCH_PERIOD = 0.05  # s on the wall: how often limits in time are checked
 PATIENCE = Duration(seconds=0.5)
+ASK_PATIENCE = 3.5  # s for a client to ask for the result of a goal that has ended; DDS repeats itself every 3 s
 CLOCK_PATIENCE = 5.0  # s on the wall without any progress of the node's clock while an episode runs
+
+
+class _ActionServer(ActionServer):
+    """Knows whose result was asked for last: a request may come after the goal's end, and rclpy does not tell."""
+
+    asked = b""
+
+    async def _execute_get_result_request(self, request_header_and_message: Any) -> None:
+        self.asked = bytes(request_header_and_message[1].goal_id.uuid)
+        await super()._execute_get_result_request(request_header_and_message)
 
 
 class PolicyNode(LifecycleNode):
@@ -90,9 +102,10 @@ class PolicyNode(LifecycleNode):
         self._finished: Future | None = None  # set to the outcome when the goal's episode is over and judged
         self._give_up_outcome = 0.0  # monotonic s
         self._used: set[str] = set()  # ids of all episodes so far
-        self._server: ActionServer | None = None
-        self._retired: list[ActionServer] = []  # still owe a client its result
+        self._server: _ActionServer | None = None
+        self._retired: list[_ActionServer] = []  # still owe a client its result
         self._owed = 0  # goals whose result is not out
+        self._last_goal = (b"", 0.0)  # id, and monotonic s of its end
         self._command_heard: float | None = None  # monotonic s
         self._clock_seen = (0, 0.0)
         self._curves_out: Any = None  # with q_curves only
@@ -142,7 +155,7 @@ class PolicyNode(LifecycleNode):
             subscription = subscribe(self, *entry, on_error=self._on_odd_message)
             self._made.callback(self.destroy_subscription, subscription)
         self._bury()  # two servers of one name would both accept a goal
-        self._server = ActionServer(
+        self._server = _ActionServer(
             self,
             ExecuteInstruction,
             "execute_instruction",
@@ -185,12 +198,15 @@ class PolicyNode(LifecycleNode):
             self._server = None
         self._made.close()
         self._curves_out = None
-        if not self._owed:
+        if not self.owes():
             self._bury()
 
     def owes(self) -> bool:
-        """A goal whose result is not out yet."""
-        return bool(self._owed)
+        """A goal whose result is not out yet, or not asked for yet: the request may be on its way."""
+        goal, ended = self._last_goal
+        servers = (self._server, *self._retired)
+        asked = not goal or any(server is not None and server.asked == goal for server in servers)
+        return bool(self._owed) or not (asked or time.monotonic() - ended > ASK_PATIENCE)
 
     def _bury(self) -> None:
         """Action servers without anybody waiting for them."""
@@ -290,6 +306,7 @@ class PolicyNode(LifecycleNode):
         """Let the goal of the ended episode have its result."""
         if self._finished is not None:
             self._finished.set_result(outcome)
+            self._last_goal = (self._last_goal[0], time.monotonic())
         self._goal = self._finished = None
 
     def _on_instruction(self, message: String) -> None:
@@ -323,6 +340,7 @@ class PolicyNode(LifecycleNode):
     def _on_accepted(self, handle: Any) -> None:
         self._preempt("a newer goal took its place")
         self._goal, self._finished = handle, Future(executor=self.executor)
+        self._last_goal = (bytes(handle.goal_id.uuid), math.inf)
         request = handle.request
         episode = self._begin(request.instruction.strip(), request.episode_id, request.max_duration)
         self._owed += 1
@@ -347,7 +365,7 @@ class PolicyNode(LifecycleNode):
 
     def _answered(self) -> None:
         self._owed -= 1
-        if not self._owed and self._server is None:
+        if self._server is None and not self.owes():
             self._bury()
 
     def _stamp(self) -> Any:

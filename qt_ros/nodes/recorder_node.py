@@ -80,6 +80,11 @@ class Current:
     outcome: EpisodeOutcome | None = None  # may arrive before the end it judges: other publisher, other order
 
 
+def _label(episode_id: str, said: EpisodeOutcome) -> Label:
+    """A judgement as it is kept with the bag."""
+    return Label(episode_id, outcome_name(said.outcome), said.labelled_by, time_of_label(), said.comment)
+
+
 class RecorderNode(Node):
     """Parameters, topics and the rules of when a bag is opened and closed; see the module."""
 
@@ -208,10 +213,7 @@ class RecorderNode(Node):
         if current is None or not current.reason or current.outcome is None:
             return
         if time.monotonic() > current.linger:
-            said = current.outcome
-            label = Label(
-                current.episode_id, outcome_name(said.outcome), said.labelled_by, time_of_label(), said.comment
-            )
+            label = _label(current.episode_id, current.outcome)
             self._close(label.outcome, current.reason, label)
 
     def _close_as_it_is(self, reason: str, problem: str = "") -> None:
@@ -219,7 +221,8 @@ class RecorderNode(Node):
         current = self.current
         assert current is not None
         if current.reason and current.outcome is not None:
-            self._close(outcome_name(current.outcome.outcome), current.reason, current.outcome.labelled_by)
+            label = _label(current.episode_id, current.outcome)
+            self._close(label.outcome, current.reason, label)
         else:
             self._close("unknown", current.reason or reason, problem=problem)
 

@@ -35,7 +35,9 @@ class Plan:
     noise. ``wrong_instruction``: the policy is told to do something else in the scene than what is scored.
     ``held_out``: instructions never trained on. ``out``: store to add to (None = keep nothing). ``image_size``:
     (height, width) of recorded frames; a policy brings its own. ``flaws``: those that a noise episode may have (empty =
-    all that its skill knows), in their shares; a skill that knows none of them has all.
+    all that its skill knows), in their shares; a skill that knows none of them has all. ``side_by_side``: robots that
+    each worker runs at the same time, of which a policy decides for all at once, which is quicker; what an episode
+    comes to depends on its seed, and in the last bits of the policy's numbers on how many there are.
     """
 
     source: str

@@ -68,6 +68,7 @@ class World:
     def __init__(self) -> None:
         self.now, self.place = 1000.0, (LOW + HIGH) / 2
         self.estop, self.active = EStop(), True
+        self.pressed = False  # since the last tick
         self.values = SPACE.neutral()
         self.policy = self.joints = True
         self.policy_lag = self.joint_lag = 0.0
@@ -130,7 +131,7 @@ class World:
             hardest = acceleration if free else max(acceleration, speed / BRAKE_TIME)
             slower = np.linalg.norm(velocity[part]) <= np.linalg.norm(self.velocity[part])
             hardest = max(acceleration, speed / BRAKE_TIME) if slower and self.commander.step < 0 else hardest
-            if not self.estop.latched:
+            if not (self.estop.latched or self.pressed):  # an emergency stop is at once, also one that was let go
                 assert change <= hardest * max(abs(dt), TICK) + 1e-9
         margin = 1e-9 + self.hidden * BOUND.linear_speed
         assert (self.place >= LOW - margin).all() and (self.place <= HIGH + margin).all()
@@ -146,6 +147,7 @@ class World:
             assert not velocity.any(), "something needed is missing for more than 0.2 s"
         if self.estop.latched:
             assert not velocity.any(), "emergency stop"
+        self.pressed = False
 
     def jump(self, by: float) -> None:
         """The clock is set; the world has gone on by one tick only."""
@@ -204,6 +206,7 @@ class World:
             self.running = ""
         elif event == "estop":
             self.commander.press_estop(value, self.now)
+            self.pressed |= value
         elif event == "reset":
             self.estop.reset()
         elif event == "active":

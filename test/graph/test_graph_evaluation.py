@@ -46,7 +46,7 @@ def graph(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture(scope="module")
 def simulated(graph: NodeGroup) -> NodeGroup:
     """The same with the simulator."""
-    start(graph, "sim_node", real_time_factor=1.0)
+    start(graph, "sim_node", real_time_factor=0.3)  # so slow that a busy machine keeps up with its camera
     return graph
 
 

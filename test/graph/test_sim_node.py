@@ -177,8 +177,7 @@ def test_every_skill_has_its_scenes_and_is_judged_by_its_own_measure(
     after = stamp_to_ns(sim.until("/clock", lambda m: True, "the clock").clock)
     odom = sim.until("odom", lambda m: stamp_to_ns(m.header.stamp) > after, "the odometry")
     assert abs(odom.pose.pose.position.x) < 0.01 and abs(odom.pose.pose.position.y) < 0.01
-    sim.say(f"of {task}", EpisodeStatus.STATE_RUNNING)
-    sim.say(f"of {task}", EpisodeStatus.STATE_ENDED)
+    sim.say(f"of {task}", EpisodeStatus.STATE_ENDED, stamp=Time(sec=after // 1_000_000_000 + 1000))
     outcome = sim.until("episode_outcome", lambda m: m.episode_id == f"of {task}", "the outcome")
     assert outcome.outcome == EpisodeStatus.OUTCOME_FAILURE
     assert outcome.comment.startswith(f"task {task}: ") and told in outcome.comment

@@ -20,8 +20,7 @@ from qt_ros.improvement.settings import ImprovementError, Interrupted, Settings
 from qt_ros.improvement.state import PHASES, State, load_state
 from qt_ros.model.checkpoint import read_info
 
-# Trainings are processes of their own, slow to start on a busy machine; the tests build on one another's rounds.
-pytestmark = [pytest.mark.timeout(1800), pytest.mark.xdist_group("rounds")]
+pytestmark = pytest.mark.timeout(1800)  # trainings are processes of their own: slow to start on a busy machine
 
 
 class Impatient:
@@ -37,17 +36,12 @@ class Impatient:
         return self.asked
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("runs")
-
-
 def go_on(folder: Path, settings: Settings | None, twin: Path | None = None, **options: object) -> State:
     state = begin(folder, settings, 1, twin)
     return run(Context(state, twin=twin, workers=0, **options), 1)  # type: ignore[arg-type]
 
 
-def test_a_round_interrupted_in_every_phase_ends_as_if_it_had_not_been(
+def a_round_interrupted_in_every_phase_ends_as_if_it_had_not_been(
     runs: Path, settings: Callable[..., Settings]
 ) -> None:
     folder = runs / "with"
@@ -77,7 +71,7 @@ def test_a_round_interrupted_in_every_phase_ends_as_if_it_had_not_been(
     assert document["tested"][1]["test"]["episodes"] == 2
 
 
-def test_the_same_round_without_failures_learns_from_none_and_repeats_nothing(
+def the_same_round_without_failures_learns_from_none_and_repeats_nothing(
     runs: Path, settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, twin = runs / "without", runs / "with"
@@ -93,7 +87,7 @@ def test_the_same_round_without_failures_learns_from_none_and_repeats_nothing(
         assert (folder / where).read_bytes() == (twin / where).read_bytes()
 
 
-def test_the_results_page_shows_both_runs_and_names_no_path_of_this_machine(
+def the_results_page_shows_both_runs_and_names_no_path_of_this_machine(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "results"
@@ -110,7 +104,7 @@ def test_the_results_page_shows_both_runs_and_names_no_path_of_this_machine(
     assert (out / "improvement.svg").read_bytes() == svg and b"<svg" in svg
 
 
-def test_the_results_page_says_what_is_missing(runs: Path, tmp_path: Path) -> None:
+def the_results_page_says_what_is_missing(runs: Path, tmp_path: Path) -> None:
     state = load_state(runs / "with")
     assert state is not None
     del state.rounds[0].phases["choose"]
@@ -124,7 +118,7 @@ def test_the_results_page_says_what_is_missing(runs: Path, tmp_path: Path) -> No
             write_results(runs / wrong[0], None if wrong[1] is None else runs / wrong[1], tmp_path)
 
 
-def test_a_run_goes_on_only_with_its_own_settings_policy_and_scenes(
+def a_run_goes_on_only_with_its_own_settings_policy_and_scenes(
     runs: Path, tmp_path: Path, settings: Callable[..., Settings]
 ) -> None:
     folder = runs / "with"
@@ -144,6 +138,25 @@ def test_a_run_goes_on_only_with_its_own_settings_policy_and_scenes(
     (tmp_path / "broken" / "improve.json").write_text("{}")
     with pytest.raises(ImprovementError, match="cannot be read"):
         load_state(tmp_path / "broken")
+
+
+def test_two_runs_of_one_round_and_what_comes_of_them(
+    tmp_path: Path,
+    settings: Callable[..., Settings],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One test, because each part builds on the rounds that the ones before have run."""
+    runs = tmp_path / "runs"
+    for part in ("page", "missing", "refused", "copy"):
+        (tmp_path / part).mkdir()
+    a_round_interrupted_in_every_phase_ends_as_if_it_had_not_been(runs, settings)
+    the_same_round_without_failures_learns_from_none_and_repeats_nothing(runs, settings, monkeypatch)
+    capsys.readouterr()
+    the_results_page_shows_both_runs_and_names_no_path_of_this_machine(runs, tmp_path / "page", capsys)
+    the_results_page_says_what_is_missing(runs, tmp_path / "missing")
+    a_run_goes_on_only_with_its_own_settings_policy_and_scenes(runs, tmp_path / "refused", settings)
+    the_state_survives_json(runs, tmp_path / "copy")
 
 
 def test_what_would_stop_the_first_training_is_said_before_anything_is_collected(
@@ -187,7 +200,7 @@ def test_the_command_is_explained_and_refuses_what_it_cannot_begin(
     assert load_state(tmp_path / "b") is None, "what was refused is not begun"
 
 
-def test_the_state_survives_json(runs: Path, tmp_path: Path) -> None:
+def the_state_survives_json(runs: Path, tmp_path: Path) -> None:
     state = load_state(runs / "with")
     assert state is not None
     copy = replace(state, folder=tmp_path)

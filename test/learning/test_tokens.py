@@ -71,7 +71,8 @@ def test_they_are_what_the_trainer_would_have_made(tmp_path: Path, stores: list[
     trainer = Trainer(model, data, text, settings(), tmp_path / "state")
     trainer.cache_tokens()
     every = np.arange(len(data.rewards))[:, None]
-    own = trainer._plain_tokens(every)[:, 0]
+    _, held = trainer.batches.source.around(every[:, 0])
+    own = trainer.batches.tokens(model, held, every)[:, 0]
     assert torch.allclose(torch.from_numpy(np.array(tokens)).float(), own, atol=2e-3)
 
     slim = load_training_data(stores, 0.9, images=False)

@@ -29,7 +29,7 @@ CHANGES: dict[str, Any] = {"gradient_steps": 6, "log_every": 1, "save_every": 3,
 def member(folder: Path, group: Group, method: str = "q_transformer", **changes: Any) -> Trainer:
     """A trainer of tiny everything, with augmented images."""
     config = tiny_config(method, **(CHANGES | {"image_shift": 2} | changes))
-    return Trainer(tiny_model(method=method), tiny_data(), tiny_text(), config, folder, group=group)
+    return Trainer(tiny_model(method=method), tiny_data(), tiny_text(), config, folder, "cpu", group)
 
 
 def curve(trainer: Trainer, **options: Any) -> dict[str, Any]:

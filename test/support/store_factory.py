@@ -37,7 +37,7 @@ def trainer_on(
     shape = {"action_dims": CONTRACT.action_space.size, "bins": CONTRACT.action_space.bins}
     model = tiny_model(method=method, proprio_size=10, **shape)
     text = torch.randn(len(data.instructions), TEXT, generator=torch.Generator().manual_seed(0))
-    return Trainer(model, data, text, tiny_config(method, **changes), folder, group=group)
+    return Trainer(model, data, text, tiny_config(method, **changes), folder, "cpu", group)
 
 
 def losses(trainer: Trainer, **options: Any) -> list[float]:
