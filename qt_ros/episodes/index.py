@@ -249,8 +249,8 @@ def open_index(
     """The index of the store at ``root``; made first where there is none or the store has changed.
 
     It is looked for beside the store, then in the folder ``cache``. ``contract``: as for `EpisodeStore`.
-    ``progress(shards_done, shards)`` while it is made. What it holds follows the store's labels, as an
-    `EpisodeStore` does. StoreError when there is no sound store.
+    ``progress(shards_done, shards)`` while it is made. What it holds follows the store's labels, as `EpisodeStore`
+    does. StoreError when there is no sound store.
     """
     from qt_ros.episodes.index_build import make_index
 
