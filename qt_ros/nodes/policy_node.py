@@ -80,13 +80,13 @@ CLOCK_PATIENCE = 5.0  # s on the wall without any progress of the node's clock w
 
 
 class _ActionServer(ActionServer):
-    """Knows whose result was asked for last: a request may come after the goal's end, and rclpy does not tell."""
+    """Knows whose result went out last: a client may ask for it after the goal's end, and rclpy does not tell."""
 
-    asked = b""
+    told = b""
 
-    async def _execute_get_result_request(self, request_header_and_message: Any) -> None:
-        self.asked = bytes(request_header_and_message[1].goal_id.uuid)
-        await super()._execute_get_result_request(request_header_and_message)
+    def _send_result_response(self, request_header: Any, future: Future) -> None:
+        super()._send_result_response(request_header, future)
+        self.told = next((goal for goal, result in self._result_futures.items() if result is future), self.told)
 
 
 class PolicyNode(LifecycleNode):
@@ -104,7 +104,7 @@ class PolicyNode(LifecycleNode):
         self._used: set[str] = set()  # ids of all episodes so far
         self._server: _ActionServer | None = None
         self._retired: list[_ActionServer] = []  # still owe a client its result
-        self._owed = 0  # goals whose result is not out
+        self._owed = 0  # goals whose result is not made
         self._last_goal = (b"", 0.0)  # id, and monotonic s of its end
         self._command_heard: float | None = None  # monotonic s
         self._clock_seen = (0, 0.0)
@@ -202,11 +202,10 @@ class PolicyNode(LifecycleNode):
             self._bury()
 
     def owes(self) -> bool:
-        """A goal whose result is not out yet, or not asked for yet: the request may be on its way."""
+        """A goal whose result is not made yet, or not sent yet: the request for it may be on its way."""
         goal, ended = self._last_goal
-        servers = (self._server, *self._retired)
-        asked = not goal or any(server is not None and server.asked == goal for server in servers)
-        return bool(self._owed) or not (asked or time.monotonic() - ended > ASK_PATIENCE)
+        told = not goal or any(s is not None and s.told == goal for s in (self._server, *self._retired))
+        return bool(self._owed) or not (told or time.monotonic() - ended > ASK_PATIENCE)
 
     def _bury(self) -> None:
         """Action servers without anybody waiting for them."""
