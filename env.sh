@@ -22,7 +22,7 @@ fi
 export QT_ROS_ROOT
 
 # What was made for one ROS does not run on another: their libraries would mix.
-qt_ros_made=$(cat "$QT_ROS_ROOT/.venv/ros" 2>/dev/null)
+qt_ros_made=$(cat "$QT_ROS_ROOT/.venv/ros" 2>/dev/null || true)
 case "$qt_ros_made" in
     "" | "wheels ${ROS_DISTRO:-}" | "system ${ROS_DISTRO:-}") unset qt_ros_made ;;
     *)

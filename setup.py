@@ -39,7 +39,7 @@ setup(
     packages=find_packages(include=["qt_ros", "qt_ros.*"]),
     package_data={"qt_ros": ["py.typed", "**/*.html", "**/*.css", "**/*.js"]},
     data_files=share_files(),
-    python_requires=">=3.11" ,
+    python_requires=">=3.11",
     install_requires=requirements("requirements-python.txt"),
     entry_points={"console_scripts": ["qt-ros = qt_ros.cli.main:main"]},
 )

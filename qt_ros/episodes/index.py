@@ -5,12 +5,13 @@ Shards are made to be read whole. The index (made by `index_build`) makes any st
 step's record, one of its frames. Beside the store (``index/``), or in this machine's cache where nothing can be written
 there:
 
-    index.json                what it was made from (SHA-256 of the manifest), shards, instructions, the files below
+    index.json                what it was made from (SHA-256 of manifest and labels), shards, instructions, the files
+                              below
     episodes-<key>.npy        one record per episode, `EPISODE`
     steps-<key>.bin           one record per step, `step_dtype`, in the order of the episodes
     ids-<key>.txt             episode ids, one a line
 
-``<key>`` begins the manifest's SHA-256; index.json is written last, so readers never see half of an index. Each frame
+``<key>`` follows from those SHA-256; index.json is written last, so readers never see half of an index. Each frame
 carries its CRC-32 and each episode that of its records: what was damaged after the index was made is found when it is
 read, as a `CorruptEpisode`.
 """
@@ -31,10 +32,10 @@ from qt_ros.contract.robot import RobotContract
 from qt_ros.contract.untrusted import load_json
 from qt_ros.episodes.labels import LABELS
 from qt_ros.episodes.manifest import MANIFEST, MAX_MANIFEST, MAX_STEPS, Manifest, StoreError, require_contract
-from qt_ros.episodes.roots import LocalRoot, Root, StoreUnreachable
+from qt_ros.episodes.roots import LocalRoot, Root, StoreUnreachable, read_optional
 from qt_ros.episodes.rows import decode_png
 
-FORMAT, VERSION = "qt_ros.store_index", 1
+FORMAT, VERSION = "qt_ros.store_index", 2
 FOLDER, RECORD = "index", "index.json"
 
 SUCCESS, TERMINATED, KEYPOINTS, PRIVILEGED = 1, 2, 4, 8
@@ -218,8 +219,8 @@ def parse_table(data: bytes) -> NDArray[Any]:
 def read_index(root: Root, home: Root, folder: str) -> StoreIndex | None:
     """The index whose record is ``folder``index.json of ``home``, for the store at ``root``.
 
-    None when there is none or when the store has changed since: by the content of its manifest, for a URL by its size.
-    StoreError when it is damaged.
+    None when there is none or when the store has changed since: by the content of its labels and of its manifest, for
+    a URL by the manifest's size. StoreError when it is damaged.
     """
     where = f"{home.url}/{folder}{RECORD}"
     try:
@@ -256,21 +257,23 @@ def read_index(root: Root, home: Root, folder: str) -> StoreIndex | None:
 
 
 def _changed(root: Root, made_from: dict[str, Any]) -> bool:
-    if root.remote:
-        return root.size(MANIFEST) != made_from["bytes"]
-    return hashlib.sha256(root.read(MANIFEST)).hexdigest() != made_from["sha256"]
+    labels = read_optional(root, LABELS)
+    if root.remote:  # a manifest of many episodes is long
+        return (root.size(MANIFEST), _sha256(labels)) != (made_from["manifest_bytes"], made_from["labels_sha256"])
+    return made_from != origin(root.read(MANIFEST), labels)
 
 
-def _refuse_labels(root: Root) -> None:
-    try:
-        labels = root.read(LABELS)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    if labels.strip():
-        raise StoreError(
-            f"{root.url}/{LABELS}: episodes of this store were labelled after it was made, and streaming cannot heed "
-            "that; read it into memory (--in-memory), or build the store anew from its bags"
-        )
+def origin(manifest: bytes, labels: bytes) -> dict[str, Any]:
+    """What tells an index that its store has changed, from the content of the two files that may change."""
+    return {
+        "manifest_sha256": _sha256(manifest),
+        "manifest_bytes": len(manifest),
+        "labels_sha256": _sha256(labels),
+    }
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def open_index(
@@ -284,12 +287,11 @@ def open_index(
     """The index of the store at ``root``; made first where there is none or the store has changed.
 
     It is looked for beside the store, then in the folder ``cache``. ``contract``: as for `EpisodeStore`.
-    ``progress(shards_done, shards)`` while it is made. StoreError when there is no sound store, or one whose episodes
-    were labelled later: an index holds what was recorded.
+    ``progress(shards_done, shards)`` while it is made. What it holds follows the store's labels, as `EpisodeStore`
+    does. StoreError when there is no sound store.
     """
     from qt_ros.episodes.index_build import make_index
 
-    _refuse_labels(root)
     local = LocalRoot(cache)
     found = read_index(root, root, f"{FOLDER}/") or read_index(root, local, "")
     if found is None:

@@ -32,12 +32,14 @@ from qt_ros.episodes.index import (
     TERMINATED,
     VERSION,
     StoreIndex,
+    origin,
     parse_table,
     read_index,
     step_dtype,
 )
 from qt_ros.episodes.manifest import MAX_MANIFEST, Manifest, Shard, StoreError
 from qt_ros.episodes.roots import LocalRoot, Root, StoreUnreachable, root_manifest
+from qt_ros.episodes.store_labels import last_reward
 
 log = logging.getLogger(__name__)
 
@@ -79,10 +81,9 @@ def make_index(root: Root, cache: Path, progress: Callable[[int, int], None] | N
 
 
 def _build(root: Root, home: Path, progress: Callable[[int, int], None] | None) -> None:
-    manifest, data = root_manifest(root)
-    digest = hashlib.sha256(data).hexdigest()
-    made_from = {"sha256": digest, "bytes": len(data)}
-    key = digest[:16]
+    held = root_manifest(root)
+    manifest, made_from = held.manifest, origin(held.data, held.labels)
+    key = hashlib.sha256(f"{made_from['manifest_sha256']} {made_from['labels_sha256']}".encode()).hexdigest()[:16]
     names = {"episodes": f"episodes-{key}.npy", "steps": f"steps-{key}.bin", "ids": f"ids-{key}.txt"}
     dtype = step_dtype(len(manifest.action_space), len(manifest.proprio_names), len(manifest.privileged_names))
     texts: dict[str, int] = {}
@@ -90,7 +91,7 @@ def _build(root: Root, home: Path, progress: Callable[[int, int], None] | None) 
     shards: list[tuple[str, str, int]] = []
     skipped: list[dict[str, Any]] = []
     low, high = np.inf, -np.inf
-    older = _Older(home, manifest)
+    older = _Older(home, manifest, held.labelled)
     with replacing(home / names["steps"]) as steps, replacing(home / names["ids"]) as ids:
         for done, (shard, part) in enumerate(_parts(root, manifest, dtype, older), 1):
             if part.problem:
@@ -120,6 +121,7 @@ def _build(root: Root, home: Path, progress: Callable[[int, int], None] | None) 
         "version": VERSION,
         "made_from": made_from,
         "manifest_sha256": hashlib.sha256(manifest.to_json()).hexdigest(),
+        "labelled": held.labelled,
         "store": manifest.identity,
         "instructions": list(texts),
         "reward_range": [float(low), float(high)] if table else [0.0, 0.0],
@@ -136,13 +138,14 @@ def _build(root: Root, home: Path, progress: Callable[[int, int], None] | None) 
 class _Older:
     """What an index of the store as it was before says of shards that it still has."""
 
-    def __init__(self, home: Path, manifest: Manifest) -> None:
+    def __init__(self, home: Path, manifest: Manifest, labelled: dict[str, str]) -> None:
         self._places: dict[tuple[str, str], tuple[int, int]] = {}
         try:
             document = load_json((home / RECORD).read_bytes(), MAX_MANIFEST)
             same = document["format"] == FORMAT and document["version"] == VERSION
             if not same or Manifest.from_identity(document["store"], "") != replace(manifest, shards=()):
                 return
+            self._labelled, self._labelled_before = labelled, dict(document["labelled"])
             self._steps = home / document["files"]["steps"]["file"]
             self._table = parse_table((home / document["files"]["episodes"]["file"]).read_bytes())
             if (self._table["length"] < 1).any():
@@ -160,9 +163,13 @@ class _Older:
     def part(self, root: Root, shard: Shard, dtype: np.dtype[Any]) -> _Part | None:
         """What it says of ``shard``; None when that must be read."""
         first, last = self._places.get((shard.file, shard.sha256), (0, 0))
-        rows: Any = self._table[first:last] if last > first else []
+        if last <= first:
+            return None
+        rows = self._table[first:last]
         if len(rows) != len(shard.episodes) or any(r["length"] != e.length for r, e in zip(rows, shard.episodes)):
             return None
+        if any(self._labelled.get(e.id) != self._labelled_before.get(e.id) for e in shard.episodes):
+            return None  # the last reward of an episode follows its label
         size = sum(e.length for e in shard.episodes) * dtype.itemsize
         try:
             if root.size(shard.file) != shard.bytes:
@@ -180,7 +187,7 @@ class _Older:
             at = end
         if crcs != [int(row["crc"]) for row in rows]:
             return None
-        kept = tuple(int(row["flags"]) & (KEYPOINTS | PRIVILEGED) for row in rows)  # labels may have changed
+        kept = tuple(int(row["flags"]) & (KEYPOINTS | PRIVILEGED) for row in rows)
         return _Part(data, tuple(crcs), kept, (float(rewards.min()), float(rewards.max())))
 
 
@@ -226,7 +233,7 @@ def _part(root: Root, shard: Shard, dtype: np.dtype[Any], older: _Older) -> _Par
 
 def _records(data: bytes, shard: Shard, dtype: np.dtype[Any]) -> _Part:
     """Step records of all episodes of a shard. ValueError when it does not hold what the manifest says."""
-    columns = ["episode_id", "length", "images", "proprio", "bins", "rewards", "keypoints"]
+    columns = ["episode_id", "length", "outcome", "images", "proprio", "bins", "rewards", "keypoints"]
     if dtype["privileged"].shape[0]:
         columns.append("privileged")
     steps: list[bytes] = []
@@ -257,6 +264,8 @@ def _records(data: bytes, shard: Shard, dtype: np.dtype[Any]) -> _Part:
                     records[name] = _flat(scalar).reshape(records[name].shape)
                     bits |= bit if np.isfinite(records[name]).all() else 0
                 records["reward"] = _flat(table.column("rewards")[row])
+                if table.column("outcome")[row].as_py() != meta.outcome:
+                    records["reward"][-1] = last_reward(meta)
                 low, high = min(low, float(records["reward"].min())), max(high, float(records["reward"].max()))
                 steps.append(records.tobytes())
                 crcs.append(zlib.crc32(steps[-1]))

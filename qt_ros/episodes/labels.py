@@ -74,8 +74,13 @@ def read_labels(path: Path) -> list[Label]:
         return []
     except Refused as error:
         raise LabelError(f"{path}: {error}") from error
+    return parse_labels(data, str(path))
+
+
+def parse_labels(data: bytes, where: str) -> list[Label]:
+    """The content ``data`` of a file of labels that lies at ``where``, as `read_labels` reads it."""
     *lines, _ = data.split(b"\n")
-    return [_parse(line, f"{path}: line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    return [_parse(line, f"{where}: line {number}") for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def _parse(line: bytes, where: str) -> Label:

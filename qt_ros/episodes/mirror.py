@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from qt_ros.contract.files import locked, write_atomically
+from qt_ros.episodes.labels import LABELS
 from qt_ros.episodes.manifest import MANIFEST, SHARDS, Shard
 from qt_ros.episodes.roots import Root, cache_folder, root_manifest
 
@@ -26,7 +27,8 @@ def fetch_store(root: Root, cache: Path | None = None, progress: Callable[[int, 
     home = cache_folder(root.url, cache) / "copy"
     (home / SHARDS).mkdir(parents=True, exist_ok=True)
     with locked(home / ".lock"):
-        manifest, data = root_manifest(root)
+        held = root_manifest(root)
+        manifest = held.manifest
         with ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1))) as pool:
             done = pool.map(lambda shard: _fetch(root, shard, home), manifest.shards)
             try:
@@ -36,7 +38,8 @@ def fetch_store(root: Root, cache: Path | None = None, progress: Callable[[int, 
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        write_atomically(home / MANIFEST, data)
+        write_atomically(home / LABELS, held.labels)
+        write_atomically(home / MANIFEST, held.data)
     return home
 
 

@@ -11,10 +11,13 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from qt_ros.episodes.labels import LABELS, LabelError, latest, parse_labels
 from qt_ros.episodes.manifest import MANIFEST, PARTS, Manifest, StoreError, no_store
+from qt_ros.episodes.store_labels import with_labels
 
 log = logging.getLogger(__name__)
 
@@ -162,13 +165,42 @@ def open_root(where: str | Path) -> Root:
     return LocalRoot(Path(url.removeprefix("file://"))) if url.startswith("file:///") else UrlRoot(url)
 
 
-def root_manifest(root: Root) -> tuple[Manifest, bytes]:
-    """The manifest of the store at ``root``, and as it is written there. StoreError when it is missing or damaged."""
+@dataclass(frozen=True)
+class RootManifest:
+    """What the store at a root holds: its ``manifest`` with the outcomes that its labels say, and the content of the
+    two files that this comes from; no labels are b""."""
+
+    manifest: Manifest
+    data: bytes
+    labels: bytes
+
+    @property
+    def labelled(self) -> dict[str, str]:
+        """Outcomes of the episodes that somebody labelled, by id."""
+        return {name: label.outcome for name, label in latest(parse_labels(self.labels, LABELS)).items()}
+
+
+def root_manifest(root: Root) -> RootManifest:
+    """What the store at ``root`` holds. StoreError when its manifest is missing, or when that or a label is damaged."""
     try:
         data = root.read(MANIFEST)
     except FileNotFoundError:
         raise no_store(root.url, isinstance(root, LocalRoot) and (root.path / PARTS).is_dir()) from None
-    return Manifest.from_json(data, f"{root.url}/{MANIFEST}"), data
+    labels = read_optional(root, LABELS)
+    where = f"{root.url}/{LABELS}"
+    try:
+        said = parse_labels(labels, where)
+    except LabelError as error:
+        raise StoreError(str(error)) from error
+    return RootManifest(with_labels(Manifest.from_json(data, f"{root.url}/{MANIFEST}"), said, where), data, labels)
+
+
+def read_optional(root: Root, name: str) -> bytes:
+    """All of a file; b"" when there is none."""
+    try:
+        return root.read(name)
+    except (FileNotFoundError, NotADirectoryError):
+        return b""
 
 
 def cache_folder(url: str, cache: Path | None = None) -> Path:

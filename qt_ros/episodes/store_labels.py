@@ -85,11 +85,17 @@ def labelled_manifest(root: Path) -> Manifest:
     """
     manifest = read_manifest(root)
     try:
-        wanted = latest(read_labels(root / LABELS))
+        labels = read_labels(root / LABELS)
     except (LabelError, OSError) as error:
         raise StoreError(str(error)) from error
+    return with_labels(manifest, labels, str(root / LABELS))
+
+
+def with_labels(manifest: Manifest, labels: Sequence[Label], where: str) -> Manifest:
+    """``manifest`` with the outcomes that the labels of the file ``where`` say; itself where none says another."""
+    wanted = latest(labels)
     if missing := sorted(wanted.keys() - {e.id for e in manifest.episodes}):
-        log.warning("%s: %d labelled episodes are not there, first %s", root / LABELS, len(missing), missing[0])
+        log.warning("%s: %d labelled episodes are not there, first %s", where, len(missing), missing[0])
     changed = {
         e.id: relabelled(e, wanted[e.id].outcome)
         for e in manifest.episodes

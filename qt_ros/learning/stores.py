@@ -99,7 +99,7 @@ def _memory(root: Root, privileged: bool) -> int:
     if found is not None:
         manifest, steps = found.manifest, found.steps
     else:
-        manifest = root_manifest(root)[0]
+        manifest = root_manifest(root).manifest
         steps = sum(shard.steps for shard in manifest.shards)
     frame = 4 * len(manifest.privileged_names) if privileged else 3 * manifest.image_height * manifest.image_width
     return steps * (frame + STEP_BYTES)

@@ -89,11 +89,53 @@ def test_an_index_is_made_once_and_again_when_the_store_has_grown(
     assert len(list((store / "index").glob("*.bin"))) == 1
 
 
-def test_a_store_that_was_labelled_later_is_not_streamed_as_it_was_recorded(store: Path) -> None:
+def test_labels_given_later_change_rewards_and_ends_as_they_do_for_everybody(store: Path, tmp_path: Path) -> None:
     index_of(store)
-    label_episode(store, EpisodeStore(store).meta[0].id, "success", "anna")
-    with pytest.raises(StoreError, match="labelled after it was made.*--in-memory"):
+    label_episode(store, "episode-0000", "success", "anna")
+    label_episode(store, "episode-0005", "unknown", "anna")
+    labelled = index_of(store)
+    assert labelled.records(0)["reward"][-1] == 1 and labelled.records(5)["reward"][-1] == 0
+    assert labelled.manifest_sha256 == hashlib.sha256(EpisodeStore(store).manifest.to_json()).hexdigest()
+    check_same(labelled, EpisodeStore(store))
+    with serving(store) as server:
+        check_same(open_index(open_root(server.url), tmp_path / "remote"), EpisodeStore(store))
+        copy = fetch_store(open_root(server.url), tmp_path / "remote")
+        assert EpisodeStore(copy).meta == EpisodeStore(store).meta
+    (store / "labels.jsonl").write_text("oops\n")
+    with pytest.raises(StoreError, match="line 1"):
         index_of(store)
+
+
+def test_only_shards_whose_labels_changed_are_read_again(
+    store: Path, contract: RobotContract, new_episode: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label_episode(store, "episode-0000", "success", "anna")
+    index_of(store)
+    read: list[str] = []
+    plain = LocalRoot.read
+    monkeypatch.setattr(LocalRoot, "read", lambda root, name: (read.append(name), plain(root, name))[1])
+    add(store, contract, [new_episode(20)])
+    label_episode(store, "episode-0000", "success", "bert")
+    label_episode(store, "episode-0004", "failure", "bert")
+    check_same(index_of(store), EpisodeStore(store))
+    assert {Path(name).stem for name in read if name.endswith(".parquet")} == {"shard-00001", "shard-00003"}
+    read.clear()
+    label_episode(store, "episode-0000", "failure", "anna")
+    check_same(index_of(store), EpisodeStore(store))
+    assert [name for name in read if name.endswith(".parquet")] == ["shards/shard-00000.parquet"]
+
+
+def test_a_label_behind_a_url_that_was_corrected_in_its_place_is_noticed(store: Path, tmp_path: Path) -> None:
+    label_episode(store, "episode-0000", "success", "anna")
+    labels = store / "labels.jsonl"
+    with serving(store) as server:
+        assert open_index(open_root(server.url), tmp_path / "remote").flag(SUCCESS)[0]
+        size = labels.stat().st_size
+        labels.write_text(labels.read_text().replace("success", "failure"))
+        assert labels.stat().st_size == size
+        corrected = open_index(open_root(server.url), tmp_path / "remote")
+    assert not corrected.flag(SUCCESS)[0] and corrected.records(0)["reward"][-1] == 0
+    check_same(corrected, EpisodeStore(store))
 
 
 def test_an_older_index_that_is_damaged_is_not_built_upon(
@@ -183,7 +225,7 @@ def test_a_store_behind_a_url_is_the_same(store: Path, tmp_path: Path, indexed: 
         check_same(index_of(copy), EpisodeStore(store))
         server.served.clear()
         fetch_store(open_root(server.url), tmp_path / "cache")
-        assert [path for path, _ in server.served] == ["/store.json"]
+        assert {path for path, _ in server.served} == {"/store.json", "/labels.jsonl"}
 
 
 def test_a_store_in_memory_is_the_same(store: Path, tmp_path: Path) -> None:

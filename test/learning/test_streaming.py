@@ -19,9 +19,12 @@ from tiny import METHODS
 from qt_ros.episodes import roots
 from qt_ros.episodes.index import StoreIndex
 from qt_ros.episodes.roots import StoreUnreachable
-from qt_ros.learning.dataset import load_training_data
+from qt_ros.episodes.store import EpisodeStore
+from qt_ros.episodes.store_labels import label_episode
+from qt_ros.learning.dataset import TrainingData, load_training_data
 from qt_ros.learning.errors import DataLost, TrainingError
-from qt_ros.learning.streaming import ByteCache, Span, StreamedData, stream_training_data
+from qt_ros.learning.stores import open_data
+from qt_ros.learning.streaming import ByteCache, Span, StreamedData, joined, stream_training_data
 from qt_ros.learning.trainer import Trainer
 
 GAMMA = 0.9
@@ -62,6 +65,41 @@ def test_every_column_is_that_of_the_data_in_memory(tmp_path: Path, store: Path)
         for name in ("bins", "rewards", "returns", "remaining", "terminated", "text", "proprio", "images"):
             wanted = getattr(memory, name)[part]
             assert rows[name].dtype == wanted.dtype and np.array_equal(rows[name], wanted), name
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+@pytest.mark.parametrize("scheme", ["folder", "file", "memory"])
+def test_labels_given_later_count_as_they_do_in_memory(tmp_path: Path, store: Path, scheme: str, indexed: bool) -> None:
+    def where() -> Path | str:
+        if scheme != "memory":
+            return f"file://{store}" if scheme == "file" else store
+        fsspec.filesystem("memory").put(f"{store}/", f"/{tmp_path.name}/store/", recursive=True)
+        return f"memory://{tmp_path.name}/store"
+
+    cache = tmp_path / "cache"
+    recorded = load_training_data([store], GAMMA)
+    if indexed:
+        stream(where(), cache=cache)
+    won, lost = int(np.argmax(recorded.success)), int(np.argmin(recorded.success))
+    ids = [meta.id for meta in EpisodeStore(store).meta]
+    for episode, outcome in ((lost, "success"), (won, "unknown"), (won, "failure")):
+        label_episode(store, ids[episode], outcome, "anna")
+    memory, streamed = load_training_data([store], GAMMA), stream(where(), cache=cache)
+    copied = open_data([str(where())], GAMMA, stream=False, cache=cache)
+    assert isinstance(copied, TrainingData)
+    last = memory.starts + memory.lengths - 1
+    assert memory.success[lost] and not memory.success[won]
+    assert (memory.rewards[last[lost]], memory.rewards[last[won]]) == (1, 0)
+    assert (recorded.rewards[last[lost]], recorded.rewards[last[won]]) == (0, 1)
+    assert memory.hashes == streamed.hashes == copied.hashes != recorded.hashes
+    assert np.array_equal(memory.success, streamed.success) and np.array_equal(memory.success, copied.success)
+    spans = [Span(e, int(s), int(t)) for e, (s, t) in enumerate(zip(memory.starts, last, strict=True))]
+    rows = joined(part for part in streamed.load(spans) if isinstance(part, dict))
+    assert len(rows["rewards"]) == memory.count
+    for name in ("rewards", "returns", "terminated"):
+        wanted = getattr(memory, name)
+        assert np.array_equal(rows[name], wanted) and np.array_equal(getattr(copied, name), wanted), name
+    assert np.array_equal(rows["success"], np.repeat(memory.success, memory.lengths))
 
 
 @pytest.mark.parametrize("method", METHODS)
