@@ -7,7 +7,7 @@ SHELL := /bin/bash
 
 ARGS ?=
 # One thread per test worker: two workers share two cores.
-PYTEST := OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadgroup
+PYTEST := OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadscope
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
