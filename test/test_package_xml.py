@@ -69,7 +69,7 @@ def test_interfaces_build_against_what_the_manifest_says() -> None:
 
 def test_a_missing_dependency_would_be_seen() -> None:
     names = imported(ROOT / "qt_ros" / "nodes" / "command_node.py")
-    assert {"rclpy", "geometry_msgs", "trajectory_msgs"} <= names
+    assert {"rclpy", "geometry_msgs"} <= names
 
 
 def test_launch_files_and_configuration_are_installed() -> None:

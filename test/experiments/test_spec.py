@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def test_the_state_experiment_has_the_same_cells_without_images() -> None:
         ({"budgets": {}}, "unknown key"),
         ({"name": "other"}, "the name is the file's"),
         ({"cells": [{"method": "iql", "config": "picking/iql", "sets": {}}]}, "unknown key"),
-        ({"cells": [*CELLS, CELLS[1]]}, "listed twice"),
+        ({"cells": [*CELLS, copy.deepcopy(CELLS[1])]}, "listed twice"),
         ({"cells": []}, "at least one"),
         ({"seeds": [0, 1]}, "from 1 on"),
         ({"seeds": [1, 1]}, "different"),

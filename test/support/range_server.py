@@ -57,13 +57,14 @@ class _Handler(SimpleHTTPRequestHandler):
                 self.reply(200, data, {}, body)
 
     def reply(self, status: int, data: bytes, headers: dict[str, str], body: bool) -> None:
+        if body:  # counted before a byte leaves: the client may look as soon as it has the last one
+            with self.server.lock:
+                self.server.served.append((self.path, len(data)))
         self.send_response(status)
         for name, value in {"Content-Length": str(len(data)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
         if body:
-            with self.server.lock:
-                self.server.served.append((self.path, len(data)))
             self.wfile.write(data)
 
     def log_message(self, *_: object) -> None:
