@@ -99,6 +99,11 @@ class Commander:
         self.active = True
         self._active_since = now if now > 0.0 else None  # a simulated clock that has not begun
 
+    def hear_clock(self, now: float) -> None:
+        """Episodes may begin once the clock runs; call it before anybody is told that it does."""
+        if self.active and now > 0.0 and (self._active_since is None or now < self._active_since):
+            self._active_since = now  # a clock that begins, or begins again
+
     def deactivate(self, now: float) -> None:
         """Stop, and refuse every episode until `activate`."""
         self.stop("deactivated", "command_node was deactivated", now)
@@ -221,8 +226,7 @@ class Commander:
 
     def tick(self, now: float) -> Command:
         """The command for ``now``; call it at the command rate."""
-        if self.active and now > 0.0 and (self._active_since is None or now < self._active_since):
-            self._active_since = now  # a clock that begins, or begins again
+        self.hear_clock(now)
         if now < self._ticked:  # what was measured belongs to the time before
             self._joints, self._joints_stamp = None, -math.inf
         self._ticked = now

@@ -293,8 +293,10 @@ class CommandNode(LifecycleNode):
 
     def _report(self) -> None:
         if self.commander is not None:
-            dry_run, now = not self.settings.enable_motion, self.get_clock().now().to_msg()
-            self._status_out.publish(command_status(self.commander.standing, dry_run, now))
+            now = self.get_clock().now()
+            self.commander.hear_clock(ns_to_seconds(now.nanoseconds))
+            standing, dry_run = self.commander.standing, not self.settings.enable_motion
+            self._status_out.publish(command_status(standing, dry_run, now.to_msg()))
 
     def health(self, now: float) -> list[Health]:
         """What /diagnostics says: what is commanded, why it stopped, and how inputs and ticks come."""

@@ -350,6 +350,14 @@ def test_no_episode_begins_before_the_clock_does() -> None:
     assert commander.state == "moving"
 
 
+def test_who_is_told_that_the_clock_runs_may_begin_before_the_next_tick() -> None:
+    commander = Commander(CONTRACT)
+    commander.activate(0.0)
+    commander.hear_clock(4.0)
+    commander.begin("e1", 4.001, 0, 4.001, 4.0005)
+    assert commander.state == "moving"
+
+
 def test_an_episode_without_any_action_does_not_wait_for_ever(episode: Episode) -> None:
     episode.now += 11.0
     episode.tick()

@@ -302,6 +302,7 @@ def test_a_full_disk_is_told_and_other_episodes_stay_whole(graph: Graph) -> None
 
 def test_a_recorder_that_is_told_to_stop_closes_the_bag_first(graph: Graph) -> None:
     episode = graph.begin()
+    graph.client.wait((graph.bags / episode).exists, 60.0, "the recorder to begin")
     node = next(n for n in graph.group.nodes if n.name == "recorder_node")
     graph.group.nodes.remove(node)
     node.process.send_signal(signal.SIGINT)
