@@ -196,11 +196,11 @@ class Demo:
                     client.activate(name)
                 client.wait_for_links(LINKS)
             for index, (task, seed) in enumerate(self.plan.episodes):
-                self._episode(client, index, task, seed)
+                self._episode(group, client, index, task, seed)
         finally:
             client.close()
 
-    def _episode(self, client: Any, index: int, task: str, seed: int) -> None:
+    def _episode(self, group: NodeGroup, client: Any, index: int, task: str, seed: int) -> None:
         scene = client.reset_scene(seed, task)
         if self.wrong_instruction:
             scene = client.reset_scene(seed, task, self._other_task(scene, seed))
@@ -215,6 +215,7 @@ class Demo:
                     on_step=lambda step, value: line.update(f"{label}: step {step + 1}, value {value:.2f}"),
                 )
         except KeyboardInterrupt:
+            group.heard()
             with contextlib.suppress(TimeoutError, RuntimeError):  # it may not have begun, or a node is gone
                 client.cancel()
                 client.record(episode_id, 5.0)
@@ -223,6 +224,7 @@ class Demo:
         try:
             record = client.record(episode_id)
         except KeyboardInterrupt:  # too late for this episode: it is over, and its bag is about to be closed
+            group.heard()
             interrupted = True
             record = client.record(episode_id, 10.0)
         row = Row(

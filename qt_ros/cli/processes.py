@@ -8,9 +8,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import IO, Any
 
 from qt_ros.contract.robot import package_root
@@ -74,6 +76,7 @@ class NodeGroup:
         self.environment = {**image_transport(), **os.environ, **(environment or {})}
         stay_on_this_machine(self.environment)
         self.nodes: list[NodeProcess] = []
+        self._interrupted = False
         log_folder.mkdir(parents=True, exist_ok=True)
 
     def start(
@@ -108,7 +111,9 @@ class NodeGroup:
         return node
 
     def check(self) -> None:
-        """Raise NodeDied for the first node that is not running any more."""
+        """Raise NodeDied for the first node that is not running any more, and a KeyboardInterrupt that got lost."""
+        if self._interrupted:
+            raise KeyboardInterrupt
         for node in self.nodes:
             if not node.running:
                 code = node.process.returncode
@@ -139,12 +144,38 @@ class NodeGroup:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[NodeGroup]:
-        """Whatever happens inside, no node outlives the block; a second Ctrl-C does not cut the stopping short."""
+        """Whatever happens inside, no node outlives the block; a second Ctrl-C does not cut the stopping short.
+
+        A KeyboardInterrupt that is raised where Python or a library swallows it (a destructor, a callback) is raised
+        again by `check`, until `heard`.
+        """
+        with self._noting_interrupts():
+            try:
+                yield self
+            finally:
+                with _without_interrupts():
+                    self.stop()
+
+    def heard(self) -> None:
+        """The KeyboardInterrupt was caught: `check` need not repeat it."""
+        self._interrupted = False
+
+    @contextlib.contextmanager
+    def _noting_interrupts(self) -> Iterator[None]:
+        old = signal.getsignal(signal.SIGINT)
+        if not callable(old) or threading.current_thread() is not threading.main_thread():
+            yield  # ignored, or not delivered here
+            return
+
+        def note(number: int, frame: FrameType | None) -> None:
+            self._interrupted = True
+            old(number, frame)
+
+        signal.signal(signal.SIGINT, note)
         try:
-            yield self
+            yield
         finally:
-            with _without_interrupts():
-                self.stop()
+            signal.signal(signal.SIGINT, old)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import contextlib
 import json
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -133,6 +134,7 @@ class Walk:
             raise RecordingProblem("the keyboard needs a terminal (ssh -t gives one); or use --input joystick")
         self.rows: list[Row] = []
         self._last = ""
+        self._heard: Callable[[], None] = lambda: None  # tells the group of nodes that Ctrl-C was caught
 
     # --- the nodes ---------------------------------------------------------------------------------------------------
 
@@ -168,7 +170,7 @@ class Walk:
             group.check()
             self.operator.pump()
 
-        client = RecordClient(check)
+        client, self._heard = RecordClient(check), group.heard
         self.operator.steer, self.operator.estop = client.steer, client.press_estop
         try:
             with self.console.status("starting the nodes"):
@@ -243,12 +245,14 @@ class Walk:
                 )
                 result = self._follow(client)
         except KeyboardInterrupt:
+            self._heard()
             self._abandon(client, episode_id, instruction)
             raise
         interrupted = False
         try:
             record = client.record(episode_id, PATIENCE)
         except KeyboardInterrupt:  # the episode is over: only its bag is still being closed
+            self._heard()
             interrupted = True
             record = client.record(episode_id, 10.0)
         row = Row(
