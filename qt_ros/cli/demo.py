@@ -13,6 +13,7 @@ import os
 import random
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -155,6 +156,7 @@ class Demo:
         self.real_time_factor = real_time_factor
         self.contract = load_contract("mobile_manipulator")
         self.rows: list[Row] = []
+        self._heard: Callable[[], None] = lambda: None  # tells the group of nodes that Ctrl-C was caught
 
     def run(self) -> int:
         """Start the nodes, run the plan, stop the nodes.
@@ -188,7 +190,7 @@ class Demo:
     def _episodes(self, group: NodeGroup) -> None:
         from qt_ros.nodes.demo_client import GraphClient
 
-        client = GraphClient(group.check)
+        client, self._heard = GraphClient(group.check), group.heard
         try:
             with console.status("waiting for the nodes"):
                 client.wait_for_service("reset_scene")
@@ -196,11 +198,11 @@ class Demo:
                     client.activate(name)
                 client.wait_for_links(LINKS)
             for index, (task, seed) in enumerate(self.plan.episodes):
-                self._episode(group, client, index, task, seed)
+                self._episode(client, index, task, seed)
         finally:
             client.close()
 
-    def _episode(self, group: NodeGroup, client: Any, index: int, task: str, seed: int) -> None:
+    def _episode(self, client: Any, index: int, task: str, seed: int) -> None:
         scene = client.reset_scene(seed, task)
         if self.wrong_instruction:
             scene = client.reset_scene(seed, task, self._other_task(scene, seed))
@@ -215,7 +217,7 @@ class Demo:
                     on_step=lambda step, value: line.update(f"{label}: step {step + 1}, value {value:.2f}"),
                 )
         except KeyboardInterrupt:
-            group.heard()
+            self._heard()
             with contextlib.suppress(TimeoutError, RuntimeError):  # it may not have begun, or a node is gone
                 client.cancel()
                 client.record(episode_id, 5.0)
@@ -224,7 +226,7 @@ class Demo:
         try:
             record = client.record(episode_id)
         except KeyboardInterrupt:  # too late for this episode: it is over, and its bag is about to be closed
-            group.heard()
+            self._heard()
             interrupted = True
             record = client.record(episode_id, 10.0)
         row = Row(

@@ -126,13 +126,16 @@ def test_children_are_told_when_the_parent_is_killed(modules: Path, tmp_path: Pa
 
 def test_ctrl_c_that_somebody_swallowed_is_raised_where_nodes_are_waited_for(tmp_path: Path) -> None:
     group = NodeGroup(tmp_path)
-    usual = signal.getsignal(signal.SIGINT)
-    with group.running():
-        group.check()
-        with pytest.raises(KeyboardInterrupt):  # here a library would have gone on as if nothing had been
-            signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a worker of pytest-xdist ignores it
+    try:
+        with group.running():
             group.check()
-        group.heard()
-        group.check()
-    assert signal.getsignal(signal.SIGINT) is usual
+            with pytest.raises(KeyboardInterrupt):  # here a library would have gone on as if nothing had been
+                signal.raise_signal(signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                group.check()
+            group.heard()
+            group.check()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
