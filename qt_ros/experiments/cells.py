@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from qt_ros.contract.strict import ConfigError
+from qt_ros.experiments.recipes import facts
 from qt_ros.experiments.spec import CellSpec, Experiment, Scenes
 from qt_ros.experiments.work import digest
 from qt_ros.learning.config import PRIVILEGED, TrainConfig, load_train_config
@@ -66,14 +67,17 @@ class Cell:
             {
                 "settings": settings,
                 "bins": self.spec.bins,
-                "data": asdict(self.experiment.data),
-                "warm_up": None if warm_up is None else asdict(warm_up),
+                "data": facts(self.experiment.data),
+                "warm_up": None if warm_up is None else facts(warm_up),
+                **({"stores": sorted(self.spec.stores)} if self.spec.stores else {}),
             }
         )
 
     @property
     def identity(self) -> str:
-        return digest({"training": self.training, "marks": self.marks, "scenes": [self.scenes.start, self.scenes.stop]})
+        asked = {"tasks": self.experiment.tasks} if self.experiment.skills else {}
+        scenes = [self.scenes.start, self.scenes.stop]
+        return digest({"training": self.training, "marks": self.marks, "scenes": scenes, **asked})
 
 
 def all_cells(experiment: Experiment, machine: Mapping[str, Any] | None = None) -> list[Cell]:

@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from qt_ros.episodes.files import write_atomically
-from qt_ros.experiments.spec import DataRecipe, WarmUpRecipe
+from qt_ros.experiments.recipes import DataRecipe
+from qt_ros.experiments.spec import WarmUpRecipe
 
 RESULT = "result.json"
+
+
+class DataError(ValueError):
+    """Data in the work folder are not those asked for, or cannot be made."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +32,13 @@ class Work:
     robot: str = "mobile_manipulator"
 
     def stores(self, recipe: DataRecipe) -> list[Path]:
-        """Stores of a data recipe, in its order."""
-        return [self.root / "data" / recipe.name / part.store for part in recipe.parts]
+        """Stores of a data recipe, in the order of its ``all_parts``."""
+        own = [self.root / "data" / recipe.name / part.store for part in recipe.parts]
+        return (self.stores(recipe.base) if recipe.base else []) + own
+
+    def collector(self, recipe: DataRecipe) -> Path:
+        """Folder of the policy that the recipe itself trains to collect with."""
+        return self.root / "data" / recipe.name / "policy"
 
     def description(self, recipe: DataRecipe) -> Path:
         """What a data set holds, written when it is complete."""
