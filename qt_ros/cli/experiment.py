@@ -67,7 +67,7 @@ def command(
     commit(), source()  # now, while the files are those that were loaded
     console = Console(stderr=True)
     experiment = load_experiment(name)
-    place = Work(work, device, threads, workers, jobs, command_line(sys.argv[1:]))
+    place = Work(work, device, threads, workers, jobs, command_line(sys.argv[1:]), autocast=autocast)
     machine = {"threads": threads, "autocast": autocast}
     cells = selected(all_cells(experiment, machine), cell or [])
     if tuning:
@@ -116,9 +116,10 @@ def command_line(words: Sequence[str]) -> str:
 def collect_data(recipe: Any, place: Any, jobs: int, stopped: Any, as_json: bool = False) -> bool:
     """Make the data, with a bar or lines of progress."""
     from qt_ros.cli.collect import episode_progress
-    from qt_ros.experiments.data import make_data
+    from qt_ros.experiments.data import data_is_made, make_data
 
-    total = sum(part.episodes for part in recipe.all_parts)
+    made = recipe.base is not None and data_is_made(recipe.base, place)
+    total = sum(part.episodes for part in (recipe.parts if made else recipe.all_parts))
     with episode_progress(f"data {recipe.name}", total) as report:
         everything = _Summed()
 

@@ -10,13 +10,11 @@ from typing import Any
 from qt_ros.contract.strict import ConfigError
 from qt_ros.experiments.recipes import facts
 from qt_ros.experiments.spec import CellSpec, Experiment, Scenes
-from qt_ros.experiments.work import digest
+from qt_ros.experiments.work import HOW, digest
 from qt_ros.learning.config import PRIVILEGED, TrainConfig, load_train_config
 
 TUNING_SEED = 0
 """Training seed of tuning trials, which no reported cell has."""
-
-_HOW = ("log_every", "save_every", "threads", "autocast")  # settings that say how it is computed, not what
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class Cell:
 
     @property
     def training(self) -> str:
-        settings = {key: value for key, value in self.settings.to_dict().items() if key not in _HOW}
+        settings = {key: value for key, value in self.settings.to_dict().items() if key not in HOW}
         warm_up = self.experiment.warm_up
         return digest(
             {

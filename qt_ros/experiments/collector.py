@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from qt_ros.contract.robot import load_contract
 from qt_ros.experiments.recipes import DataRecipe, facts
-from qt_ros.experiments.work import DataError, Work, digest, read_json, write_json
+from qt_ros.experiments.work import HOW, DataError, Work, digest, read_json, write_json
 from qt_ros.learning.config import PRIVILEGED, TrainConfig, load_train_config
 from qt_ros.learning.dataset import load_training_data
 from qt_ros.learning.session import train
 
 
-def collector_settings(recipe: DataRecipe, threads: int = 0) -> TrainConfig:
-    """How the recipe's own policy is trained. ConfigError for settings that do not go together."""
+def collector_settings(recipe: DataRecipe, machine: Mapping[str, Any] | None = None) -> TrainConfig:
+    """How the recipe's own policy is trained. ``machine``: settings that depend on where. ConfigError for settings that
+    do not go together."""
     policy = recipe.policy
     assert policy is not None
-    return load_train_config(policy.config, {**PRIVILEGED, **policy.set, "threads": threads, "seed": policy.seed})
+    return load_train_config(policy.config, {**PRIVILEGED, **(machine or {}), **policy.set, "seed": policy.seed})
 
 
 def collector(recipe: DataRecipe, work: Work) -> Path | None:
@@ -45,7 +46,8 @@ def train_collector(
     """
     if collector(recipe, work) is not None:
         return True
-    folder, settings = work.collector(recipe), collector_settings(recipe, work.threads)
+    folder = work.collector(recipe)
+    settings = collector_settings(recipe, {"threads": work.threads, "autocast": work.autocast})
     contract = load_contract(work.robot)
     write_json(folder / "policy.json", {"recipe": _identity(recipe), "finished": False})
     data = load_training_data(
@@ -75,5 +77,5 @@ def _identity(recipe: DataRecipe) -> str:
     policy = recipe.policy
     assert policy is not None
     learned: list[dict[str, Any]] = [facts(part) for part in recipe.all_parts if part.store in policy.stores]
-    settings = {key: value for key, value in collector_settings(recipe).to_dict().items() if key != "threads"}
-    return digest({"policy": facts(policy), "settings": settings, "stores": learned})
+    settings = {key: value for key, value in collector_settings(recipe).to_dict().items() if key not in HOW}
+    return digest({"settings": settings, "stores": learned})

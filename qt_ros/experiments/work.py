@@ -13,6 +13,8 @@ from qt_ros.experiments.recipes import DataRecipe
 from qt_ros.experiments.spec import WarmUpRecipe
 
 RESULT = "result.json"
+HOW = ("log_every", "save_every", "threads", "autocast")
+"""Settings of a training run that say how it is computed, not what."""
 
 
 class DataError(ValueError):
@@ -21,7 +23,8 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Work:
-    """``root`` and how to compute in it. ``workers``: processes of an evaluation, 0 for that of the cell."""
+    """``root`` and how to compute in it. ``workers``: processes of an evaluation, 0 for that of the cell. ``autocast``:
+    mixed precision for the policy that collects (cells have it in their settings)."""
 
     root: Path
     device: str = "cpu"
@@ -30,6 +33,7 @@ class Work:
     jobs: int = 1
     command: str = ""
     robot: str = "mobile_manipulator"
+    autocast: bool = False
 
     def stores(self, recipe: DataRecipe) -> list[Path]:
         """Stores of a data recipe, in the order of its ``all_parts``."""
