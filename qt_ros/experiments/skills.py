@@ -32,19 +32,17 @@ def amounts_of(document: dict[str, Any]) -> dict[str, list[tuple[dict[str, Any],
 
 
 def skill_tables(document: dict[str, Any]) -> list[str]:
-    """Success of every cell in every skill."""
+    """Success of every cell in every skill, with intervals."""
     skills, rows = skills_of(document), []
     for cell in document["cells"]:
-        for skill in skills:
-            rate = skill_rate(document, cell, skill)
-            if rate is not None:
-                told = f"{rate.low:.1%} to {rate.high:.1%}"
-                rows.append((f"`{label(cell)}`", f"`{skill}`", f"{rate.rate:.1%}", told, _of(rate)))
+        rates = [skill_rate(document, cell, skill) for skill in skills]
+        if any(rates):
+            told = ("" if r is None else f"{r.rate:.0%} ({100 * r.low:.0f} to {100 * r.high:.0f})" for r in rates)
+            rows.append((f"`{label(cell)}`", *told))
     if not rows:
         return []
-    head = ("method", "skill", "success", "interval", "successes")
-    about = "Success in the first table is the mean over skills, each counted alike. By skill:"
-    return ["## By skill", "", about, "", *table(head, rows), ""]
+    about = "Success above is the mean over skills, each counted alike. By skill, with 95% intervals as above:"
+    return ["## By skill", "", about, "", *table(("method", *(f"`{skill}`" for skill in skills)), rows), ""]
 
 
 def over_amounts(document: dict[str, Any]) -> list[str]:
