@@ -8,10 +8,12 @@ from typing import Any
 
 from qt_ros.contract.robot import load_contract
 from qt_ros.experiments.recipes import DataRecipe, facts
+from qt_ros.experiments.warm_up import warmed_up
 from qt_ros.experiments.work import HOW, DataError, Work, digest, read_json, write_json
 from qt_ros.learning.config import PRIVILEGED, TrainConfig, load_train_config
 from qt_ros.learning.dataset import load_training_data
 from qt_ros.learning.session import train
+from qt_ros.learning.tokens import Stopped, frozen_tokens
 
 
 def collector_settings(recipe: DataRecipe, machine: Mapping[str, Any] | None = None) -> TrainConfig:
@@ -19,7 +21,8 @@ def collector_settings(recipe: DataRecipe, machine: Mapping[str, Any] | None = N
     do not go together."""
     policy = recipe.policy
     assert policy is not None
-    return load_train_config(policy.config, {**PRIVILEGED, **(machine or {}), **policy.set, "seed": policy.seed})
+    sight = PRIVILEGED if policy.warm_up is None else {"freeze_vision": True}
+    return load_train_config(policy.config, {**sight, **(machine or {}), **policy.set, "seed": policy.seed})
 
 
 def collector(recipe: DataRecipe, work: Work) -> Path | None:
@@ -40,24 +43,32 @@ def train_collector(
     report: Callable[[int, int, dict[str, float]], None] = lambda step, steps, metrics: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Train the recipe's own policy, or go on; False when stopped before the end. Its stores must be there.
-
-    It acts on the simulator's privileged state, so that the data do not depend on any warm-up.
-    """
+    """Train the recipe's own policy, or go on; False when stopped before the end. Its stores must be there, and its
+    warm-up finished."""
     if collector(recipe, work) is not None:
         return True
+    assert recipe.policy is not None
     folder = work.collector(recipe)
     settings = collector_settings(recipe, {"threads": work.threads, "autocast": work.autocast})
     contract = load_contract(work.robot)
     write_json(folder / "policy.json", {"recipe": _identity(recipe), "finished": False})
-    data = load_training_data(
-        _stores(recipe, work), settings.backup.gamma, contract=contract, privileged=True, images=False
-    )
+    stores, warm = _stores(recipe, work), recipe.policy.warm_up
+    data = load_training_data(stores, settings.backup.gamma, contract=contract, privileged=warm is None, images=False)
+    init = None
+    if warm is not None:
+        init = warmed_up(warm, work)
+        if init is None:
+            raise DataError(f"{work.warm_up(warm)} is not finished; make the data of {recipe.name} from the beginning")
+        try:
+            data.tokens = frozen_tokens(stores, init, work.tokens, device=work.device, stopped=stopped)
+        except Stopped:
+            return False
     session = train(
         settings,
         contract,
         data,
         folder,
+        init=init,
         device=work.device,
         report=lambda entry: report(entry.step, settings.gradient_steps, entry.metrics),
         stopped=stopped,
@@ -78,4 +89,5 @@ def _identity(recipe: DataRecipe) -> str:
     assert policy is not None
     learned: list[dict[str, Any]] = [facts(part) for part in recipe.all_parts if part.store in policy.stores]
     settings = {key: value for key, value in collector_settings(recipe).to_dict().items() if key not in HOW}
-    return digest({"settings": settings, "stores": learned})
+    warm = {} if policy.warm_up is None else {"warm_up": facts(policy.warm_up)}
+    return digest({"settings": settings, "stores": learned, **warm})

@@ -14,6 +14,7 @@ from qt_ros.episodes.store import EpisodeStore
 from qt_ros.experiments.collector import collector, collector_settings, train_collector
 from qt_ros.experiments.recipes import DataPart, DataRecipe, facts
 from qt_ros.experiments.searching import search, thrown_away
+from qt_ros.experiments.warm_up import warm_up, warmed_up
 from qt_ros.experiments.work import DataError, Work, digest, read_json, write_json
 from qt_ros.model.checkpoint import read_info
 from qt_ros.sim.collect import collect
@@ -47,8 +48,9 @@ def make_data(
 ) -> bool:
     """Collect what is missing in ``jobs`` processes (0: in this one); False when stopped before the end.
 
-    The policy that collects is trained before its first scene; ``on_training(step, steps, metrics)`` tells how far it
-    is. A scene whose physics fails gives no episode. At the end `describe` is written into the data's folder.
+    The policy that collects is trained before, and the vision side that it acts with warmed up; ``on_training(step,
+    steps, metrics)`` tells how far that is. A scene whose physics fails gives no episode. At the end `describe` is
+    written into the data's folder.
     """
     for part in recipe.all_parts:
         require_training_seeds(part.seeds)
@@ -56,6 +58,12 @@ def make_data(
         collector_settings(recipe)  # wrong ones are told now and not after the demonstrations
     if recipe.base is not None and not data_is_made(recipe.base, work):
         if not make_data(recipe.base, work, jobs, on_result, stopped, on_training):
+            return False
+    warm = None if recipe.policy is None else recipe.policy.warm_up
+    if warm is not None and warmed_up(warm, work) is None:
+        if not data_is_made(warm.data, work) and not make_data(warm.data, work, jobs, on_result, stopped, on_training):
+            return False
+        if not warm_up(warm, work, lambda step, metrics: on_training(step, warm.gradient_steps, metrics), stopped):
             return False
     own = work.stores(recipe)[-len(recipe.parts) :]
     for part, store in zip(recipe.parts, own, strict=True):

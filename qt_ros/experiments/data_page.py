@@ -63,11 +63,12 @@ def _collector(document: dict[str, Any]) -> list[str]:
     policy = document.get("policy")
     if policy is None:
         return []
-    stores = " and ".join(f"`{store}`" for store in policy["stores"])
+    stores, warm = " and ".join(f"`{store}`" for store in policy["stores"]), policy.get("warm_up")
+    sight = "the simulator's privileged state" if warm is None else f"images (vision side of warm-up `{warm['name']}`)"
     return [
-        f"Source `policy`: `{policy['method']}` as in `{policy['config']}`, trained on {stores} from the simulator's "
-        f"privileged state for {policy['gradient_steps']} gradient steps of batch {policy['batch']}, seed "
-        f"{policy['seed']}; checkpoint `{policy['checkpoint'][:12]}`.",
+        f"Source `policy`: `{policy['method']}` as in `{policy['config']}`, trained on {stores} from {sight} for "
+        f"{policy['gradient_steps']} gradient steps of batch {policy['batch']}, seed {policy['seed']}; checkpoint "
+        f"`{policy['checkpoint'][:12]}`.",
         "",
     ]
 

@@ -1,4 +1,5 @@
-"""What data an experiment learns from, read strictly from config/experiments/data/NAME.yaml."""
+"""What data an experiment learns from and how its vision side is warmed up, read strictly from data/NAME.yaml and
+warm_up/NAME.yaml in config/experiments."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from qt_ros.sim.tasks import select_tasks
 MOST_SCENES = 20
 """Scenes that a part which throws episodes away may take for each one that it keeps."""
 _WORD = re.compile(r"[a-z0-9][a-z0-9_]*")
-_ADDED: dict[str, Any] = {"skills": (), "keep": "all", "base": None, "policy": None}
+_ADDED: dict[str, Any] = {"skills": (), "keep": "all", "base": None, "policy": None, "warm_up": None}
 """Keys that recipes did not have at first, with the values that mean what those recipes are."""
 
 
@@ -64,15 +65,17 @@ class DataPart:
 
 @dataclass(frozen=True)
 class PolicyRecipe:
-    """The policy that collects: trained on ``stores`` of the recipe from the simulator's privileged state.
+    """The policy that collects, trained on ``stores`` of the recipe.
 
-    config: training config by name. set: changed settings, dotted. seed: of its training.
+    config: training config by name. set: changed settings, dotted. seed: of its training. warm_up (by name in the
+    YAML): it acts on images, with that vision side, frozen; without one, on the simulator's privileged state.
     """
 
     config: str
     stores: tuple[str, ...]
     set: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
+    warm_up: WarmUpRecipe | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,21 @@ class DataRecipe:
     def collector(self) -> DataRecipe | None:
         """The recipe whose policy collects for this one, if any does."""
         return self if self.policy is not None else self.base.collector if self.base else None
+
+
+@dataclass(frozen=True)
+class WarmUpRecipe:
+    """A warmed-up vision side: see `qt_ros.learning.pointing.PointingConfig`. ``data``: what it is warmed up on
+    (by name in the YAML), which may be more than what the experiment learns to act from. model: preset and changed
+    fields."""
+
+    name: str
+    data: DataRecipe
+    gradient_steps: int
+    batch: int
+    learning_rate: float
+    model: dict[str, Any] = field(default_factory=lambda: {"preset": "small"})
+    seed: int = 0
 
 
 def facts(recipe: Any) -> dict[str, Any]:
@@ -120,7 +138,7 @@ def data_recipe(name: str, beside: Path, seen: tuple[str, ...] = ()) -> DataReci
     """The data recipe ``name``; see `load_recipe`. ConfigError for unknown keys and what does not go together."""
     where = f"data recipe {name}"
     if name in seen:
-        raise ConfigError(f"{where}: base leads back to itself")
+        raise ConfigError(f"{where}: it leads back to itself, by base or by its policy's warm-up")
     found = load_recipe("data", name, beside)
     parts = found.get("parts")
     unknown = sorted(set(found) - {"parts", "base", "policy"})
@@ -129,6 +147,8 @@ def data_recipe(name: str, beside: Path, seen: tuple[str, ...] = ()) -> DataReci
     if not isinstance(parts, list) or not parts:
         raise ConfigError(f"{where}: needs a key 'parts', a list of at least one store")
     base, policy = found.get("base"), found.get("policy")
+    if isinstance(policy, Mapping) and policy.get("warm_up") is not None:
+        policy = {**policy, "warm_up": warm_up_recipe(str(policy["warm_up"]), beside, (*seen, name))}
     recipe = DataRecipe(
         name,
         tuple(build(DataPart, part, f"{where}: parts[{i}]") for i, part in enumerate(parts)),
@@ -137,6 +157,22 @@ def data_recipe(name: str, beside: Path, seen: tuple[str, ...] = ()) -> DataReci
     )
     _check(recipe, where)
     return recipe
+
+
+def warm_up_recipe(name: str, beside: Path, seen: tuple[str, ...] = ()) -> WarmUpRecipe:
+    """The warm-up ``name``; see `load_recipe`. ConfigError as in `data_recipe`."""
+    where = f"warm-up recipe {name}"
+    found = named(name, load_recipe("warm_up", name, beside), where)
+    if "data" in found:
+        found["data"] = data_recipe(str(found["data"]), beside, seen)
+    return build(WarmUpRecipe, found, where)
+
+
+def named(name: str, data: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """``data`` with the name of its file, which it must not give itself."""
+    if "name" in data:
+        raise ConfigError(f"{where}: the name is the file's; leave out 'name'")
+    return {"name": name, **data}
 
 
 def _check(recipe: DataRecipe, where: str) -> None:

@@ -9,28 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from qt_ros.contract.strict import ConfigError, build, load_yaml
-from qt_ros.experiments.recipes import DataRecipe, data_recipe, folder, load_recipe
+from qt_ros.experiments.recipes import DataRecipe, WarmUpRecipe, data_recipe, folder, named, warm_up_recipe
 from qt_ros.sim.rollout import TEST_SEEDS, TUNING_SEEDS
 from qt_ros.sim.tasks import select_tasks
 
 OBSERVATIONS = ("images", "state")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _WORD = re.compile(r"[a-z0-9][a-z0-9_]*")
-
-
-@dataclass(frozen=True)
-class WarmUpRecipe:
-    """A warmed-up vision side: see `qt_ros.learning.pointing.PointingConfig`. ``data``: what it is warmed up on
-    (by name in the YAML), which may be more than what the experiment learns to act from. model: preset and changed
-    fields."""
-
-    name: str
-    data: DataRecipe
-    gradient_steps: int
-    batch: int
-    learning_rate: float
-    model: dict[str, Any] = field(default_factory=lambda: {"preset": "small"})
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -139,17 +124,13 @@ def _merged(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 def _experiment(name: str, data: Mapping[str, Any], path: Path) -> Experiment:
-    values = _named(name, data, str(path))
+    values = named(name, data, str(path))
     for key in ("data", "cells", "evaluation", "tuning"):
         if key not in values:
             raise ConfigError(f"{path}: key {key!r} is missing; add it")
     values["data"] = data_recipe(str(values["data"]), path.parent)
     if values.get("warm_up") is not None:
-        name, where = str(values["warm_up"]), f"{path}: warm_up {values['warm_up']}"
-        recipe = _named(name, load_recipe("warm_up", name, path.parent), where)
-        if "data" in recipe:
-            recipe["data"] = data_recipe(str(recipe["data"]), path.parent)
-        values["warm_up"] = build(WarmUpRecipe, recipe, where)
+        values["warm_up"] = warm_up_recipe(str(values["warm_up"]), path.parent)
     for key in ("evaluation", "tuning"):
         values[key] = build(Scenes, values[key], f"{path}: {key}")
     if not isinstance(values["cells"], list) or not values["cells"]:
@@ -158,12 +139,6 @@ def _experiment(name: str, data: Mapping[str, Any], path: Path) -> Experiment:
     experiment = build(Experiment, values, str(path))
     _check(experiment, path)
     return experiment
-
-
-def _named(name: str, data: Mapping[str, Any], where: str) -> dict[str, Any]:
-    if "name" in data:
-        raise ConfigError(f"{where}: the name is the file's; leave out 'name'")
-    return {"name": name, **data}
 
 
 def _check(experiment: Experiment, path: Path) -> None:

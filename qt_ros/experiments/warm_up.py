@@ -8,8 +8,7 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 
 from qt_ros.contract.robot import load_contract
-from qt_ros.experiments.recipes import facts
-from qt_ros.experiments.spec import WarmUpRecipe
+from qt_ros.experiments.recipes import WarmUpRecipe, facts
 from qt_ros.experiments.work import DataError, Work, digest, read_json, write_json
 from qt_ros.learning.dataset import load_training_data
 from qt_ros.learning.pointing import PointingConfig, PointingTrainer

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qt_ros.episodes.files import write_atomically
-from qt_ros.experiments.recipes import DataRecipe
-from qt_ros.experiments.spec import WarmUpRecipe
+from qt_ros.experiments.recipes import DataRecipe, WarmUpRecipe
 
 RESULT = "result.json"
 HOW = ("log_every", "save_every", "threads", "autocast")

@@ -51,6 +51,19 @@ def test_skills_are_asked_for_by_name_or_all(tmp_path: Path) -> None:
     assert recipe(tmp_path, parts=[DEMOS]).parts[0].asked == (), "picking, and its old state vector, unless told"
 
 
+def test_a_policy_that_sees_has_the_warm_up_that_it_names(tmp_path: Path) -> None:
+    recipe(tmp_path, "seen", parts=[DEMOS])
+    (tmp_path / "warm_up").mkdir()
+    warm = {"data": "seen", "gradient_steps": 2, "batch": 2, "learning_rate": 0.001}
+    (tmp_path / "warm_up" / "eyes.yaml").write_text(yaml.safe_dump(warm))
+    given = recipe(tmp_path, base="seen", parts=[FAILS], policy={**POLICY, "warm_up": "eyes"})
+    assert given.policy is not None and given.policy.warm_up is not None
+    assert (given.policy.warm_up.name, given.policy.warm_up.data.name) == ("eyes", "seen")
+    (tmp_path / "warm_up" / "eyes.yaml").write_text(yaml.safe_dump({**warm, "data": "few"}))
+    with pytest.raises(ConfigError, match="leads back"):
+        data_recipe("few", tmp_path)
+
+
 @pytest.mark.parametrize(
     ("document", "message"),
     [

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from fake_results import write_result
-from tiny_experiment import BUDGET, CELLS, experiment, write_experiment
+from tiny_experiment import BUDGET, CELLS, VISION, experiment, write_experiment
 
 from qt_ros.episodes.store import EpisodeStore
 from qt_ros.experiments.cells import all_cells, selected
@@ -17,11 +17,13 @@ from qt_ros.experiments.data import data_is_made, make_data
 from qt_ros.experiments.data_page import data_page
 from qt_ros.experiments.pages import page, ranking
 from qt_ros.experiments.plots import plot
+from qt_ros.experiments.recipes import data_recipe
 from qt_ros.experiments.report import collect_results
 from qt_ros.experiments.run import result_of, run_cell
 from qt_ros.experiments.searching import thrown_away
 from qt_ros.experiments.skills import amounts_of
 from qt_ros.experiments.spec import Experiment, load_experiment
+from qt_ros.experiments.warm_up import warmed_up
 from qt_ros.experiments.work import DataError, Work, read_json
 from qt_ros.model.checkpoint import read_info
 from qt_ros.sim.privileged import SKILL_STATE_NAMES
@@ -105,6 +107,29 @@ def test_a_policy_of_another_recipe_is_refused(made: tuple[Experiment, Work], tm
     for check in (collector, data_is_made):
         with pytest.raises(DataError, match="another version of the data recipe few"):
             check(other, work)
+
+
+@pytest.mark.slow
+def test_a_policy_that_sees_collects_with_the_vision_side_that_was_warmed_up(tmp_path: Path) -> None:
+    write_experiment(tmp_path, images=True)
+    demos = {"store": "demos", "source": "demonstration", "first_seed": 10, "episodes": 2}
+    fails = {"store": "fails", "source": "policy", "first_seed": 50, "episodes": 1, "keep": "failures"}
+    shape = {f"model.{key}": value for key, value in VISION.items()}
+    policy = {
+        "config": "picking/rt1_bc", "stores": ["demos"], "warm_up": "few", "set": {**SETTINGS, **shape, "batch": 4},
+    }  # fmt: skip
+    (tmp_path / "data" / "few.yaml").write_text(yaml.safe_dump({"parts": [demos]}))
+    document = {"base": "few", "parts": [fails], "policy": policy}
+    (tmp_path / "data" / "more.yaml").write_text(yaml.safe_dump(document))
+    recipe, work = data_recipe("more", tmp_path), Work(tmp_path / "work")
+    assert make_data(recipe, work, 0)
+    checkpoint, warm = collector(recipe, work), recipe.policy and recipe.policy.warm_up
+    assert checkpoint is not None and warm is not None
+    init = warmed_up(warm, work)
+    assert init is not None and read_info(checkpoint).provenance["init"] == read_info(init).id
+    assert read_info(checkpoint).config.vision == "small"
+    told = data_page(read_json(work.description(recipe)))
+    assert "images (vision side of warm-up `few`)" in told and "| fails | policy | 50 to" in told
 
 
 def test_a_cell_is_evaluated_in_scenes_of_every_skill(made: tuple[Experiment, Work], tmp_path: Path) -> None:
