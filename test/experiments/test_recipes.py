@@ -92,7 +92,7 @@ def test_shipped_stores_take_training_scenes_and_none_twice() -> None:
 
 
 def test_no_instruction_is_demonstrated_more_than_a_hundred_times() -> None:
-    demos = data_recipe("skills", folder()).parts[0]
+    demos = data_recipe("skill_demos", folder()).parts[0]
     assert demos.source == "demonstration" and demos.keep == "successes"
     run = demos.seeds[: demos.episodes + 100]  # a hundred failed demonstrations would be far too many
     tasks = [draw_task(demos.asked, seed) for seed in run]
