@@ -71,9 +71,9 @@ def collect(
 def _settings(plan: Plan) -> dict[str, Any]:
     """What must be the same for all episodes of a store, resolved, for JSON; seeds may differ."""
     noise = plan.noise or default_noise(plan.source)
-    flaws = {"flaws": list(plan.flaws)} if plan.flaws else {}  # stores of before have no such entry
-    kept = {} if plan.keep == "all" else {"keep": plan.keep}
-    return flaws | kept | {
+    special = {"flaws": list(plan.flaws)} if plan.flaws else {}  # stores of before have no such entries
+    special |= {} if plan.keep == "all" else {"keep": plan.keep}
+    return special | {
         "source": plan.source,
         "tasks": list(plan.tasks or default_tasks()),
         "noise": None if plan.source == "policy" else asdict(noise),
