@@ -71,7 +71,7 @@ def collect(
 def _settings(plan: Plan) -> dict[str, Any]:
     """What must be the same for all episodes of a store, resolved, for JSON; seeds may differ."""
     noise = plan.noise or default_noise(plan.source)
-    special = {"flaws": list(plan.flaws)} if plan.flaws else {}  # stores of before have no such entries
+    special: dict[str, Any] = {"flaws": list(plan.flaws)} if plan.flaws else {}  # stores of before have no such entries
     special |= {} if plan.keep == "all" else {"keep": plan.keep}
     return special | {
         "source": plan.source,
