@@ -121,14 +121,18 @@ def episode_progress(title: str, total: int) -> Iterator[Callable[[Any, Any], No
         *columns, TextColumn("{task.fields[note]}"), console=console, disable=not console.is_terminal
     ) as progress:
         bar = progress.add_task(title, total=total, note="")
+        told = -1
 
         def report(result: Any, summary: Any) -> None:
+            nonlocal told
             done = summary.skipped + len(summary.results)
             good = sum(r.outcome == "success" for r in summary.results)
             rate = summary.steps / (time.monotonic() - begin)
-            note = f"{good}/{len(summary.results)} succeeded, {rate:.0f} steps/s"
+            thrown = f", {summary.thrown} thrown away" if summary.thrown else ""
+            note = f"{good}/{len(summary.results)} succeeded{thrown}, {rate:.0f} steps/s"
             progress.update(bar, completed=done, note=note)
-            if not console.is_terminal and (done % REPORT_EVERY == 0 or done == total):
+            if not console.is_terminal and done != told and (done % REPORT_EVERY == 0 or done == total):
+                told = done
                 console.print(f"{title}: {done}/{total}, {note}", soft_wrap=True)
 
         yield report

@@ -19,7 +19,7 @@ from qt_ros.cli.train import parse_settings, print_report, stop_on_interrupt
 
 def command(
     name: Annotated[
-        str, typer.Argument(help="Name in config/experiments: picking, picking-state, ablations, losses; or a YAML.")
+        str, typer.Argument(help="Name in config/experiments: picking, skills, scaling, ablations ...; or a YAML.")
     ],
     work: Annotated[Path, typer.Option(help="Folder for data, warm-up, cells.")] = Path("outputs/experiments"),
     cell: Annotated[
@@ -67,7 +67,7 @@ def command(
     commit(), source()  # now, while the files are those that were loaded
     console = Console(stderr=True)
     experiment = load_experiment(name)
-    place = Work(work, device, threads, workers, jobs, command_line(sys.argv[1:]))
+    place = Work(work, device, threads, workers, jobs, command_line(sys.argv[1:]), autocast=autocast)
     machine = {"threads": threads, "autocast": autocast}
     cells = selected(all_cells(experiment, machine), cell or [])
     if tuning:
@@ -82,7 +82,7 @@ def command(
     stopped = stop_on_interrupt()
     if not report_only:
         recipes = [experiment.data] if experiment.warm_up is None else [experiment.data, experiment.warm_up.data]
-        made = all(data_is_made(r, place) or collect_data(r, place, jobs, stopped) for r in recipes)
+        made = all(data_is_made(r, place) or collect_data(r, place, jobs, stopped, json_output) for r in recipes)
         if made and not data and experiment.warm_up is not None:
             made = warm_up(experiment, place, stopped, json_output) and encode(experiment, place, console, stopped)
         if not made:
@@ -113,23 +113,24 @@ def command_line(words: Sequence[str]) -> str:
     return shlex.join(kept)
 
 
-def collect_data(recipe: Any, place: Any, jobs: int, stopped: Any) -> bool:
+def collect_data(recipe: Any, place: Any, jobs: int, stopped: Any, as_json: bool = False) -> bool:
     """Make the data, with a bar or lines of progress."""
     from qt_ros.cli.collect import episode_progress
-    from qt_ros.experiments.data import make_data
+    from qt_ros.experiments.data import data_is_made, make_data
 
-    total = sum(part.episodes for part in recipe.parts)
-    done = {part.store: 0 for part in recipe.parts}
+    made = recipe.base is not None and data_is_made(recipe.base, place)
+    total = sum(part.episodes for part in (recipe.parts if made else recipe.all_parts))
     with episode_progress(f"data {recipe.name}", total) as report:
         everything = _Summed()
 
         def take(part: Any, result: Any, summary: Any) -> None:
-            if part.store not in everything.summaries:
-                done[part.store] = summary.skipped
             everything.summaries[part.store] = summary
             report(result, everything)
 
-        return make_data(recipe, place, jobs if jobs > 1 else 0, take, stopped)
+        def training(step: int, steps: int, metrics: dict[str, float]) -> None:
+            print_report(step, steps, metrics, as_json)
+
+        return make_data(recipe, place, jobs if jobs > 1 else 0, take, stopped, training)
 
 
 class _Summed:
@@ -149,6 +150,10 @@ class _Summed:
     @property
     def steps(self) -> int:
         return sum(s.steps for s in self.summaries.values())
+
+    @property
+    def thrown(self) -> int:
+        return sum(s.thrown for s in self.summaries.values())
 
 
 def warm_up(experiment: Any, place: Any, stopped: Any, as_json: bool) -> bool:
@@ -238,7 +243,8 @@ def write_tables(
     experiment: Any, place: Any, results: Path, others: list[Path], as_json: bool, data_only: bool, tuning: bool
 ) -> None:
     """Pages, plot and JSON of what there is by now, into the folder ``results``."""
-    from qt_ros.experiments.pages import data_page, page
+    from qt_ros.experiments.data_page import data_page
+    from qt_ros.experiments.pages import page
     from qt_ros.experiments.plots import plot
     from qt_ros.experiments.report import collect_results
     from qt_ros.experiments.tuning import collect_trials, tuning_page

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from qt_ros.contract.strict import ConfigError
+from qt_ros.experiments.recipes import facts
 from qt_ros.experiments.spec import CellSpec, Experiment, Scenes
-from qt_ros.experiments.work import digest
+from qt_ros.experiments.work import HOW, digest
 from qt_ros.learning.config import PRIVILEGED, TrainConfig, load_train_config
 
 TUNING_SEED = 0
 """Training seed of tuning trials, which no reported cell has."""
-
-_HOW = ("log_every", "save_every", "threads", "autocast")  # settings that say how it is computed, not what
 
 
 @dataclass(frozen=True)
@@ -60,20 +59,23 @@ class Cell:
 
     @property
     def training(self) -> str:
-        settings = {key: value for key, value in self.settings.to_dict().items() if key not in _HOW}
+        settings = {key: value for key, value in self.settings.to_dict().items() if key not in HOW}
         warm_up = self.experiment.warm_up
         return digest(
             {
                 "settings": settings,
                 "bins": self.spec.bins,
-                "data": asdict(self.experiment.data),
-                "warm_up": None if warm_up is None else asdict(warm_up),
+                "data": facts(self.experiment.data),
+                "warm_up": None if warm_up is None else facts(warm_up),
+                **({"stores": sorted(self.spec.stores)} if self.spec.stores else {}),
             }
         )
 
     @property
     def identity(self) -> str:
-        return digest({"training": self.training, "marks": self.marks, "scenes": [self.scenes.start, self.scenes.stop]})
+        asked = {"tasks": self.experiment.tasks} if self.experiment.skills else {}
+        scenes = [self.scenes.start, self.scenes.stop]
+        return digest({"training": self.training, "marks": self.marks, "scenes": scenes, **asked})
 
 
 def all_cells(experiment: Experiment, machine: Mapping[str, Any] | None = None) -> list[Cell]:

@@ -4,12 +4,14 @@ Two things are uncertain: which scenes were drawn (binomial) and which seed was 
 pooled count knows the first only. Student's t over the seeds' rates knows both, but with three seeds by chance may come
 out far too narrow. What is reported reaches from the lower of the two lower ends to the higher of the two upper ends:
 at least as wide as either, so it covers at least as often.
+
+An average over skills counts every skill alike, however many scenes it had.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from qt_ros.sim.evaluation import wilson
@@ -23,8 +25,9 @@ T_QUANTILES = (
 
 @dataclass(frozen=True)
 class Pooled:
-    """Successes of all seeds. ``low`` .. ``high``: what is reported; ``wilson``: of the pooled count; ``seeds``: of
-    Student's t over the seeds' rates (None with one seed); ``worst``, ``best``: the seeds' rates."""
+    """Successes of all seeds. ``rate``: their share, or where there are skills the mean of the skills' shares. ``low``
+    .. ``high``: what is reported; ``wilson``: the binomial one; ``seeds``: of Student's t over the seeds' rates (None
+    with one seed); ``worst``, ``best``: the seeds' rates."""
 
     successes: int
     episodes: int
@@ -34,10 +37,7 @@ class Pooled:
     seeds: tuple[float, float] | None
     worst: float
     best: float
-
-    @property
-    def rate(self) -> float:
-        return self.successes / self.episodes
+    rate: float
 
 
 def seed_interval(rates: Sequence[float]) -> tuple[float, float] | None:
@@ -58,7 +58,31 @@ def pooled(counts: Sequence[tuple[int, int]]) -> Pooled:
     if not counts:
         raise ValueError("no episodes to make an interval of")
     good, total = sum(g for g, _ in counts), sum(n for _, n in counts)
-    rates = [g / n for g, n in counts]
-    binomial, between = wilson(good, total), seed_interval(rates)
+    return _hull(good, total, good / total, wilson(good, total), [g / n for g, n in counts])
+
+
+def averaged(seeds: Sequence[Mapping[str, tuple[int, int]]]) -> Pooled:
+    """Of {skill: (successes, episodes)} per seed: the mean over skills. ValueError where a skill has no episode at all.
+
+    The binomial interval is Wilson's of that mean, of as many episodes as make its variance that of a mean over skills
+    which all succeed alike; where they do not, it is wider than need be (exactly so with as many scenes of each skill).
+    """
+    skills = list(dict.fromkeys(skill for counts in seeds for skill in counts))
+    sums = {s: (sum(c[s][0] for c in seeds if s in c), sum(c[s][1] for c in seeds if s in c)) for s in skills}
+    if not sums or not all(total for _, total in sums.values()):
+        raise ValueError("no episodes of some skill to make an interval of")
+    rate = sum(good / total for good, total in sums.values()) / len(sums)
+    worth = len(sums) ** 2 / sum(1 / total for _, total in sums.values())
+    rates = [
+        sum(good / total for good, total in counts.values() if total) / sum(total > 0 for _, total in counts.values())
+        for counts in seeds
+        if any(total for _, total in counts.values())
+    ]
+    good, total = sum(good for good, _ in sums.values()), sum(total for _, total in sums.values())
+    return _hull(good, total, rate, wilson(rate * worth, worth), rates)
+
+
+def _hull(good: int, total: int, rate: float, binomial: tuple[float, float], rates: Sequence[float]) -> Pooled:
+    between = seed_interval(rates)
     low, high = binomial if between is None else (min(binomial[0], between[0]), max(binomial[1], between[1]))
-    return Pooled(good, total, low, high, binomial, between, min(rates), max(rates))
+    return Pooled(good, total, low, high, binomial, between, min(rates), max(rates), rate)

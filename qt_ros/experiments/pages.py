@@ -1,12 +1,13 @@
-"""docs/results/NAME.md from the document of an experiment, and docs/results/DATA-data.md from that of its data."""
+"""docs/results/NAME.md from the document of an experiment."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from qt_ros.experiments.intervals import Pooled, pooled
+from qt_ros.experiments.intervals import Pooled
 from qt_ros.experiments.markdown import MADE, label, minutes, table, value_text
-from qt_ros.experiments.report import final_rows, good_share, rows_of
+from qt_ros.experiments.report import final_rows, good_share, rate_of, rows_of
+from qt_ros.experiments.skills import over_amounts, skill_tables
 
 INTERVAL = """\
 The interval is 95%: from the lower of two lower ends to the higher of two upper ends, of Wilson's interval of the
@@ -38,7 +39,8 @@ def page(document: dict[str, Any]) -> str:
     lines += ["", *_missing(document)]
     if document["rows"]:
         lines += [f"![success of every cell]({name}.png)", "", *_success(document), "", INTERVAL, ""]
-        lines += [*_over_steps(document), *_what(document), *_runs(document)]
+        lines += [*skill_tables(document), *over_amounts(document), *_over_steps(document)]
+        lines += [*_what(document), *_runs(document)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -48,7 +50,7 @@ def ranking(document: dict[str, Any]) -> list[tuple[dict[str, Any], Pooled]]:
     for cell in document["cells"]:
         rows = final_rows(document, cell["method"], cell["variant"])
         if any(row["episodes"] for row in rows):
-            found.append((cell, pooled([(row["successes"], row["episodes"]) for row in rows])))
+            found.append((cell, rate_of(rows)))
     return sorted(found, key=lambda item: (-item[1].rate, item[0]["method"], item[0]["variant"]))
 
 
@@ -91,10 +93,10 @@ def _over_steps(document: dict[str, Any]) -> list[str]:
         if len(steps) < 2:
             continue
         for step in steps:
-            counts = [(r["successes"], r["episodes"]) for r in found if r["gradient_steps"] == step]
-            rate = pooled(counts)
+            seeds = [row for row in found if row["gradient_steps"] == step]
+            rate = rate_of(seeds)
             rows.append(
-                (f"`{label(cell)}`", step, f"{rate.rate:.1%}", f"{rate.low:.1%} to {rate.high:.1%}", len(counts))
+                (f"`{label(cell)}`", step, f"{rate.rate:.1%}", f"{rate.low:.1%} to {rate.high:.1%}", len(seeds))
             )
     if not rows:
         return []
@@ -110,6 +112,7 @@ def _what(document: dict[str, Any]) -> list[str]:
     rows = []
     for cell in document["cells"]:
         changed = {**cell["set"], **({"bins": cell["bins"]} if cell["bins"] else {})}
+        changed |= {"stores": cell["stores"]} if "stores" in cell else {}
         told = ", ".join(f"`{key}: {value_text(value)}`" for key, value in changed.items())
         rows.append((f"`{label(cell)}`", f"`{cell['config']}`", told, cell["batch"], cell["note"]))
     return ["## What they are", "", *table(("method", "config", "changed", "batch", ""), rows), ""]
@@ -153,51 +156,6 @@ def _runs(document: dict[str, Any]) -> list[str]:
     if any(row["commit"].endswith("-dirty") for row in document["rows"]):
         lines += ["- `-dirty`: the checkout had changes that were not committed."]
     return lines
-
-
-def data_page(document: dict[str, Any]) -> str:
-    """Counts, lengths and returns of a data set, from `qt_ros.experiments.data.describe`."""
-    name, everything = document["data"], document["all"]
-    share = everything["successes"] / everything["episodes"]
-    lines = [f"# Data: {name}", "", MADE, "", "```bash", f"qt-ros experiment {name} --data", "```", ""]
-    lines += [
-        f"{everything['episodes']} episodes with {everything['steps']} steps, of which {everything['successes']} "
-        f"({share:.1%}) succeed, with {everything['steps_of_successes']} steps "
-        f"({everything['steps_of_successes'] / everything['steps']:.1%}). The return of an episode is 1 where it "
-        "succeeds and 0 where it does not; there is no other reward.",
-        "",
-    ]
-    parts = {**document["parts"], "all": everything}
-    rows = [
-        (name, part["episodes"], part["successes"], f"{part['successes'] / part['episodes']:.1%}", part["steps"],
-         *(_lengths(part[key]) for key in ("length", "length_of_successes", "length_of_failures")))
-        for name, part in parts.items()
-    ]  # fmt: skip
-    head = ("store", "episodes", "successes", "mean return", "steps", "length", "of successes", "of failures")
-    lines += [*table(head, rows), "", "Lengths in steps: mean (10%, 50%, 90% quantiles; largest).", ""]
-    lines += ["## How they are made", ""]
-    rows = []
-    for name, part in document["parts"].items():
-        recipe = part["recipe"]
-        seeds = f"{recipe['first_seed']} to {recipe['first_seed'] + recipe['episodes'] - 1}"
-        size = "{} x {}".format(*part["image_size"])
-        rows.append(
-            (name, recipe["source"], seeds, ", ".join(recipe["tasks"]) or "all", ", ".join(recipe["flaws"]) or "",
-             size, f"`{part['manifest_sha256'][:12]}`")
-        )  # fmt: skip
-    lines += [*table(("store", "source", "scenes", "tasks", "flaws", "images", "manifest"), rows), ""]
-    rows = [(reason, count) for reason, count in everything["reasons"].items()]
-    lines += ["## How episodes end", "", *table(("outcome/reason", "episodes"), rows), ""]
-    rows = [(f"`{task}`", c["episodes"], c["success"]) for task, c in everything["tasks"].items()]
-    lines += ["## Tasks", "", *table(("task", "episodes", "successes"), rows)]
-    lines += ["", f"{everything['instructions']} different instructions."]
-    return "\n".join(lines) + "\n"
-
-
-def _lengths(spread: dict[str, float] | None) -> str:
-    if spread is None:
-        return ""
-    return f"{spread['mean']:.1f} ({spread['p10']:g}, {spread['median']:g}, {spread['p90']:g}; {spread['largest']})"
 
 
 def _index(found: list[Any], value: Any) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qt_ros.experiments.cells import Cell, all_cells
+from qt_ros.experiments.intervals import Pooled, averaged, pooled
 from qt_ros.experiments.spec import Experiment
 from qt_ros.experiments.work import RESULT, read_json
 
@@ -38,6 +39,9 @@ def collect_results(experiment: Experiment, works: Sequence[Path], earlier: Path
         if not found:
             missing.append({"method": cell.spec.method, "variant": cell.spec.variant, "seed": cell.seed})
     warm = experiment.warm_up
+    by_skill = [part for row in rows for part in skill_rows(row)]
+    skills = {"skills": list(experiment.skills), "skill_rows": by_skill} if experiment.skills else {}
+    along = {"along": experiment.along} if experiment.along else {}
     return {
         "schema": SCHEMA,
         "experiment": experiment.name,
@@ -53,6 +57,8 @@ def collect_results(experiment: Experiment, works: Sequence[Path], earlier: Path
         "cells": [_described(cell) for cell in cells if cell.seed == experiment.seeds[0]],
         "sanity": earlier is not None and earlier.with_name("sanity.md").exists(),
         "rows": rows,
+        **skills,
+        **along,
         "missing": missing,
     }
 
@@ -68,6 +74,8 @@ def _described(cell: Cell) -> dict[str, Any]:
         "gradient_steps": settings.gradient_steps,
         "batch": settings.batch,
         "note": cell.spec.note,
+        **({"stores": list(cell.spec.stores)} if cell.spec.stores else {}),
+        **({} if cell.spec.amount is None else {"amount": cell.spec.amount}),
     }
 
 
@@ -86,6 +94,7 @@ def _rows(cell: Cell, works: Sequence[Path]) -> list[dict[str, Any]]:
                     **head,
                     **{key: row[key] for key in ("gradient_steps", "episodes", "successes", "unstable", "first_scene")},
                     "evaluate_seconds": row["evaluate_seconds"],
+                    **({"skills": row["skills"]} if cell.experiment.skills else {}),
                     **copied,
                     "autocast": bool(found["settings"].get("autocast")),
                     "stores": stores,
@@ -95,6 +104,21 @@ def _rows(cell: Cell, works: Sequence[Path]) -> list[dict[str, Any]]:
         except (KeyError, TypeError) as error:
             raise ReportError(f"{path}: not a result of this version ({error!r}); run the cell again") from error
     return []
+
+
+def skill_rows(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row's counts, skill by skill; none for an experiment without skills."""
+    head = {key: row[key] for key in ("method", "variant", "seed", "gradient_steps")}
+    return [{**head, "skill": skill, **counts} for skill, counts in row.get("skills", {}).items()]
+
+
+def rate_of(rows: Sequence[dict[str, Any]]) -> Pooled:
+    """Success of rows that are one per seed: the mean over skills where there are skills. ValueError without any."""
+    if any("skills" in row for row in rows):
+        return averaged(
+            [{skill: (c["successes"], c["episodes"]) for skill, c in row["skills"].items()} for row in rows]
+        )
+    return pooled([(row["successes"], row["episodes"]) for row in rows])
 
 
 def final_rows(document: dict[str, Any], method: str, variant: str) -> list[dict[str, Any]]:
@@ -109,7 +133,7 @@ def rows_of(document: dict[str, Any], method: str, variant: str) -> list[dict[st
 
 
 def good_share(document: dict[str, Any]) -> float | None:
-    """Share of episodes in the data that succeed; None before any cell is finished."""
-    for row in document["rows"]:
-        return float(row["successes_in_data"] / row["episodes_in_data"])
-    return None
+    """Share of episodes in the data that succeed; None before any cell is finished, and where cells learn from other
+    parts of the data."""
+    shares = {row["successes_in_data"] / row["episodes_in_data"] for row in document["rows"]}
+    return float(shares.pop()) if len(shares) == 1 else None

@@ -26,6 +26,7 @@ from qt_ros.learning.trainer import StepReport
 from qt_ros.model.checkpoint import read_info
 from qt_ros.sim.collect import collect
 from qt_ros.sim.episode_maker import EpisodeResult, Plan, Summary
+from qt_ros.sim.tasks import SKILLS, find_task
 
 KEEP_EVERY = 25  # episodes between two writes of an evaluation that is under way
 SIDE_BY_SIDE = 8  # episodes under way at once in an evaluation
@@ -180,7 +181,8 @@ def _data(
 ) -> tuple[TrainingData, Path | None]:
     """What the cell learns from, and the checkpoint whose vision side it starts from."""
     experiment, recorded = cell.experiment, load_contract(work.robot)
-    stores = work.stores(experiment.data)
+    every = zip(experiment.data.all_parts, work.stores(experiment.data), strict=True)
+    stores = [store for part, store in every if part.store in cell.spec.stores or not cell.spec.stores]
     missing = [store for store in stores if not (store / "store.json").exists()]
     if missing:
         raise CellError(f"{missing[0]} is missing; make the data first (qt-ros experiment {experiment.name} --data)")
@@ -244,25 +246,44 @@ def _evaluate(
             report(f"evaluated {len(episodes)}/{len(cell.scenes)} at step {step}", {"successes": float(good)})
 
     if remaining:
-        plan = Plan("policy", remaining, checkpoint=checkpoint, robot=robot, side_by_side=SIDE_BY_SIDE)
+        plan = Plan(
+            "policy",
+            remaining,
+            checkpoint=checkpoint,
+            tasks=cell.experiment.tasks,
+            robot=robot,
+            side_by_side=SIDE_BY_SIDE,
+        )
         collect(plan, work.workers, take, stopped)
         keep()
     if len(episodes) < len(cell.scenes):
         return None
     stable = [e for e in episodes if e["outcome"] != "unstable"]
     values = [e["value"] for e in stable if e["value"] is not None]
+    skills = {"skills": _by_skill(stable)} if cell.experiment.skills else {}
     return {
         "gradient_steps": step,
         "episodes": len(stable),
         "successes": sum(e["outcome"] == "success" for e in stable),
         "unstable": len(episodes) - len(stable),
         "first_scene": cell.scenes.start,
+        **skills,
         "mean_steps": round(float(np.mean([e["steps"] for e in stable])), 2) if stable else None,
         "first_value": round(float(np.mean(values)), 4) if values else None,
         "reasons": dict(sorted(Counter(f"{e['outcome']}/{e['reason']}" for e in stable).items())),
         "evaluate_seconds": read_json(path)["seconds"],
         "checkpoint": info.id,
     }
+
+
+def _by_skill(episodes: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    """Episodes and successes of every skill that was asked for, in the order of SKILLS."""
+    found = {skill: {"episodes": 0, "successes": 0} for skill in SKILLS}
+    for episode in episodes:
+        counts = found[find_task(episode["task"]).skill]
+        counts["episodes"] += 1
+        counts["successes"] += int(episode["outcome"] == "success")
+    return {skill: counts for skill, counts in found.items() if counts["episodes"]}
 
 
 def step_on_disk(folder: Path) -> int:

@@ -8,61 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qt_ros.contract.robot import package_root
 from qt_ros.contract.strict import ConfigError, build, load_yaml
+from qt_ros.experiments.recipes import DataRecipe, WarmUpRecipe, data_recipe, folder, named, warm_up_recipe
 from qt_ros.sim.rollout import TEST_SEEDS, TUNING_SEEDS
+from qt_ros.sim.tasks import select_tasks
 
 OBSERVATIONS = ("images", "state")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _WORD = re.compile(r"[a-z0-9][a-z0-9_]*")
-
-
-@dataclass(frozen=True)
-class DataPart:
-    """One store: ``episodes`` from scenes ``first_seed`` on. The rest: see `qt_ros.sim.episode_maker.Plan`."""
-
-    store: str
-    source: str
-    first_seed: int
-    episodes: int
-    tasks: tuple[str, ...] = ()
-    flaws: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not _WORD.fullmatch(self.store):
-            raise ConfigError(f"store {self.store!r}: use lower-case letters, digits and _")
-        if self.source not in ("demonstration", "noise"):
-            raise ConfigError(f"source must be demonstration or noise, found {self.source!r}")
-        if self.episodes < 1 or self.first_seed < 0:
-            raise ConfigError(f"store {self.store}: needs episodes of at least 1 and a first_seed of at least 0")
-
-    @property
-    def seeds(self) -> range:
-        """Scenes of its episodes."""
-        return range(self.first_seed, self.first_seed + self.episodes)
-
-
-@dataclass(frozen=True)
-class DataRecipe:
-    """A data set; ``name`` is the file's."""
-
-    name: str
-    parts: tuple[DataPart, ...]
-
-
-@dataclass(frozen=True)
-class WarmUpRecipe:
-    """A warmed-up vision side: see `qt_ros.learning.pointing.PointingConfig`. ``data``: what it is warmed up on
-    (by name in the YAML), which may be more than what the experiment learns to act from. model: preset and changed
-    fields."""
-
-    name: str
-    data: DataRecipe
-    gradient_steps: int
-    batch: int
-    learning_rate: float
-    model: dict[str, Any] = field(default_factory=lambda: {"preset": "small"})
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,7 +36,9 @@ class CellSpec:
     """What is compared: a method and what is changed about it.
 
     config: training config by name. set: changed settings, dotted. evaluate_at: gradient steps at which it is evaluated
-    beside the last. bins: number of bins per action dimension in the place of the robot's. note: for the report.
+    beside the last. bins: number of bins per action dimension in the place of the robot's. stores: those of the data
+    that it learns from (none named: all). amount: where it stands along the experiment's ``along``. note: for the
+    report.
     """
 
     method: str
@@ -93,6 +48,8 @@ class CellSpec:
     evaluate_at: tuple[int, ...] = ()
     bins: int | None = None
     note: str = ""
+    stores: tuple[str, ...] = ()
+    amount: float | None = None
 
     def __post_init__(self) -> None:
         for what, name in (("method", self.method), ("variant", self.variant)):
@@ -108,7 +65,9 @@ class CellSpec:
 @dataclass(frozen=True)
 class Experiment:
     """One experiment. ``budget``: settings (dotted) that every cell is given; a cell's own ``set`` goes before it.
-    observations: what policies act on, 'images' (with the warm-up named ``warm_up``) or the simulator's 'state'."""
+    observations: what policies act on, 'images' (with the warm-up named ``warm_up``) or the simulator's 'state'.
+    skills: those asked for in evaluation and tuning scenes, drawn scene by scene ('all': every one; none: picking).
+    along: what cells of one method differ in by an ``amount``, for a curve."""
 
     name: str
     title: str
@@ -121,11 +80,13 @@ class Experiment:
     about: str = ""
     observations: str = "images"
     warm_up: WarmUpRecipe | None = None
+    skills: tuple[str, ...] = ()
+    along: str = ""
 
-
-def folder() -> Path:
-    """Where experiments are declared."""
-    return package_root() / "config" / "experiments"
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks asked for; empty for the default ones."""
+        return select_tasks((), self.skills)
 
 
 def names() -> list[str]:
@@ -149,15 +110,6 @@ def load_experiment(name_or_path: str) -> Experiment:
     return _experiment(path.stem, _merged(path), path)
 
 
-def load_recipe(kind: str, name: str, beside: Path) -> dict[str, Any]:
-    """The YAML ``kind``/``name``.yaml in the folder ``beside`` or in ours."""
-    for root in (beside, folder()):
-        path = root / kind / f"{name}.yaml"
-        if path.is_file():
-            return load_yaml(path)
-    raise ConfigError(f"no {kind} recipe {name!r} in {beside / kind} or {folder() / kind}")
-
-
 def _merged(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     if path in seen:
         raise ConfigError(f"{path}: base leads back to itself")
@@ -172,17 +124,13 @@ def _merged(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 def _experiment(name: str, data: Mapping[str, Any], path: Path) -> Experiment:
-    values = _named(name, data, str(path))
+    values = named(name, data, str(path))
     for key in ("data", "cells", "evaluation", "tuning"):
         if key not in values:
             raise ConfigError(f"{path}: key {key!r} is missing; add it")
     values["data"] = data_recipe(str(values["data"]), path.parent)
     if values.get("warm_up") is not None:
-        name, where = str(values["warm_up"]), f"{path}: warm_up {values['warm_up']}"
-        recipe = _named(name, load_recipe("warm_up", name, path.parent), where)
-        if "data" in recipe:
-            recipe["data"] = data_recipe(str(recipe["data"]), path.parent)
-        values["warm_up"] = build(WarmUpRecipe, recipe, where)
+        values["warm_up"] = warm_up_recipe(str(values["warm_up"]), path.parent)
     for key in ("evaluation", "tuning"):
         values[key] = build(Scenes, values[key], f"{path}: {key}")
     if not isinstance(values["cells"], list) or not values["cells"]:
@@ -193,25 +141,6 @@ def _experiment(name: str, data: Mapping[str, Any], path: Path) -> Experiment:
     return experiment
 
 
-def _named(name: str, data: Mapping[str, Any], where: str) -> dict[str, Any]:
-    if "name" in data:
-        raise ConfigError(f"{where}: the name is the file's; leave out 'name'")
-    return {"name": name, **data}
-
-
-def data_recipe(name: str, beside: Path) -> DataRecipe:
-    """The data recipe ``name``; see `load_recipe`."""
-    where = f"data recipe {name}"
-    found = load_recipe("data", name, beside)
-    if set(found) != {"parts"} or not isinstance(found["parts"], list) or not found["parts"]:
-        raise ConfigError(f"{where}: needs exactly one key 'parts', a list of at least one store")
-    recipe = DataRecipe(name, tuple(build(DataPart, p, f"{where}: parts[{i}]") for i, p in enumerate(found["parts"])))
-    stores = [part.store for part in recipe.parts]
-    if len(set(stores)) != len(stores):
-        raise ConfigError(f"{where}: the same store is named twice in {', '.join(stores)}")
-    return recipe
-
-
 def _check(experiment: Experiment, path: Path) -> None:
     if experiment.observations not in OBSERVATIONS:
         raise ConfigError(f"{path}: observations must be one of {', '.join(OBSERVATIONS)}")
@@ -219,6 +148,13 @@ def _check(experiment: Experiment, path: Path) -> None:
         raise ConfigError(f"{path}: warm_up goes with observations 'images' and only with them")
     if not experiment.seeds or len(set(experiment.seeds)) != len(experiment.seeds) or min(experiment.seeds) < 1:
         raise ConfigError(f"{path}: seeds must be different numbers from 1 on (0 is for tuning), and at least one")
+    select_tasks((), experiment.skills)
+    known = [part.store for part in experiment.data.all_parts]
+    for cell in experiment.cells:
+        if unknown := sorted(set(cell.stores) - set(known)):
+            raise ConfigError(f"{path}: cell {cell.label}: no store {unknown[0]!r} in its data; there are {known}")
+        if (cell.amount is not None) != bool(experiment.along):
+            raise ConfigError(f"{path}: cell {cell.label}: amount and the experiment's 'along' go together")
     labels = [cell.label for cell in experiment.cells]
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:

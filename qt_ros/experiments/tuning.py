@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from qt_ros.experiments.intervals import pooled
 from qt_ros.experiments.markdown import MADE, label, minutes, table, value_text
-from qt_ros.experiments.report import SCHEMA
+from qt_ros.experiments.report import SCHEMA, rate_of
 from qt_ros.experiments.spec import Experiment
 from qt_ros.experiments.work import RESULT, read_json
 
@@ -39,6 +38,7 @@ def collect_trials(experiment: Experiment, works: Sequence[Path], earlier: Path 
 def _row(found: dict[str, Any]) -> dict[str, Any]:
     (row,) = found["rows"]
     kept = {key: row[key] for key in ("gradient_steps", "episodes", "successes", "first_scene")}
+    kept |= {"skills": row["skills"]} if "skills" in row else {}
     names = ("method", "variant", "seed", "trial", "changes", "train_seconds", "commit", "source", "identity")
     return {**{key: found[key] for key in names}, **kept, "value_spread": found["metrics"].get("value_spread")}
 
@@ -57,9 +57,9 @@ def tuning_page(document: dict[str, Any]) -> str:
         "",
     ]
     lines += [*table(("method", "trials"), [(f"`{key}`", count) for key, count in counts.items()]), ""]
-    told = []
+    told, skills = [], any("skills" in row for row in rows)
     for row in rows:
-        rate = pooled([(row["successes"], row["episodes"])]) if row["episodes"] else None
+        rate = rate_of([row]) if row["episodes"] else None
         told.append(
             (
                 f"`{label(row)}`",
@@ -71,17 +71,16 @@ def tuning_page(document: dict[str, Any]) -> str:
                 minutes(row["train_seconds"]),
                 "" if row["value_spread"] is None else f"{row['value_spread']:.3f}",
                 f"`{row['commit']}`",
+                *([_skills(row)] if skills else []),
             )
         )
     head = (
-        "method",
-        "tried",
-        "success",
-        "interval",
-        "successes",
-        "gradient steps",
-        "training",
-        "value spread",
-        "commit",
-    )
+        "method", "tried", "success", "interval", "successes", "gradient steps", "training", "value spread", "commit",
+        *(["by skill, %"] if skills else []),
+    )  # fmt: skip
     return "\n".join([*lines, *table(head, told)]) + "\n"
+
+
+def _skills(row: dict[str, Any]) -> str:
+    counts = row.get("skills", {})
+    return ", ".join(f"{name} {100 * c['successes'] / c['episodes']:.0f}" for name, c in counts.items())

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
 from qt_ros.contract.robot import load_contract
-from qt_ros.experiments.data import DataError
-from qt_ros.experiments.spec import WarmUpRecipe
-from qt_ros.experiments.work import Work, digest, read_json, write_json
+from qt_ros.experiments.recipes import WarmUpRecipe, facts
+from qt_ros.experiments.work import DataError, Work, digest, read_json, write_json
 from qt_ros.learning.dataset import load_training_data
 from qt_ros.learning.pointing import PointingConfig, PointingTrainer
 from qt_ros.learning.run import build_model, save_pointing
@@ -71,4 +69,4 @@ def warm_up(
 
 
 def _identity(recipe: WarmUpRecipe) -> str:
-    return digest(asdict(recipe))
+    return digest(facts(recipe))

@@ -9,14 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from qt_ros.episodes.files import write_atomically
-from qt_ros.experiments.spec import DataRecipe, WarmUpRecipe
+from qt_ros.experiments.recipes import DataRecipe, WarmUpRecipe
 
 RESULT = "result.json"
+HOW = ("log_every", "save_every", "threads", "autocast")
+"""Settings of a training run that say how it is computed, not what."""
+
+
+class DataError(ValueError):
+    """Data in the work folder are not those asked for, or cannot be made."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """``root`` and how to compute in it. ``workers``: processes of an evaluation, 0 for that of the cell."""
+    """``root`` and how to compute in it. ``workers``: processes of an evaluation, 0 for that of the cell. ``autocast``:
+    mixed precision for the policy that collects (cells have it in their settings)."""
 
     root: Path
     device: str = "cpu"
@@ -25,10 +32,16 @@ class Work:
     jobs: int = 1
     command: str = ""
     robot: str = "mobile_manipulator"
+    autocast: bool = False
 
     def stores(self, recipe: DataRecipe) -> list[Path]:
-        """Stores of a data recipe, in its order."""
-        return [self.root / "data" / recipe.name / part.store for part in recipe.parts]
+        """Stores of a data recipe, in the order of its ``all_parts``."""
+        own = [self.root / "data" / recipe.name / part.store for part in recipe.parts]
+        return (self.stores(recipe.base) if recipe.base else []) + own
+
+    def collector(self, recipe: DataRecipe) -> Path:
+        """Folder of the policy that the recipe itself trains to collect with."""
+        return self.root / "data" / recipe.name / "policy"
 
     def description(self, recipe: DataRecipe) -> Path:
         """What a data set holds, written when it is complete."""

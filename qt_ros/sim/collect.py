@@ -71,8 +71,9 @@ def collect(
 def _settings(plan: Plan) -> dict[str, Any]:
     """What must be the same for all episodes of a store, resolved, for JSON; seeds may differ."""
     noise = plan.noise or default_noise(plan.source)
-    flaws = {"flaws": list(plan.flaws)} if plan.flaws else {}  # stores of before have no such entry
-    return flaws | {
+    special: dict[str, Any] = {"flaws": list(plan.flaws)} if plan.flaws else {}  # stores of before have no such entries
+    special |= {} if plan.keep == "all" else {"keep": plan.keep}
+    return special | {
         "source": plan.source,
         "tasks": list(plan.tasks or default_tasks()),
         "noise": None if plan.source == "policy" else asdict(noise),
@@ -117,7 +118,7 @@ def _run(plan: Plan, worker: int, take: Callable[[EpisodeResult], None], stopped
         )  # fmt: skip
     try:
         for episode, result in _episodes(plan, makers, stopped):
-            if writer is not None and episode is not None:
+            if writer is not None and episode is not None and plan.keeps(episode.outcome):
                 writer.add(episode if writer.manifest.privileged_names else replace(episode, privileged=None))
             take(result)
     finally:

@@ -21,6 +21,7 @@ from qt_ros.sim.tasks import Task, default_tasks, draw_task, find_task, load_tas
 from qt_ros.sim.world import SceneSpec, World
 
 SOURCES = ("demonstration", "noise", "policy")
+KEEP = ("all", "failures", "successes")
 
 PolicySees = tuple[NDArray[np.uint8], Mapping[str, float], NDArray[np.float32] | None]
 """Arguments of `Policy.step`."""
@@ -37,7 +38,8 @@ class Plan:
     (height, width) of recorded frames; a policy brings its own. ``flaws``: those that a noise episode may have (empty =
     all that its skill knows), in their shares; a skill that knows none of them has all. ``side_by_side``: robots that
     each worker runs at the same time, of which a policy decides for all at once, which is quicker; what an episode
-    comes to depends on its seed, and in the last bits of the policy's numbers on how many there are.
+    comes to depends on its seed, and in the last bits of the policy's numbers on how many there are. ``keep``:
+    'failures' or 'successes' adds only those to the store; the others are run and reported alike.
     """
 
     source: str
@@ -53,6 +55,7 @@ class Plan:
     image_size: tuple[int, int] = (96, 128)
     flaws: tuple[str, ...] = ()
     side_by_side: int = 1
+    keep: str = "all"
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
@@ -69,6 +72,8 @@ class Plan:
             raise CollectError(f"unknown flaw(s) {', '.join(unknown)}; known: {', '.join(known)}")
         if self.side_by_side < 1 or (self.side_by_side > 1 and self.source != "policy"):
             raise CollectError(f"side_by_side must be at least 1, and 1 without a policy; found {self.side_by_side}")
+        if self.keep not in KEEP:
+            raise CollectError(f"keep must be one of {', '.join(KEEP)}, found {self.keep!r}")
         if self.flaws and self.source != "noise":
             raise CollectError(f"flaws are for source 'noise', not {self.source!r}")
 
@@ -76,6 +81,10 @@ class Plan:
     def skills(self) -> bool:
         """Whether there is more than picking among the tasks: then the privileged state holds what all skills need."""
         return any(find_task(name).skill != "pick" for name in self.tasks or default_tasks())
+
+    def keeps(self, outcome: str) -> bool:
+        """Whether an episode of that outcome is added to the store."""
+        return self.keep == "all" or outcome == {"failures": "failure", "successes": "success"}[self.keep]
 
 
 @dataclass(frozen=True)
@@ -99,11 +108,13 @@ class EpisodeResult:
 
 @dataclass
 class Summary:
-    """Results so far; ``skipped`` were in the store already."""
+    """Results so far; ``skipped`` were in the store already. ``thrown``: episodes that were not kept, where those do
+    not stand in ``results``."""
 
     results: list[EpisodeResult] = field(default_factory=list)
     skipped: int = 0
     stopped: bool = False
+    thrown: int = 0
 
     @property
     def steps(self) -> int:

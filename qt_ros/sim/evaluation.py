@@ -15,7 +15,7 @@ from qt_ros.sim.rollout import TEST_SEEDS
 from qt_ros.sim.tasks import SKILLS, find_task
 
 
-def wilson(successes: int, total: int, z: float = 1.96) -> tuple[float, float]:
+def wilson(successes: float, total: float, z: float = 1.96) -> tuple[float, float]:
     """Score interval of a rate (Wilson, JASA 22, 1927); ``z`` = 1.96 for 95%. (0, 1) when there is nothing to count."""
     if total == 0:
         return 0.0, 1.0

@@ -10,10 +10,10 @@ import pytest
 from tiny_experiment import experiment
 
 from qt_ros.episodes.store import EpisodeStore
-from qt_ros.experiments.data import DataError, data_is_made, describe, make_data
-from qt_ros.experiments.pages import data_page
+from qt_ros.experiments.data import data_is_made, describe, make_data
+from qt_ros.experiments.data_page import data_page
 from qt_ros.experiments.spec import load_experiment
-from qt_ros.experiments.work import Work
+from qt_ros.experiments.work import DataError, Work
 from qt_ros.sim.store_guard import CollectError
 
 
@@ -28,7 +28,7 @@ def test_what_was_stopped_goes_on_and_is_then_made(tmp_path: Path) -> None:
 
 def test_the_description_counts_what_is_there(tmp_path: Path, made: Path) -> None:
     recipe, work = experiment(tmp_path).data, Work(made)
-    found = describe(recipe, work.stores(recipe))
+    found = describe(recipe, work)
     metas = [meta for store in work.stores(recipe) for meta in EpisodeStore(store).meta]
     good = [meta for meta in metas if meta.outcome == "success"]
     everything = found["all"]

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from qt_ros.experiments.intervals import T_QUANTILES, pooled, seed_interval
+from qt_ros.experiments.intervals import T_QUANTILES, averaged, pooled, seed_interval
 
 
 def test_three_equal_seeds_leave_the_binomial_interval() -> None:
@@ -42,6 +42,32 @@ def test_seeds_without_episodes_do_not_count_and_nothing_at_all_is_refused() -> 
     assert pooled([(3, 10), (0, 0)]) == pooled([(3, 10)])
     with pytest.raises(ValueError, match="no episodes"):
         pooled([(0, 0)])
+
+
+def test_skills_count_alike_in_their_mean_whatever_their_scenes() -> None:
+    rate = averaged([{"pick": (10, 100), "open": (9, 10)}])
+    assert rate.rate == pytest.approx(0.5) and (rate.successes, rate.episodes) == (19, 110)
+    assert rate.low <= 0.5 - 1.96 * math.sqrt(0.9 * 0.1 / 100 + 0.9 * 0.1 / 10) / 2, "as wide as a mean of two"
+    several = averaged([{"pick": (10, 100), "open": (90, 100)}, {"pick": (30, 100), "open": (90, 100)}])
+    assert several.rate == pytest.approx(0.55) and (several.worst, several.best) == pytest.approx((0.5, 0.6))
+    assert several.seeds == pytest.approx((max(0.0, 0.55 - 12.706 * 0.05), 1.0))
+
+
+def test_skills_that_are_all_alike_have_the_pooled_interval() -> None:
+    seeds = [(40, 100), (50, 100), (45, 100)]
+    alike = averaged([{"pick": counts, "open": counts} for counts in seeds])
+    plain = pooled([(2 * good, 2 * total) for good, total in seeds])
+    assert (alike.low, alike.high, alike.rate) == pytest.approx((plain.low, plain.high, plain.rate))
+    for all_or_nothing in (0, 100):
+        rate = averaged([{"pick": (all_or_nothing, 100), "open": (all_or_nothing, 100)}] * 3)
+        assert 0 <= rate.low <= rate.rate <= rate.high <= 1 and rate.high > rate.low
+
+
+def test_a_skill_that_was_never_evaluated_has_no_mean() -> None:
+    with pytest.raises(ValueError, match="no episodes"):
+        averaged([{"pick": (1, 2), "open": (0, 0)}])
+    with pytest.raises(ValueError, match="no episodes"):
+        averaged([])
 
 
 def test_the_table_of_students_t_holds_its_quantiles() -> None:

@@ -10,7 +10,8 @@ from fake_results import write_result
 from tiny_experiment import experiment
 
 from qt_ros.experiments.cells import all_cells, tuning_cell
-from qt_ros.experiments.pages import data_page, page
+from qt_ros.experiments.data_page import data_page
+from qt_ros.experiments.pages import page
 from qt_ros.experiments.plots import plot
 from qt_ros.experiments.report import ReportError, collect_results
 from qt_ros.experiments.sanity_page import sanity_page

@@ -23,7 +23,7 @@ def test_every_experiment_that_is_shipped_can_be_read_and_its_cells_have_valid_s
         cells = all_cells(given)
         assert len({cell.name for cell in cells}) == len(cells) == len(given.cells) * len(given.seeds)
         assert len({cell.training for cell in cells}) == len(cells), f"{name}: two cells train the same"
-        assert all(seed in TRAINING_SEEDS for part in given.data.parts for seed in part.seeds)
+        assert all(seed in TRAINING_SEEDS for part in given.data.all_parts for seed in part.seeds)
 
 
 def test_picking_compares_every_method_with_the_same_share_of_successes() -> None:
@@ -44,6 +44,20 @@ def test_the_state_experiment_has_the_same_cells_without_images() -> None:
     assert all(cell.settings.freeze_vision for cell in all_cells(images))
 
 
+def test_skills_are_compared_on_the_same_scenes_and_scaling_adds_failures_alone() -> None:
+    images, state, scaling = (load_experiment(name) for name in ("skills", "skills-state", "scaling"))
+    assert images.tasks == state.tasks == scaling.tasks and len(images.tasks) > 50
+    assert {cell.method for cell in images.cells} == {"q_transformer", "rt1_bc", "decision_transformer", "iql"}
+    assert all(not cell.stores for cell in images.cells) and len(images.seeds) >= 3
+    sizes = {part.store: part.episodes for part in scaling.data.all_parts}
+    for cell in scaling.cells:
+        demos, *failures = cell.stores
+        assert demos == "demos" and cell.amount == sum(sizes[store] for store in failures) / sizes["demos"]
+    assert {(c.method, c.amount) for c in scaling.cells} == {
+        (method, amount) for method in ("q_transformer", "iql", "rt1_bc") for amount in (0.0, 1.0, 2.0, 4.0)
+    }
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -62,6 +76,10 @@ def test_the_state_experiment_has_the_same_cells_without_images() -> None:
         ({"tuning": {"episodes": 2, "first_scene": 2000000}}, "1000000"),
         ({"tuning": {"episodes": 1000001, "first_scene": 1000000}}, "1000000"),
         ({"base": "nobody"}, "no experiment"),
+        ({"skills": ["juggle"]}, "no skill 'juggle'"),
+        ({"cells": [{**CELLS[0], "stores": ["dreams"]}]}, "no store 'dreams'"),
+        ({"cells": [{**CELLS[0], "amount": 1}]}, "'along' go together"),
+        ({"along": "failures"}, "'along' go together"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -117,7 +135,7 @@ def test_a_warm_up_may_have_data_of_its_own_but_not_none(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ({"store": "a", "source": "policy", "first_seed": 0, "episodes": 1}, "demonstration or noise"),
+        ({"store": "a", "source": "dreams", "first_seed": 0, "episodes": 1}, "demonstration or noise"),
         ({"store": "a", "source": "noise", "first_seed": 0, "episodes": 0}, "at least 1"),
         ({"store": "../a", "source": "noise", "first_seed": 0, "episodes": 1}, "lower-case"),
         ({"store": "a", "source": "noise", "first_seed": 0}, "episodes"),

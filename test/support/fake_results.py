@@ -10,12 +10,21 @@ from qt_ros.experiments.cells import Cell
 from qt_ros.experiments.work import RESULT, write_json
 
 
-def write_result(root: Path, cell: Cell, successes: Mapping[int, int] | int, **changes: Any) -> Path:
-    """The result of ``cell`` with so many successes (at each mark) in the work folder ``root``."""
+def write_result(
+    root: Path,
+    cell: Cell,
+    successes: Mapping[int, int] | int,
+    *,
+    skills: Mapping[str, tuple[int, int]] | None = None,
+    **changes: Any,
+) -> Path:
+    """The result of ``cell`` with so many successes (at each mark) in the work folder ``root``. ``skills``: successes
+    and episodes of each."""
     at = successes if isinstance(successes, Mapping) else {mark: successes for mark in cell.marks}
     rows = [
         {"gradient_steps": step, "episodes": 100, "successes": good, "unstable": 0, "first_scene": cell.scenes.start,
-         "evaluate_seconds": 12.5}
+         "evaluate_seconds": 12.5,
+         **({"skills": {name: {"episodes": n, "successes": g} for name, (g, n) in skills.items()}} if skills else {})}
         for step, good in at.items()
     ]  # fmt: skip
     facts = {
