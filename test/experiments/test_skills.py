@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from fake_results import write_result
-from tiny_experiment import BUDGET, CELLS, VISION, experiment, write_experiment
+from tiny_experiment import BUDGET, CELLS, VISION, as_yaml, experiment, write_experiment
 
 from qt_ros.episodes.store import EpisodeStore
 from qt_ros.experiments.cells import all_cells, selected
@@ -41,7 +41,7 @@ def write_skills(folder: Path) -> Path:
         {"store": "fails", "source": "policy", "first_seed": 50, "episodes": 2, "skills": ASKED, "keep": "failures"},
     ]
     policy = {"config": "picking/rt1_bc", "stores": ["demos"], "set": {**SETTINGS, "batch": 4}}
-    (folder / "data" / "few.yaml").write_text(yaml.safe_dump({"parts": parts, "policy": policy}))
+    (folder / "data" / "few.yaml").write_text(as_yaml({"parts": parts, "policy": policy}))
     return path
 
 
@@ -118,9 +118,9 @@ def test_a_policy_that_sees_collects_with_the_vision_side_that_was_warmed_up(tmp
     policy = {
         "config": "picking/rt1_bc", "stores": ["demos"], "warm_up": "few", "set": {**SETTINGS, **shape, "batch": 4},
     }  # fmt: skip
-    (tmp_path / "data" / "few.yaml").write_text(yaml.safe_dump({"parts": [demos]}))
+    (tmp_path / "data" / "few.yaml").write_text(as_yaml({"parts": [demos]}))
     document = {"base": "few", "parts": [fails], "policy": policy}
-    (tmp_path / "data" / "more.yaml").write_text(yaml.safe_dump(document))
+    (tmp_path / "data" / "more.yaml").write_text(as_yaml(document))
     recipe, work = data_recipe("more", tmp_path), Work(tmp_path / "work")
     assert make_data(recipe, work, 0)
     checkpoint, warm = collector(recipe, work), recipe.policy and recipe.policy.warm_up
@@ -167,7 +167,7 @@ def test_a_cell_may_learn_from_some_stores_only(made: tuple[Experiment, Work], t
 def _with_cells(folder: Path, cells: list[dict[str, object]]) -> Path:
     path = write_skills(folder)
     document = yaml.safe_load(path.read_text())
-    path.write_text(yaml.safe_dump({**document, "cells": cells, "evaluation": {"episodes": 1, "first_scene": 2000000}}))
+    path.write_text(as_yaml({**document, "cells": cells, "evaluation": {"episodes": 1, "first_scene": 2000000}}))
     return path
 
 

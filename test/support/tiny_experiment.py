@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,11 @@ CELLS: list[dict[str, Any]] = [
 ]
 
 
+def as_yaml(document: dict[str, Any]) -> str:
+    """YAML without aliases, which configuration may not have, also where one object stands twice in ``document``."""
+    return yaml.safe_dump(json.loads(json.dumps(document)))
+
+
 def write_experiment(folder: Path, stem: str = "tiny", images: bool = False, **changes: Any) -> Path:
     """YAML of an experiment with its recipes beside it; ``changes`` of its top-level keys (None removes one)."""
     for kind in ("data", "warm_up"):
@@ -30,9 +36,9 @@ def write_experiment(folder: Path, stem: str = "tiny", images: bool = False, **c
         {"store": "demos", "source": "demonstration", "first_seed": 10, "episodes": 3},
         {"store": "noise", "source": "noise", "first_seed": 20, "episodes": 3, "flaws": ["early", "open"]},
     ]
-    (folder / "data" / "few.yaml").write_text(yaml.safe_dump({"parts": parts}))
+    (folder / "data" / "few.yaml").write_text(as_yaml({"parts": parts}))
     warm = {"data": "few", "model": {"preset": "small", **VISION}, "gradient_steps": 2, "batch": 2}
-    (folder / "warm_up" / "few.yaml").write_text(yaml.safe_dump({**warm, "learning_rate": 0.001}))
+    (folder / "warm_up" / "few.yaml").write_text(as_yaml({**warm, "learning_rate": 0.001}))
     budget = {**BUDGET, **({f"model.{key}": value for key, value in VISION.items()} if images else {})}
     document = {
         "title": "Tiny", "data": "few", "observations": "images" if images else "state",
@@ -40,7 +46,7 @@ def write_experiment(folder: Path, stem: str = "tiny", images: bool = False, **c
         "tuning": {"episodes": 2, "first_scene": 1000000}, "budget": budget, "cells": CELLS, **changes,
     }  # fmt: skip
     path = folder / f"{stem}.yaml"
-    path.write_text(yaml.safe_dump({key: value for key, value in document.items() if value is not None}))
+    path.write_text(as_yaml({key: value for key, value in document.items() if value is not None}))
     return path
 
 
