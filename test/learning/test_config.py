@@ -77,7 +77,8 @@ def test_every_picking_setting_loads_names_its_method_and_survives_a_round_trip(
 
 def test_every_method_has_its_picking_settings_with_one_budget_for_all() -> None:
     assert {path.stem for path in PICKING} == {*OPTIONS, "hl_gauss"}
-    shared = ("gradient_steps", "batch", "segment_steps", "learning_rate", "freeze_vision", "backup.gamma", "schedule")
+    # Not the learning rate: it is tuned for each method (docs/results/picking-state-tuning.md).
+    shared = ("gradient_steps", "batch", "segment_steps", "freeze_vision", "backup.gamma", "schedule")
     found = {name: set() for name in shared}
     for path in PICKING:
         settings = load_train_config(path)
