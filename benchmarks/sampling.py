@@ -221,8 +221,7 @@ def folder_of(kept: Path | None) -> Iterator[Path]:
 
 def prepare(folder: Path, episodes: int, steps: int, size: tuple[int, int]) -> Path:
     """The store of this many episodes in ``folder``, made when missing, with its index."""
-    from qt_ros.episodes.index import open_index
-    from qt_ros.episodes.roots import cache_folder, open_root
+    from qt_ros.learning.streaming import open_store_index
 
     root = folder / f"episodes-{episodes}-{size[0]}x{size[1]}"
     if not (root / "store.json").exists():
@@ -235,7 +234,7 @@ def prepare(folder: Path, episodes: int, steps: int, size: tuple[int, int]) -> P
 
         make_store(root, load_contract("mobile_manipulator"), episodes, steps=steps, size=size, progress=progress)
     began = time.perf_counter()
-    open_index(open_root(root), cache_folder(str(root)))
+    open_store_index(root)
     print(f"{root.name}: index ready after {time.perf_counter() - began:.1f} s", file=sys.stderr, flush=True)
     return root
 

@@ -20,7 +20,7 @@ from qt_ros.episodes.files import replacing
 from qt_ros.episodes.manifest import PARTS, SHARDS, EpisodeMeta, Manifest, Shard
 from qt_ros.episodes.parts import PartLog, merge_manifests
 from qt_ros.episodes.rows import ARRAYS, SCHEMA, encode_png
-from qt_ros.episodes.store import ROW_GROUP_EPISODES
+from qt_ros.episodes.store import ROW_GROUP_EPISODES, leaf_columns
 
 POOL = 64
 INSTRUCTIONS = 20
@@ -51,17 +51,7 @@ def make_store(
         encode_png((127 + 90 * np.sin(waves + k) + rng.integers(0, 30, (height, width, 3))).astype(np.uint8))
         for k in range(POOL)
     ]
-    manifest = Manifest(
-        robot=contract.robot,
-        contract_sha256=contract.sha256,
-        contract_yaml=contract.text,
-        action_space=contract.action_space.to_config(),
-        action_space_sha256=contract.action_space.sha256,
-        proprio_names=PROPRIOCEPTION_NAMES,
-        image_height=height,
-        image_width=width,
-    )
-    log = PartLog(root / PARTS / "synthetic.json", manifest)
+    log = PartLog(root / PARTS / "synthetic.json", Manifest.of(contract, size, PROPRIOCEPTION_NAMES))
     pattern = _shard([_meta(i, i, steps) for i in range(shard_episodes)], contract, pictures, steps)
     for number, first in enumerate(range(0, episodes, shard_episodes)):
         metas = [_meta(first + row, row, steps) for row in range(min(shard_episodes, episodes - first))]
@@ -89,9 +79,8 @@ def _meta(number: int, row: int, steps: int) -> EpisodeMeta:
 def _shard(metas: list[EpisodeMeta], contract: RobotContract, pictures: list[bytes], steps: int) -> bytes:
     """The bytes of one Parquet file."""
     table = _table(metas, contract, pictures, steps)
-    leaves = [f"{f.name}.list.element" if pa.types.is_list(f.type) else f.name for f in table.schema]
     plain = ("images", "episode_id")
-    compression = {leaf: "NONE" if leaf.startswith(plain) else "ZSTD" for leaf in leaves}
+    compression = {leaf: "NONE" if leaf.startswith(plain) else "ZSTD" for leaf in leaf_columns(table.schema)}
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, row_group_size=ROW_GROUP_EPISODES, use_dictionary=False, compression=compression)
     data: bytes = sink.getvalue().to_pybytes()

@@ -98,6 +98,12 @@ class KinematicsSpec:
         if self.gripper_open == self.gripper_closed:
             raise ConfigError("kinematics: gripper_open and gripper_closed must differ")
 
+    @property
+    def carriers(self) -> tuple[str, ...]:
+        """Joints that carry the arm without being part of it (a lift): they count where they are reported, else as
+        being at home."""
+        return tuple(j for j in self.home if j not in self.arm_joints and j != self.gripper_joint)
+
     def closedness(self, position: float) -> float:
         """Gripper joint position -> closedness, 0 open .. 1 closed (not clipped)."""
         return (position - self.gripper_open) / (self.gripper_closed - self.gripper_open)

@@ -70,8 +70,7 @@ class Commander:
         self._active_since: float | None = None  # None: not active, or no clock yet
         self._begun = 0.0
         self._action_age = 0.0
-        # Other joints that carry the arm (a lift) count where they are reported, else as being at home.
-        self._carriers = [j for j in spec.home if j not in spec.arm_joints and j != spec.gripper_joint]
+        self._carriers = spec.carriers
         self.joints = (*spec.arm_joints, *self._carriers)
         self._kinematics = Kinematics.of(contract, self.joints)
         self._sent = DeadReckoning()

@@ -44,14 +44,14 @@ class GripperLimits:
         """``position`` (m or rad) within the width. ValueError for NaN and infinity: they mean nothing."""
         if not math.isfinite(position):
             raise ValueError(f"position of {self.joint} is {position}; nothing is sent to the gripper")
-        return min(max(position, self.low), self.high)
+        return self._bounded(position)
 
     def position(self, closedness: float) -> float:
         """Where to send the gripper joint for ``closedness`` (0 open .. 1 closed).
 
         ValueError when closing needs a force that the robot does not report.
         """
-        wanted = min(max(self._spec.gripper_position(closedness), self.low), self.high)
+        wanted = self._bounded(self._spec.gripper_position(closedness))
         if self.force is None:
             return wanted
         if math.isnan(self._position):
@@ -59,11 +59,14 @@ class GripperLimits:
         if self._closer(wanted, self._position) and math.isnan(self._effort):
             raise ValueError(f"joint states carry no effort of {self.joint}, which the limit gripper_force needs")
         if self._held is None and abs(self._effort) >= self.force:
-            self._held = min(max(self._position, self.low), self.high)
+            self._held = self._bounded(self._position)
         if self._held is None or not self._closer(wanted, self._held):
             self._held = None  # it opens, or may close
             return wanted
         return self._held
+
+    def _bounded(self, position: float) -> float:
+        return min(max(position, self.low), self.high)
 
     def _closer(self, a: float, b: float) -> bool:
         return self._spec.closedness(a) > self._spec.closedness(b) + _CLOSING

@@ -60,7 +60,7 @@ class Servo:
         self.settings = settings or ServoSettings()
         self.joints = spec.arm_joints
         # Joints that carry the arm (a lift) are not moved here; they are where they were measured, else at home.
-        self.carriers = tuple(j for j in spec.home if j not in spec.arm_joints and j != spec.gripper_joint)
+        self.carriers = spec.carriers
         self._carried = np.array([spec.home[j] for j in self.carriers])
         self.kinematics = Kinematics.of(contract)
         self._model = Kinematics.of(contract, (*spec.arm_joints, *self.carriers))

@@ -134,9 +134,9 @@ def load_arrays(
         jobs[path, group].append((row, position))
 
     def work(path: Path, group: int, rows: list[tuple[int, int]]) -> int:
-        with damaged(path), pq.ParquetFile(path) as file:
-            table = file.read_row_group(group, columns=["episode_id", "length", "outcome", *stored])
         with damaged(path):
+            with pq.ParquetFile(path, metadata=footers[path]) as file:
+                table = file.read_row_group(group, columns=["episode_id", "length", "outcome", *stored])
             return take(path, group, rows, table)
 
     def take(path: Path, group: int, rows: list[tuple[int, int]], table: Any) -> int:

@@ -18,7 +18,7 @@ from mcap_ros2.decoder import DecoderFactory
 from qt_ros.contract.codecs import stamp_to_ns
 from qt_ros.contract.untrusted import Refused, load_yaml_text
 from qt_ros.episodes import bag_metadata as keys
-from qt_ros.episodes.bag_metadata import BagError, BagMetadata, TopicInfo, parse_metadata, read_metadata
+from qt_ros.episodes.bag_metadata import BagError, BagMetadata, TopicInfo, parse_metadata, qos_mappings, read_metadata
 from qt_ros.episodes.bag_writer import METADATA_RECORD, RESERVE, SERIALIZED, BagTopic, EpisodeBagWriter, RecordingError
 from qt_ros.episodes.mcap_guard import guarded_reader
 from qt_ros.episodes.mcap_seal import Contents, cut_off_messages, is_sealed, seal
@@ -251,7 +251,7 @@ def _rebuild(path: Path, found: Contents, known: BagMetadata | None) -> BagMetad
                 type=schema.name if schema else "",
                 message_count=found.counts[number],
                 type_hash=channel.metadata.get("topic_type_hash", ""),
-                qos=tuple(q for q in qos if isinstance(q, dict)) if isinstance(qos, list) else (),
+                qos=qos_mappings(qos),
             )
         )
     return BagMetadata(

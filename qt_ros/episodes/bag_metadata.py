@@ -107,6 +107,11 @@ def qos_text(profiles: tuple[Qos, ...]) -> str:
     return _dump([q.document() for q in profiles])
 
 
+def qos_mappings(found: Any) -> tuple[Mapping[str, Any], ...]:
+    """What of a parsed ``offered_qos_profiles`` is profiles; strangers may have written anything."""
+    return tuple(q for q in found if isinstance(q, dict)) if isinstance(found, list) else ()
+
+
 @dataclass(frozen=True)
 class TopicInfo:
     """One topic of a bag and how many messages of it there are; ``qos`` holds rosbag2's mappings as they are."""
@@ -201,7 +206,7 @@ def parse_metadata(text: str, where: str) -> BagMetadata:
                     type=_text(topic["type"]),
                     message_count=int(entry["message_count"]),
                     type_hash=_text(topic.get("type_description_hash", "")),
-                    qos=tuple(q for q in qos if isinstance(q, dict)) if isinstance(qos, list) else (),
+                    qos=qos_mappings(qos),
                 )
             )
         return BagMetadata(

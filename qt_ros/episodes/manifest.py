@@ -13,8 +13,8 @@ and last.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +90,34 @@ class Manifest:
     @property
     def identity(self) -> dict[str, Any]:
         """What all parts of one store must have in common."""
-        return {k: v for k, v in asdict(self).items() if k != "shards"}
+        identity = asdict(replace(self, shards=()))  # asdict copies whatever it meets: millions of episodes
+        del identity["shards"]
+        return identity
 
     @property
     def episodes(self) -> list[EpisodeMeta]:
         return [e for shard in self.shards for e in shard.episodes]
+
+    @classmethod
+    def of(
+        cls,
+        contract: RobotContract,
+        image_size: tuple[int, int],
+        proprio_names: Sequence[str],
+        privileged_names: Sequence[str] = (),
+    ) -> Manifest:
+        """A manifest without shards, of episodes under ``contract`` with images of (height, width) pixels."""
+        return cls(
+            robot=contract.robot,
+            contract_sha256=contract.sha256,
+            contract_yaml=contract.text,
+            action_space=contract.action_space.to_config(),
+            action_space_sha256=contract.action_space.sha256,
+            proprio_names=tuple(proprio_names),
+            image_height=int(image_size[0]),
+            image_width=int(image_size[1]),
+            privileged_names=tuple(privileged_names),
+        )
 
     @classmethod
     def from_identity(cls, identity: Mapping[str, Any], where: str) -> Manifest:

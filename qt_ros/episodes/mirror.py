@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from qt_ros.contract.files import locked, write_atomically
+from qt_ros.contract.files import locked, sha256_file, write_atomically
 from qt_ros.episodes.labels import LABELS
 from qt_ros.episodes.manifest import MANIFEST, SHARDS, Shard
 from qt_ros.episodes.roots import Root, cache_folder, root_manifest
@@ -46,7 +46,7 @@ def fetch_store(root: Root, cache: Path | None = None, progress: Callable[[int, 
 def _fetch(root: Root, shard: Shard, home: Path) -> None:
     path = home / shard.file
     if path.is_file() and path.stat().st_size == shard.bytes:
-        if hashlib.sha256(path.read_bytes()).hexdigest() == shard.sha256:
+        if sha256_file(path) == shard.sha256:
             return
     try:
         data = root.read(shard.file)

@@ -86,17 +86,7 @@ class StoreWriter:
         self._allow_other_contract = allow_other_contract
         (self.root / PARTS).mkdir(parents=True, exist_ok=True)
         (self.root / SHARDS).mkdir(exist_ok=True)
-        manifest = Manifest(
-            robot=contract.robot,
-            contract_sha256=contract.sha256,
-            contract_yaml=contract.text,
-            action_space=contract.action_space.to_config(),
-            action_space_sha256=contract.action_space.sha256,
-            proprio_names=tuple(proprio_names),
-            image_height=int(image_size[0]),
-            image_width=int(image_size[1]),
-            privileged_names=tuple(privileged_names),
-        )
+        manifest = Manifest.of(contract, image_size, proprio_names, privileged_names)
         part = self.root / PARTS / f"{prefix}.json"
         if (self.root / MANIFEST).exists():
             _require_same(manifest, read_manifest(self.root), str(self.root / MANIFEST))
@@ -150,7 +140,7 @@ class StoreWriter:
         path = self.root / SHARDS / name
         compression = {"images.list.element": "NONE"}
         table = to_table(self._rows, bool(self._empty.privileged_names))
-        columns = {c: compression.get(c, "ZSTD") for c in _leaf_columns(table.schema)}
+        columns = {c: compression.get(c, "ZSTD") for c in leaf_columns(table.schema)}
         with replacing(path) as stream:
             pq.write_table(table, stream, row_group_size=ROW_GROUP_EPISODES, compression=columns, use_dictionary=False)
         self._part.append(Shard(f"{SHARDS}/{name}", sha256_file(path), path.stat().st_size, tuple(self._metas)))
@@ -256,15 +246,11 @@ class EpisodeStore:
     def __iter__(self) -> Iterator[Episode]:
         for shard in self.shards:
             path, metas = self.root / shard.file, iter(shard.episodes)
-            with damaged(path):
-                groups = pq.read_metadata(path).num_row_groups
-            for group in range(groups):
-                with damaged(path), pq.ParquetFile(path) as file:
+            with damaged(path), pq.ParquetFile(path) as file:
+                for group in range(file.num_row_groups):
                     table = file.read_row_group(group)
-                for row in range(table.num_rows):
-                    with damaged(path):
-                        episode = as_labelled(self._episode(table, row), next(metas))
-                    yield episode
+                    for row in range(table.num_rows):
+                        yield as_labelled(self._episode(table, row), next(metas))
 
     @property
     def steps(self) -> int:
@@ -333,7 +319,8 @@ class EpisodeStore:
         return None if rows == len(shard.episodes) else f"{rows} rows, the manifest says {len(shard.episodes)}"
 
 
-def _leaf_columns(schema: pa.Schema) -> list[str]:
+def leaf_columns(schema: pa.Schema) -> list[str]:
+    """The names that Parquet has for the columns of ``schema``: what is in a list is called its element."""
     return [f"{f.name}.list.element" if pa.types.is_list(f.type) else f.name for f in schema]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from qt_ros.contract.robot import load_contract
 from qt_ros.experiments.recipes import DataRecipe, facts
 from qt_ros.experiments.warm_up import warmed_up
-from qt_ros.experiments.work import HOW, DataError, Work, digest, read_json, write_json
+from qt_ros.experiments.work import HOW, DataError, Work, digest, finished_checkpoint, write_json
 from qt_ros.learning.config import PRIVILEGED, TrainConfig, load_train_config
 from qt_ros.learning.dataset import load_training_data
 from qt_ros.learning.session import train
@@ -28,13 +28,11 @@ def collector_settings(recipe: DataRecipe, machine: Mapping[str, Any] | None = N
 def collector(recipe: DataRecipe, work: Work) -> Path | None:
     """Its checkpoint, or None while it is not finished. DataError when it was trained by another recipe."""
     folder = work.collector(recipe)
-    found = read_json(folder / "policy.json")
-    if found and found["recipe"] != _identity(recipe):
-        raise DataError(
-            f"{folder}: trained by another version of the data recipe {recipe.name}; use another --work folder, or "
-            f"delete {folder.parent}"
-        )
-    return folder / "checkpoint" if found.get("finished") else None
+    other = (
+        f"trained by another version of the data recipe {recipe.name}; use another --work folder, or delete "
+        f"{folder.parent}"
+    )
+    return finished_checkpoint(folder, "policy.json", _identity(recipe), other)
 
 
 def train_collector(

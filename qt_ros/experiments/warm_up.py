@@ -9,7 +9,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from qt_ros.contract.robot import load_contract
 from qt_ros.experiments.recipes import WarmUpRecipe, facts
-from qt_ros.experiments.work import DataError, Work, digest, read_json, write_json
+from qt_ros.experiments.work import Work, digest, finished_checkpoint, write_json
 from qt_ros.learning.dataset import load_training_data
 from qt_ros.learning.pointing import PointingConfig, PointingTrainer
 from qt_ros.learning.run import build_model, save_pointing
@@ -19,13 +19,11 @@ from qt_ros.model.q_transformer import QTransformer
 def warmed_up(recipe: WarmUpRecipe, work: Work) -> Path | None:
     """Its checkpoint, or None while it is not finished. DataError when one of that name was made by another recipe."""
     folder = work.warm_up(recipe)
-    found = read_json(folder / "warm-up.json")
-    if found and found["recipe"] != _identity(recipe):
-        raise DataError(
-            f"{folder}: made by another version of the warm-up recipe {recipe.name} or of its data; use another --work "
-            "folder, or delete that one"
-        )
-    return folder / "checkpoint" if found.get("finished") else None
+    other = (
+        f"made by another version of the warm-up recipe {recipe.name} or of its data; use another --work folder, or "
+        "delete that one"
+    )
+    return finished_checkpoint(folder, "warm-up.json", _identity(recipe), other)
 
 
 def warm_up(

@@ -75,6 +75,17 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
+def finished_checkpoint(folder: Path, note: str, recipe: str, other: str) -> Path | None:
+    """The checkpoint in ``folder`` of a training that is noted in its file ``note``, or None while it is not finished.
+
+    DataError, with ``other`` for what to do, when it was made by another recipe than that of the digest ``recipe``.
+    """
+    found = read_json(folder / note)
+    if found and found["recipe"] != recipe:
+        raise DataError(f"{folder}: {other}")
+    return folder / "checkpoint" if found.get("finished") else None
+
+
 def write_json(path: Path, value: Any) -> None:
     """Atomically, two spaces deep, with a newline at the end; NaN and infinities raise ValueError."""
     path.parent.mkdir(parents=True, exist_ok=True)

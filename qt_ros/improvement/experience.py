@@ -16,7 +16,8 @@ from qt_ros.episodes.bag_metadata import EPISODE_ID, SEED, BagError
 from qt_ros.episodes.build import build_store
 from qt_ros.episodes.episode import Episode, InvalidEpisode
 from qt_ros.episodes.labels import LABELS
-from qt_ros.episodes.manifest import MANIFEST, PARTS, read_manifest, read_manifest_file
+from qt_ros.episodes.manifest import MANIFEST, read_manifest, read_manifest_file
+from qt_ros.episodes.parts import part_files
 from qt_ros.episodes.store import EpisodeStore, StoreWriter
 from qt_ros.episodes.store_labels import take_labels
 from qt_ros.sim.rollout import TRAINING_SEEDS
@@ -179,7 +180,7 @@ def add_episodes(
 
 def _privileged_names(grown: Path, store: EpisodeStore) -> tuple[str, ...]:
     """What the grown store keeps of the privileged state: what its first episodes had."""
-    parts = sorted((grown / PARTS).glob("*.json"))
+    parts = part_files(grown)
     if not parts:
         return store.manifest.privileged_names
     return read_manifest_file(parts[0]).privileged_names

@@ -122,7 +122,7 @@ class Batches:
         self.model, self.config, self.device = model, config, device
         self.history, self.share = shape.history, (group.rank, group.size)
         self.text = text.to(device)
-        self._rows = group.part_of(config.batch)
+        rows = group.part_of(config.batch)
         sampler = SegmentSampler(
             data.lengths,
             data.success,
@@ -137,9 +137,9 @@ class Batches:
         )
         self.source: Source
         if isinstance(data, StreamedData):
-            self.source = StreamedSource(data, sampler, self._rows, shape, config, device, folder)
+            self.source = StreamedSource(data, sampler, rows, shape, config, device, folder)
         elif isinstance(data, TrainingData):
-            self.source = MemorySource(data, sampler, self._rows, shape, config, device)
+            self.source = MemorySource(data, sampler, rows, shape, config, device)
         else:
             raise TypeError(f"no way to draw batches from {type(data).__name__}")
 

@@ -28,9 +28,14 @@ class SegmentBatch:
     frame_mask: NDArray[np.bool_]
     episodes: NDArray[np.int64]
 
-    def part(self, rows: slice) -> SegmentBatch:
+    def part(self, rows: slice | list[int]) -> SegmentBatch:
         """Some of its segments."""
         return SegmentBatch(self.frames[rows], self.frame_mask[rows], self.episodes[rows])
+
+    def put(self, row: int, segment: SegmentBatch) -> None:
+        """Another segment, a batch of one, in the place of that in ``row``."""
+        self.frames[row], self.frame_mask[row] = segment.frames[0], segment.frame_mask[0]
+        self.episodes[row] = segment.episodes[0]
 
 
 class _Pool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -76,8 +75,7 @@ class MemorySource:
         self.encoded = False
 
     def at(self, step: int) -> tuple[SegmentBatch, Columns]:
-        segments = self._sampler.batch_at(step)
-        return segments if self._rows == slice(0, len(segments.frames)) else segments.part(self._rows), self._columns
+        return self._sampler.batch_at(step).part(self._rows), self._columns
 
     def around(self, steps: NDArray[np.int64]) -> tuple[NDArray[np.int64], Columns]:
         return steps, self._columns
@@ -200,7 +198,7 @@ class StreamedSource:
             tokens = np.zeros((last - first, *shape), np.float16)
             if rows:
                 held = joined(rows)
-                encoded = encode(Columns.loaded(held["numbers"], held, self._device), held["numbers"])
+                encoded = encode(self._held(held), held["numbers"])
                 tokens[held["numbers"] - first] = encoded.cpu().numpy()
             lost = zip(spans, found, strict=True)
             return tokens, {span.episode: str(part) for span, part in lost if isinstance(part, CorruptEpisode)}
@@ -230,16 +228,16 @@ class StreamedSource:
     def _batch(self, step: int) -> tuple[SegmentBatch, dict[str, NDArray]]:
         whole = self._sampler.batch_at(step)
         positions = np.arange(len(whole.frames))[self._rows]
-        segments = [whole.part(slice(p, p + 1)) for p in positions]
-        rows = self._read([span for s in segments for span in segment_spans(s)])
+        batch = whole.part(self._rows)
+        rows = self._read(segment_spans(batch))
         for attempt in range(ATTEMPTS):
             again = [i for i, part in enumerate(rows) if part is None]
             if not again:
                 break
             for i in again:
-                kind = bool(self._data.success[segments[i].episodes[0]])
-                segments[i] = self._sampler.replacement(step, int(positions[i]), attempt, kind)
-            drawn = self._read([span for i in again for span in segment_spans(segments[i])])
+                kind = bool(self._data.success[batch.episodes[i]])
+                batch.put(i, self._sampler.replacement(step, int(positions[i]), attempt, kind))
+            drawn = self._read(segment_spans(batch.part(again)))
             for i, part in zip(again, drawn, strict=True):
                 rows[i] = part
         else:
@@ -247,8 +245,6 @@ class StreamedSource:
                 f"{ATTEMPTS} episodes drawn one after another are damaged, {len(self._data.corrupt)} in all; copy the "
                 "store again, or rebuild it from its bags"
             )
-        fields = (f.name for f in dataclasses.fields(SegmentBatch))
-        batch = SegmentBatch(*(np.concatenate([getattr(s, name) for s in segments]) for name in fields))
         return batch, joined(r for r in rows if r is not None)
 
     def _read(self, spans: list[Span]) -> list[dict[str, NDArray] | None]:

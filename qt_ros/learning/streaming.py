@@ -44,7 +44,7 @@ class ByteCache:
     """What was used lately, up to so many bytes. Threads may share it."""
 
     def __init__(self, limit: int) -> None:
-        self.limit, self.bytes, self.hits, self.misses = limit, 0, 0, 0
+        self.limit, self.bytes = limit, 0
         self._entries: OrderedDict[tuple[str, int], tuple[int, Any]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -53,9 +53,7 @@ class ByteCache:
         with self._lock:
             found = self._entries.get(key)
             if found is None:
-                self.misses += 1
                 return None
-            self.hits += 1
             self._entries.move_to_end(key)
             return found[1]
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qt_ros.contract.files import locked, sync, write_atomically
+from qt_ros.contract.files import locked, write_atomically
 from qt_ros.model.acting import Network
 
 KEEP_EVERY = 64
@@ -73,7 +73,6 @@ class TokenFile:
                         os.fsync(stream.fileno())
                         note = {"done": last, "corrupt": {str(k): v for k, v in corrupt.items()}}
                         write_atomically(self._record, json.dumps(note).encode())
-            sync(self.path)
         return corrupt
 
     def read(self, first: int, count: int) -> NDArray[np.float16]:

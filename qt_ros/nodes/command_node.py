@@ -121,9 +121,8 @@ class CommandNode(LifecycleNode):
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        if self.commander is not None:
-            if self.settings.enable_motion:
-                prepare(self, self.commander.contract)
+        if self.commander is not None and self.settings.enable_motion:
+            prepare(self, self.commander.contract)
         result = super().on_activate(state)
         if self.commander is not None:
             self.commander.activate(self._now())

@@ -24,7 +24,7 @@ from qt_ros.contract.codecs import decode_image, decode_joint_state, stamp_to_ns
 from qt_ros.contract.graph_facts import Endpoint, GraphFacts, Heard, Topic
 from qt_ros.contract.robot import RobotContract
 from qt_ros.episodes.bag_metadata import Qos
-from qt_ros.nodes.lifecycle import LATCHED
+from qt_ros.nodes.lifecycle import LATCHED, serve_until
 from qt_ros.nodes.raw_topics import message_class
 
 IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -79,7 +79,7 @@ class GraphProbe:
 
         listener = self.node.create_subscription(String, description, receive, LATCHED)
         began = time.monotonic()
-        self._serve(lambda: time.monotonic() - began >= seconds, seconds + 1.0)
+        serve_until(self._executor, lambda: time.monotonic() - began >= seconds, seconds + 1.0)
         for name, ear in ears.items():
             facts.topics[name].heard = ear.heard()
             self.node.destroy_subscription(ear.subscription)
@@ -90,14 +90,6 @@ class GraphProbe:
         return facts
 
     # --- the graph ---------------------------------------------------------------------------------------------------
-
-    def _serve(self, ready: Callable[[], bool], patience: float) -> bool:
-        deadline = time.monotonic() + patience
-        while not ready():
-            if time.monotonic() > deadline:
-                return False
-            self._executor.spin_once(timeout_sec=0.05)
-        return True
 
     def _expected(self, contract: RobotContract) -> list[str]:
         """Topics that somebody should publish; seen late on a busy machine, they are worth waiting for."""
@@ -183,10 +175,10 @@ class GraphProbe:
     def _joints_of(self, service: str) -> list[str]:
         client = self.node.create_client(GetParameters, service)
         try:
-            if not self._serve(client.service_is_ready, ANSWER):
+            if not serve_until(self._executor, client.service_is_ready, ANSWER):
                 return []
             future = client.call_async(GetParameters.Request(names=["joints"]))
-            if not self._serve(future.done, ANSWER):
+            if not serve_until(self._executor, future.done, ANSWER):
                 return []
             values = future.result().values
             return list(values[0].string_array_value) if values else []

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode as RclpyLifecycleNode
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
@@ -176,14 +176,22 @@ def _spin(node: Node, done: threading.Event) -> int:
     return 1 if failures else 0
 
 
+def serve_until(executor: Executor, ready: Callable[[], Any], patience: float) -> bool:
+    """Serve callbacks until ``ready()``; False when it is not within ``patience`` s on the wall, or ROS went down."""
+    deadline = time.monotonic() + patience
+    while not ready():
+        if time.monotonic() > deadline or not executor.context.ok():
+            return False
+        executor.spin_once(timeout_sec=0.05)
+    return True
+
+
 def _leave(node: Node, executor: SingleThreadedExecutor) -> None:
     """Shut down while answers can still be sent, and send them."""
     _shut_down(node)
     if not isinstance(node, LifecycleNode) or not node.owes():
         return
-    deadline = time.monotonic() + FAREWELL
-    while node.owes() and time.monotonic() < deadline:
-        executor.spin_once(timeout_sec=0.02)
+    serve_until(executor, lambda: not node.owes(), FAREWELL)
     time.sleep(LINGER)
 
 

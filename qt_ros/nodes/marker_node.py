@@ -50,10 +50,9 @@ class MarkerNode(Node):
         self.settings = PARAMETERS.declare(self)
         self.contract = robot_contract(self, self.settings.robot)
         spec = self.contract.kinematics
-        carriers = [j for j in spec.home if j not in spec.arm_joints and j != spec.gripper_joint]
-        self._joints = (*spec.arm_joints, *carriers)
+        self._joints = (*spec.arm_joints, *spec.carriers)
         self._kinematics = Kinematics.of(self.contract, self._joints)
-        self._positions = {j: spec.home[j] for j in carriers}  # counts where no lift is reported
+        self._positions = {j: spec.home[j] for j in spec.carriers}  # counts where no lift is reported
         self._action: PolicyAction | None = None
         self._status: EpisodeStatus | None = None
         self._out = self.create_publisher(MarkerArray, "intended_motion", EVENT)

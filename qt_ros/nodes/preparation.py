@@ -7,9 +7,9 @@ use a node and an executor of their own in the same context: namespace and remap
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from rclpy.executors import SingleThreadedExecutor
@@ -22,7 +22,7 @@ from qt_ros.contract.interfaces import MOVEIT_SWITCH, servo_switch
 from qt_ros.contract.kinematics import Kinematics
 from qt_ros.contract.robot import RobotContract, load_contract
 from qt_ros.contract.strict import ConfigError
-from qt_ros.nodes.lifecycle import LATCHED
+from qt_ros.nodes.lifecycle import LATCHED, serve_until
 from qt_ros.nodes.raw_topics import message_class
 
 PATIENCE = 10.0  # s on the wall, for each answer
@@ -145,16 +145,8 @@ def _helper(node: Node, purpose: str) -> Iterator[tuple[Node, Callable[[Callable
     executor = SingleThreadedExecutor(context=node.context)
     executor.add_node(helper)
 
-    def wait(ready: Callable[[], bool], patience: float) -> bool:
-        deadline = time.monotonic() + patience
-        while not ready():
-            if time.monotonic() > deadline or not node.context.ok():
-                return False
-            executor.spin_once(timeout_sec=0.05)
-        return True
-
     try:
-        yield helper, wait
+        yield helper, partial(serve_until, executor)
     finally:
         executor.shutdown()
         helper.destroy_node()

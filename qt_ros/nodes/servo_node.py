@@ -65,12 +65,13 @@ class ServoNode(LifecycleNode):
         horizon, topic = self.settings.horizon / contract.command_rate, self.settings.trajectory_topic
         make, log = self._command_publisher, self.get_logger()
         self._out = joint_output(contract, make, topic, horizon, self.settings.velocities, log)
+        self._vector = self._out.vector if isinstance(self._out, ArrayOutput) else None
         inputs: list[tuple[Any, str, Any, Any]] = [
             (TwistStamped, contract.commands["arm"].topic, self._on_twist, COMMAND),
             (JointState, contract.observation("joint_state").topic, self._on_joints, SENSOR),
         ]
         self._gripper = GripperLimits(contract)
-        if isinstance(self._out, ArrayOutput) and self._gripper.joint in self._out.vector.others:
+        if self._vector is not None and self._gripper.joint in self._vector.others:
             # The controller owns the gripper too, and one array must not undo what another one says.
             inputs.append((JointTrajectory, contract.commands["gripper"].topic, self._on_gripper, COMMAND))
         for kind, topic, callback, qos in inputs:
@@ -87,8 +88,8 @@ class ServoNode(LifecycleNode):
         result = super().on_activate(state)
         if self.loop is not None:
             self.loop.forget()
-            if isinstance(self._out, ArrayOutput):
-                self._out.vector.forget()
+            if self._vector is not None:
+                self._vector.forget()
         self._active = True
         return result
 
@@ -141,23 +142,22 @@ class ServoNode(LifecycleNode):
             return
         self._joints.seen(self._now())
         try:
-            vector = self._out.vector if isinstance(self._out, ArrayOutput) else None
-            others = vector.others if vector is not None else ()
+            others = self._vector.others if self._vector is not None else ()
             positions = decode_joint_positions(message, (*self.loop.joints, *self.loop.servo.carriers, *others))
             stamp = ns_to_seconds(stamp_to_ns(message.header.stamp))
-            if vector is not None and abs(self._now() - stamp) <= self._joint_max_age:
-                vector.measure(positions)
+            if self._vector is not None and abs(self._now() - stamp) <= self._joint_max_age:
+                self._vector.measure(positions)
             self.loop.offer_joints(positions, stamp)
         except ValueError as error:  # a joint state that is no use counts as none: it goes stale
             self.get_logger().error(f"joint state refused: {error}", throttle_duration_sec=QUIET)
 
     def _on_gripper(self, message: JointTrajectory) -> None:
         """The gripper's entry of the array; with an arm that stands still, one array just for it."""
-        if self.loop is None or not self._active or not isinstance(self._out, ArrayOutput):
+        if self.loop is None or not self._active or self._vector is None:
             return
         try:
             target = dict(zip(message.joint_names, message.points[-1].positions, strict=True))[self._gripper.joint]
-            self._out.vector.set(self._gripper.joint, self._gripper.clip(target))
+            self._vector.set(self._gripper.joint, self._gripper.clip(target))
         except (ValueError, KeyError, IndexError) as error:
             self.get_logger().error(f"gripper command refused: {error}", throttle_duration_sec=QUIET)
             return
