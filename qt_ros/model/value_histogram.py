@@ -41,8 +41,9 @@ class ValueHistogram(nn.Module):
     def __init__(self, atoms: int, rank: int, initial: float) -> None:
         super().__init__()
         self.atoms, self.rank = atoms, rank
-        centres = (torch.arange(atoms, dtype=torch.float64) + 0.5) / atoms
-        order = torch.arange(1, rank + 1, dtype=torch.float64)
+        # On the CPU wherever the network is made: the slope is read back, which the meta device cannot.
+        centres = (torch.arange(atoms, dtype=torch.float64, device="cpu") + 0.5) / atoms
+        order = torch.arange(1, rank + 1, dtype=torch.float64, device="cpu")
         base = -_slope(centres, initial) * centres
         self.register_buffer("centres", centres.float(), persistent=False)
         self.register_buffer("basis", torch.cos(math.pi * order[:, None] * centres).float(), persistent=False)

@@ -18,6 +18,8 @@ from torch import nn
 
 from qt_ros.contract.actions import ActionSpace
 from qt_ros.contract.robot import RobotContract, load_contract
+from qt_ros.model.acting import VALUE_HEADS, Acting
+from qt_ros.model.cem import CemSettings
 from qt_ros.model.checkpoint import CheckpointError, load_checkpoint, read_info, save_checkpoint
 from qt_ros.model.config import ModelConfig
 from qt_ros.model.language import TextEncoder
@@ -54,9 +56,14 @@ def alter(change: Callable[[dict[str, Any]], object], folder: Path) -> None:
 # ---- the round trip
 
 
-@pytest.mark.parametrize("bin_head", ["linear", "tied"])
-def test_a_loaded_model_is_the_saved_one_bit_for_bit(contract: RobotContract, tmp_path: Path, bin_head: str) -> None:
-    model = make(contract, bin_head=bin_head).eval()
+HEADS = [{"bin_head": "linear"}, {"bin_head": "tied"}]
+
+
+@pytest.mark.parametrize("head", HEADS, ids=str)
+def test_a_loaded_model_is_the_saved_one_bit_for_bit(
+    contract: RobotContract, tmp_path: Path, head: dict[str, Any]
+) -> None:
+    model = make(contract, **head).eval()
     save_checkpoint(tmp_path / "c", model, contract=contract, text_encoder="minilm", provenance={})
     loaded, info = load_checkpoint(tmp_path / "c", contract=contract)
     assert not loaded.training
@@ -64,6 +71,21 @@ def test_a_loaded_model_is_the_saved_one_bit_for_bit(contract: RobotContract, tm
     images = torch.randint(0, 256, (2, 3, 96, 128), dtype=torch.uint8)
     args = (images[None], torch.randn(1, 384), torch.zeros(1, 10, dtype=torch.long), torch.randn(1, 2, 10))
     assert torch.equal(loaded(*args), model(*args))
+
+
+@pytest.mark.parametrize(("method", "head"), [(m, h) for m, heads in VALUE_HEADS.items() for h in heads])
+def test_the_network_of_every_method_comes_back(
+    contract: RobotContract, tmp_path: Path, method: str, head: str
+) -> None:
+    acting = Acting(method, cem=CemSettings() if method == "qt_opt" else None)
+    config = make(contract, value_head=head, return_token=method == "decision_transformer").config
+    model = acting.make_network(config).eval()
+    save_checkpoint(tmp_path / "c", model, contract=contract, text_encoder="minilm", provenance={}, acting=acting)
+    loaded, info = load_checkpoint(tmp_path / "c", contract=contract)
+    assert info.acting == acting and type(loaded) is type(model)
+    for key, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], value), key
+    assert [(n, b.device.type) for n, b in loaded.named_buffers()] == [(n, "cpu") for n, _ in model.named_buffers()]
 
 
 def test_the_record_says_where_the_weights_come_from(contract: RobotContract, tmp_path: Path) -> None:
