@@ -22,6 +22,7 @@ FAULTS = {  # stops that are nobody's wish, and what to look at
     "bad_image": "compare the camera with the contract: encoding, width, height, frame",
     "non_finite": "check the joint state driver; if it is sound, the checkpoint",
     "lost_policy": "is policy_node alive, and its p95 latency well below the policy period?",
+    "lost_command": "is command_node alive, and activated before the episode began?",
     "limit": "the robot was led to a limit; look at limits in the contract",
     "fault": "the message of the episode and the node's log say what failed",
     "estop": "release the button, then call command_node/reset",

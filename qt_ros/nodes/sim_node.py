@@ -12,6 +12,8 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import rclpy
 from geometry_msgs.msg import TwistStamped
@@ -95,11 +97,23 @@ class SimNode(Node):
         self._odom_out = self.create_publisher(Odometry, "odom", STATES)
         self._outcome_out = self.create_publisher(EpisodeOutcome, "episode_outcome", LATCHED)
         commands = self.contract.commands
-        self.create_subscription(JointTrajectory, "arm_controller/joint_trajectory", self._on_arm, COMMAND)
-        self.create_subscription(JointTrajectory, commands["gripper"].topic, self._on_gripper, COMMAND)
-        self.create_subscription(TwistStamped, commands["base"].topic, self._on_base, COMMAND)
-        self.create_subscription(EpisodeStatus, "episode_status", self._on_status, LATCHED)
+        self._listen(JointTrajectory, "arm_controller/joint_trajectory", self._on_arm, COMMAND)
+        self._listen(JointTrajectory, commands["gripper"].topic, self._on_gripper, COMMAND)
+        self._listen(TwistStamped, commands["base"].topic, self._on_base, COMMAND)
+        self._listen(EpisodeStatus, "episode_status", self._on_status, LATCHED)
         self.create_service(ResetScene, "reset_scene", self._on_reset)
+
+    def _listen(self, kind: Any, topic: str, callback: Callable[[Any], None], qos: QoSProfile) -> None:
+        """Subscribe; what others send is refused where it makes no sense, and never ends the simulation."""
+
+        def receive(message: Any) -> None:
+            try:
+                callback(message)
+            except Exception as error:
+                told = error if isinstance(error, CommandRejected) else f"{type(error).__name__}: {error}"
+                self.get_logger().error(f"{topic} refused: {told}", throttle_duration_sec=1.0)
+
+        self.create_subscription(kind, topic, receive, qos)
 
     # --- time --------------------------------------------------------------------------------------------------------
 
@@ -158,27 +172,21 @@ class SimNode(Node):
     # --- controllers -------------------------------------------------------------------------------------------------
 
     def _on_arm(self, message: JointTrajectory) -> None:
-        self._follow(self.robot.arm, message, "arm_controller")
+        self._follow(self.robot.arm, message)
 
     def _on_gripper(self, message: JointTrajectory) -> None:
-        self._follow(self.robot.gripper, message, "gripper_controller")
+        self._follow(self.robot.gripper, message)
 
-    def _follow(self, controller: TrajectoryFollower, message: JointTrajectory, name: str) -> None:
+    def _follow(self, controller: TrajectoryFollower, message: JointTrajectory) -> None:
         points = [
             Waypoint(ns_to_seconds(stamp_to_ns(p.time_from_start)), p.positions, p.velocities) for p in message.points
         ]
         start = ns_to_seconds(stamp_to_ns(message.header.stamp)) or None
-        try:
-            controller.accept(message.joint_names, points, self.robot.time, start)
-        except CommandRejected as error:
-            self.get_logger().error(f"{name}: {error}", throttle_duration_sec=1.0)
+        controller.accept(message.joint_names, points, self.robot.time, start)
 
     def _on_base(self, message: TwistStamped) -> None:
         stamp = ns_to_seconds(stamp_to_ns(message.header.stamp))
-        try:
-            self.robot.base.accept(message.twist.linear.x, message.twist.angular.z, stamp, self.robot.time)
-        except CommandRejected as error:
-            self.get_logger().error(str(error), throttle_duration_sec=1.0)
+        self.robot.base.accept(message.twist.linear.x, message.twist.angular.z, stamp, self.robot.time)
 
     # --- episodes ----------------------------------------------------------------------------------------------------
 
@@ -193,7 +201,7 @@ class SimNode(Node):
             if request.instruction_for:
                 instruction = sample_scene(find_task(request.instruction_for), request.seed).instruction
             self.robot.reset(scene)
-        except ValueError as error:
+        except (ValueError, SimulationError) as error:
             response.message = str(error)
             return response
         self.task, self._judged, self._unstable, self._reset_ns = find_task(scene.task), "", "", self.robot.time_ns

@@ -71,6 +71,7 @@ def test_any_sequence_of_times_gives_finite_numbers(times: list[float], now: flo
 
 def test_every_stop_has_a_level_and_every_fault_an_advice() -> None:
     assert {r for r in REASONS if stop_level(r) == OK} == TERMINAL_REASONS | {"none"}
+    assert {r for r in REASONS if stop_level(r) == WARN} == {"operator", "canceled", "deactivated", "preempted"}
     assert {r for r in REASONS if stop_level(r) == ERROR} == set(FAULTS)
     assert stop_level("") == OK
 

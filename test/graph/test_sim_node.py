@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -233,6 +234,30 @@ def test_what_cannot_be_set_up_is_refused_with_advice(sim: Watcher) -> None:
         sim.client.reset_scene(1, "juggle")
     with pytest.raises(RuntimeError, match="seed -1 is negative"):
         sim.client.reset_scene(-1)
+
+
+def test_malformed_messages_are_refused_and_the_simulation_goes_on(sim: Watcher) -> None:
+    sim.client.reset_scene(3)
+    wrong = Time(sec=-5, nanosec=4_000_000_000)
+    point = JointTrajectoryPoint(positions=[math.nan, math.inf], velocities=[1.0])
+    base = TwistStamped()
+    base.header.stamp, base.twist.linear.x = wrong, math.nan
+    heard = len(sim.heard["episode_outcome"])
+    for _ in range(5):
+        sim.base.publish(base)
+        sim.status.publish(EpisodeStatus(episode_id="../../x", state=250, reason=250))
+        sim.say("\x00" * 5000, EpisodeStatus.STATE_ENDED, wrong)
+        for arm in (sim.arm, sim.gripper):
+            for points in ([point], [point] * 3):
+                arm.publish(JointTrajectory(joint_names=["nobody", ""], points=points))
+            late = JointTrajectory(joint_names=list(HOME)[:1], points=[point])
+            late.header.stamp = wrong
+            arm.publish(late)
+        now = stamp_to_ns(sim.heard["/clock"][-1].clock)
+        sim.until("/clock", lambda m, now=now: stamp_to_ns(m.clock) > now + 10**8, "the simulation to go on")
+    sim.joint("left_finger_joint", lambda p: abs(p - HOME["left_finger_joint"]) < 0.01)
+    sim.client.reset_scene(4)
+    assert len(sim.heard["episode_outcome"]) == heard
 
 
 def test_another_instruction_can_be_worded_while_the_same_task_is_scored(sim: Watcher) -> None:
