@@ -40,8 +40,7 @@ class Watch:
 
     def __init__(self, contract: RobotContract) -> None:
         self.contract, spec = contract, contract.kinematics
-        self._carriers = [j for j in spec.home if j not in spec.arm_joints and j != spec.gripper_joint]
-        self._joints = (*spec.arm_joints, *self._carriers)
+        self._joints = (*spec.arm_joints, *spec.carriers)
         self._model = Kinematics(contract.urdf, spec.base_frame, spec.tool_frame, self._joints, fixed=spec.home)
         self.problems: list[str] = []
         self.commands = 0
@@ -160,7 +159,7 @@ class Watch:
     def _on_trajectory(self, message: JointTrajectory) -> None:
         names, model = list(message.joint_names), self._model
         for point in message.points:
-            for joint, position in zip(names, point.positions):
+            for joint, position in zip(names, point.positions, strict=True):
                 i = self._joints.index(joint)
                 if not model.lower[i] - 1e-6 <= position <= model.upper[i] + 1e-6:  # false for NaN too
                     self.problems.append(f"{joint}: sent to {position}, range {model.lower[i]} .. {model.upper[i]}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import filecmp
 import os
 import signal
 import subprocess
@@ -40,8 +41,16 @@ def stay_on_this_machine(environment: MutableMapping[str, str]) -> None:
     if environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE") != "LOCALHOST":
         return
     for variable, ours in image_transport().items():
-        if Path(environment.get(variable, ours)).parts[-2:] == ("config", "fastdds.xml"):
+        if _same_file(Path(environment.get(variable, ours)), Path(ours)):
             environment[variable] = str(Path(ours).with_name("fastdds_local.xml"))
+
+
+def _same_file(path: Path, ours: Path) -> bool:
+    """Whether they say the same: env.sh may name the copy of a checkout, and we are the installed one."""
+    try:
+        return path == ours or (path.name == ours.name and filecmp.cmp(path, ours, shallow=False))
+    except OSError:
+        return False
 
 
 @dataclass

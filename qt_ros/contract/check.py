@@ -46,7 +46,7 @@ def worst(findings: list[Finding]) -> str:
 def check_contract(contract: RobotContract) -> list[Finding]:
     """All findings about a loaded contract, in the order of its file."""
     return [
-        *_description(contract),
+        *check_description(contract),
         *_observations(contract),
         *_commands(contract),
         *_limits(contract),
@@ -54,7 +54,8 @@ def check_contract(contract: RobotContract) -> list[Finding]:
     ]
 
 
-def _description(contract: RobotContract) -> Iterator[Finding]:
+def check_description(contract: RobotContract) -> Iterator[Finding]:
+    """Names, home, gripper and workspace against the robot's description: all that the URDF has a say in."""
     if contract.description_topic and not contract.urdf_text:
         told = f"comes from the topic {contract.description_topic}; joints, frames and home are not checked here"
         yield Finding("note", "description", told, "check them on the robot with --live, or give its URDF with --urdf")

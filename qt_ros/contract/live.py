@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
 
-from qt_ros.contract.check import Finding, check_contract
+from qt_ros.contract.check import Finding, check_description
 from qt_ros.contract.codecs import ENCODINGS
 from qt_ros.contract.commands import CommandSpec
 from qt_ros.contract.graph_facts import GraphFacts, Heard
@@ -55,17 +55,12 @@ def _description(contract: RobotContract, facts: GraphFacts) -> Iterator[Finding
             f"start robot_state_publisher in this namespace{_instead(others)}",
         )
         return
-    found = [f for f in check_contract(contract.with_description(facts.urdf)) if f.subject in _ABOUT_THE_ROBOT]
-    yield from found
-
-
-_ABOUT_THE_ROBOT = (
-    "description",
-    "kinematics.home",
-    "kinematics.gripper_open",
-    "kinematics.gripper_closed",
-    "limits.workspace",
-)
+    if contract.urdf_text == facts.urdf:
+        return  # looked at already
+    if contract.urdf_text:
+        told = f"{facts.resolve(topic)} carries another URDF than the one given"
+        yield Finding("warning", "description", told, "what follows is about the robot's own; take that one")
+    yield from check_description(contract.with_description(facts.urdf))
 
 
 def _observation(contract: RobotContract, spec: ObservationSpec, facts: GraphFacts) -> Iterator[Finding]:

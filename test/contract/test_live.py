@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -121,6 +122,19 @@ def test_the_description_that_the_robot_publishes_is_checked() -> None:
     assert "description" not in told(facts, live)
     facts.urdf = shipped_urdf().replace("arm_joint_4", "elbow")
     assert "no joint arm_joint_4" in told(facts, live)["description"][1]
+    given = live.with_description(shipped_urdf())
+    facts.urdf = shipped_urdf() + "<!-- calibrated -->"
+    assert "another URDF than the one given" in told(facts, given)["description"][1]
+    facts.urdf = shipped_urdf()
+    assert "description" not in told(facts, given), "what was given is looked at without the robot"
+
+
+def test_an_arm_that_cannot_move_its_axes_is_told_from_the_robots_own_description() -> None:
+    live = variant(("description: description/mobile_manipulator.urdf", "description: topic robot_description"))
+    facts = fitting(live)
+    flat = re.sub(r'<axis xyz="[^"]*"', '<axis xyz="0 0 1"', shipped_urdf())
+    facts.urdf = re.sub(r'rpy="[^"]*"', 'rpy="0 0 0"', flat)
+    assert "cannot move" in told(facts, live)["action_space"][1]
 
 
 def test_endpoints_know_their_types() -> None:

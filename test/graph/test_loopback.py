@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from qt_ros.cli.processes import NodeGroup, stay_on_this_machine
+from qt_ros.contract.robot import package_root
 from qt_ros.nodes.demo_client import GraphClient
 
 pytestmark = pytest.mark.skipif(not Path("/proc/net/udp").exists(), reason="reads sockets from /proc (Linux)")
@@ -60,13 +61,23 @@ def test_nothing_that_comes_from_outside_is_read(ros_domain_id: int, tmp_path: P
         client.close()
 
 
-def test_only_our_own_profile_is_exchanged() -> None:
+def test_only_our_own_profile_is_exchanged(tmp_path: Path) -> None:
     local = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     stay_on_this_machine(local)
     assert local["FASTRTPS_DEFAULT_PROFILES_FILE"].endswith("config/fastdds_local.xml")
     own = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "FASTRTPS_DEFAULT_PROFILES_FILE": "/mine.xml"}
     stay_on_this_machine(own)
     assert own["FASTRTPS_DEFAULT_PROFILES_FILE"] == "/mine.xml"
+    copy = tmp_path / "config" / "fastdds.xml"
+    copy.parent.mkdir()
+    copy.write_text((package_root() / "config" / "fastdds.xml").read_text())
+    local["FASTDDS_DEFAULT_PROFILES_FILE"] = str(copy)  # as env.sh of a checkout names it
+    stay_on_this_machine(local)
+    assert local["FASTDDS_DEFAULT_PROFILES_FILE"].endswith("config/fastdds_local.xml")
+    copy.write_text("<profiles/>")
+    local["FASTDDS_DEFAULT_PROFILES_FILE"] = str(copy)  # somebody's own, of the same name
+    stay_on_this_machine(local)
+    assert local["FASTDDS_DEFAULT_PROFILES_FILE"] == str(copy)
     wide = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}
     stay_on_this_machine(wide)
     assert list(wide) == ["ROS_AUTOMATIC_DISCOVERY_RANGE"]
