@@ -55,7 +55,7 @@ def test_a_method_trains_from_images_and_its_checkpoint_names_it(store: Path, tm
     assert info.provenance["settings"]["method"] == method
 
 
-@pytest.mark.parametrize("config", ["iql", "hl_gauss"])
+@pytest.mark.parametrize("config", ["iql", "cross_entropy"])
 def test_it_trains_from_privileged_state(
     store: Path, tmp_path: Path, config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

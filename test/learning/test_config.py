@@ -69,14 +69,14 @@ PICKING = sorted((package_root() / "config" / "train" / "picking").glob("*.yaml"
 @pytest.mark.parametrize("path", PICKING, ids=lambda p: p.stem)
 def test_every_picking_setting_loads_names_its_method_and_survives_a_round_trip(path: Path) -> None:
     settings = load_train_config(f"picking/{path.stem}")
-    assert settings.method == ("q_transformer" if path.stem == "hl_gauss" else path.stem)
+    assert settings.method == ("q_transformer" if path.stem == "cross_entropy" else path.stem)
     assert TrainConfig.from_dict(settings.to_dict()) == settings
     from_state = load_train_config(path, PRIVILEGED)
     assert from_state.model["vision"] == "state" and not from_state.freeze_vision
 
 
 def test_every_method_has_its_picking_settings_with_one_budget_for_all() -> None:
-    assert {path.stem for path in PICKING} == {*OPTIONS, "hl_gauss"}
+    assert {path.stem for path in PICKING} == {*OPTIONS, "cross_entropy"}
     # Not the learning rate: it is tuned for each method (docs/results/picking-state-tuning.md).
     shared = ("gradient_steps", "batch", "segment_steps", "freeze_vision", "backup.gamma", "schedule")
     found = {name: set() for name in shared}
@@ -109,7 +109,7 @@ def test_options_reach_their_method_and_have_its_defaults() -> None:
         ("picking/rt1_bc", {"success_share": 0.5}, "successful episodes only"),
         ("picking/rt1_bc", {"backup.n_step": 3}, "rt1_bc has no backup"),
         ("picking/q_transformer", {"options.alpha": 3.0}, "options of q_transformer: unknown key"),
-        ("picking/q_transformer", {"loss.sigma": 0.5}, "sigma .* hl_gauss only"),
+        ("picking/cross_entropy", {"loss.sigma": 0.5}, "sigma .* hl_gauss only"),
         ("picking/q_transformer", {"model.vision": "state"}, "no images to freeze"),
         ("small", {"method": "iql"}, "not iql's"),
     ],
