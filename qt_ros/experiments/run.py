@@ -52,12 +52,16 @@ def run_cell(
     """Run ``cell`` from where it was left; True when its result is there, False when stopped before.
 
     ``report(text, metrics)`` tells how far it is. What lies in its folder and was made with other settings is moved
-    aside. Data and warm-up must be there (CellError).
+    aside. The same run in another experiment counts. Data and warm-up must be there (CellError).
     """
     if result_of(cell, work) is not None:
         return True
     folder = work.root / cell.directory
     _move_others_aside(folder, cell)
+    if (same := _same_run(cell, work)) is not None:
+        write_json(folder / RESULT, {**same, **_names(cell)})
+        report(f"taken from {same['experiment']}, where it is {same['method']}/{same['variant']}", {})
+        return True
     origin = {"commit": commit(), "source": source()}  # of the code that is loaded now; files may change later
     progress = read_json(folder / "cell.json") or {"training": cell.training, "seconds": {}, "metrics": {}}
     write_json(folder / "cell.json", progress)
@@ -117,14 +121,9 @@ def run_cell(
         folder / RESULT,
         {
             "schema": 1,
-            "experiment": cell.experiment.name,
-            "method": cell.spec.method,
-            "variant": cell.spec.variant,
-            "seed": cell.seed,
+            **_names(cell),
             "identity": cell.identity,
             "training": cell.training,
-            "trial": cell.trial,
-            "changes": cell.changes,
             "bins": contract.action_space.bins,
             "rows": rows,
             "train_seconds": _number(round(taken, 1)),
@@ -143,6 +142,28 @@ def run_cell(
         },
     )
     return True
+
+
+def _names(cell: Cell) -> dict[str, Any]:
+    """What the cell is called and how its experiment says it; all else follows from its identity."""
+    return {
+        "experiment": cell.experiment.name,
+        "method": cell.spec.method,
+        "variant": cell.spec.variant,
+        "seed": cell.seed,
+        "trial": cell.trial,
+        "changes": cell.changes,
+    }
+
+
+def _same_run(cell: Cell, work: Work) -> dict[str, Any] | None:
+    """The result of the very same run (settings, data, seed, scenes) under another name in this work folder."""
+    if cell.tuning:
+        return None
+    for path in sorted(work.root.glob(f"*/*/{RESULT}")):
+        if (found := read_json(path)).get("identity") == cell.identity:
+            return found
+    return None
 
 
 def robot_of(cell: Cell, work: Work) -> tuple[RobotContract, str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tiny_experiment import CELLS, experiment
+from tiny_experiment import CELLS, experiment, write_experiment
 
 from qt_ros.experiments.cells import all_cells, selected
 from qt_ros.experiments.run import CellError, result_of, run_cell
+from qt_ros.experiments.spec import load_experiment
 from qt_ros.experiments.warm_up import warm_up, warmed_up
 from qt_ros.experiments.work import Work, read_json
 from qt_ros.model.checkpoint import read_info
@@ -25,6 +26,22 @@ def test_a_cell_is_trained_evaluated_at_every_mark_and_told(tmp_path: Path, work
     assert result["settings"]["seed"] == 1 and result["settings"]["model"]["vision"] == "state"
     assert result["episodes_in_data"] == 6 and result["command"] == "a test"
     assert result["metrics"]["value_spread"] >= 0
+
+
+def test_the_same_run_of_another_experiment_counts(tmp_path: Path, work: Work) -> None:
+    (cell,) = selected(all_cells(experiment(tmp_path)), ["q_transformer/1"])
+    assert run_cell(cell, work)
+    renamed = [{**CELLS[0], "variant": "as_before"}, {**CELLS[0], "variant": "larger", "set": {"loss.alpha": 50.0}}]
+    other = load_experiment(str(write_experiment(tmp_path / "other", "other", cells=renamed)))
+    told: list[str] = []
+    for again in selected(all_cells(other), ["q_transformer/1"]):
+        assert run_cell(again, work, lambda text, metrics: told.append(text))
+        result = result_of(again, work)
+        assert result is not None
+        assert (result["experiment"], result["variant"]) == ("other", again.spec.variant)
+        trained = (work.root / again.directory / "checkpoint").exists()
+        assert trained == (again.spec.variant == "larger")
+    assert told[0] == "taken from tiny, where it is q_transformer/default" and len(told) > 1
 
 
 def test_an_interrupted_cell_goes_on_to_the_same_weights(tmp_path: Path, work: Work) -> None:
