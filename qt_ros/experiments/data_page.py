@@ -40,7 +40,7 @@ def data_page(document: dict[str, Any]) -> str:
              f"`{part['manifest_sha256'][:12]}`")
         )  # fmt: skip
     lines += [*table(("store", "source", "scenes", "tasks", "flaws", "images", "manifest"), rows), ""]
-    lines += [*_collector(document), *_thrown_away(document), *_skills(document)]
+    lines += [*_left_out(document), *_collector(document), *_thrown_away(document), *_skills(document)]
     rows = [(reason, count) for reason, count in everything["reasons"].items()]
     lines += ["## How episodes end", "", *table(("outcome/reason", "episodes"), rows), ""]
     rows = [(f"`{task}`", c["episodes"], c["success"]) for task, c in everything["tasks"].items()]
@@ -56,6 +56,16 @@ def _lengths(spread: dict[str, float] | None) -> str:
     if spread is None:
         return ""
     return f"{spread['mean']:.1f} ({spread['p10']:g}, {spread['median']:g}, {spread['p90']:g}; {spread['largest']})"
+
+
+def _left_out(document: dict[str, Any]) -> list[str]:
+    """Scenes that were asked for and gave no episode."""
+    told = []
+    for name, part in document["parts"].items():
+        recipe = part["recipe"]
+        lost = 0 if "keep" in recipe else recipe["episodes"] - part["episodes"]
+        told += [f"{lost} of {recipe['episodes']} in {name}"] * bool(lost)
+    return [f"Scenes without an episode, because their physics became unstable: {', '.join(told)}.", ""] if told else []
 
 
 def _collector(document: dict[str, Any]) -> list[str]:

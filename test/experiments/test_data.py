@@ -41,6 +41,9 @@ def test_the_description_counts_what_is_there(tmp_path: Path, made: Path) -> Non
     page = data_page(kept)
     assert f"6 episodes with {everything['steps']} steps, of which {len(good)} (50.0%) succeed" in page
     assert "| noise | noise | 20 to 22 | all | early, open |" in page
+    assert "Scenes without an episode" not in page
+    kept["parts"]["noise"]["recipe"]["episodes"] = 5
+    assert "because their physics became unstable: 2 of 5 in noise." in data_page(kept)
 
 
 def test_data_of_another_recipe_are_refused(tmp_path: Path, work: Work) -> None:
