@@ -2,8 +2,9 @@
 
 Follows the running episode's PolicyActions through qt_ros.control.commander: limits of speed, acceleration, workspace
 and gripper, a maximum action age of its own, a latched e-stop. Every stop brakes to zero twist and zero cmd_vel within
-0.2 s (the e-stop at once), leaves the gripper as it is, and is named in command_status. Nothing is published on the
-command topics unless the node is active; with enable_motion:=false nothing ever is, and the commands can be seen on
+0.2 s (the e-stop at once), holds the gripper, and is named in command_status: a gripper that travels is sent to where
+it is, one that stands (at its goal, or on an object) keeps its last command. Nothing is published on the command topics
+unless the node is active; with enable_motion:=false nothing ever is, and the commands can be seen on
 ~/dry_run/arm, ~/dry_run/base and ~/dry_run/gripper.
 """
 
@@ -152,7 +153,7 @@ class CommandNode(LifecycleNode):
             self._publish(self.commander.shaper.brake(self._period))
             time.sleep(self._period)
         self._publish(ZERO)
-        for publisher in (self._arm_out, self._base_out, self._status_out):
+        for publisher in (self._arm_out, self._base_out, self._gripper_out, self._status_out):
             publisher.wait_for_all_acked(PATIENCE)
 
     def _command_publisher(self, kind: Any, topic: str, name: str) -> Any:
@@ -256,6 +257,8 @@ class CommandNode(LifecycleNode):
     def _settle(self) -> None:
         """Tell every change; a stop that need not brake goes out as zeros before anything else happens."""
         commander = self.commander
+        if commander is not None and (position := commander.take_grip_stop()) is not None:
+            self._gripper_out.hold(position)
         if commander is None or (state := (commander.state, commander.reason, commander.episode_id)) == self._settled:
             return
         self._settled = state
@@ -282,7 +285,7 @@ class CommandNode(LifecycleNode):
         commander = self.commander
         assert commander is not None
         try:
-            position = commander.gripper.position(closedness)
+            position = commander.close_to(closedness, self._now())
         except ValueError as error:
             commander.stop("fault", str(error), self._now())
             return
