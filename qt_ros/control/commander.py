@@ -247,8 +247,8 @@ class Commander:
         self._adopt(now)
         return followed
 
-    def tick(self, now: float) -> Command:
-        """The command for ``now``; call it at the command rate."""
+    def tick(self, now: float, elapsed: float = 0.0) -> Command:
+        """The command for ``now``; call it at the command rate. ``elapsed``: s on the wall since the call before."""
         self.hear_clock(now)
         set_back = now < self._ticked
         if set_back:  # what was measured belongs to the time before
@@ -261,10 +261,10 @@ class Commander:
         elif self.shaper.running and now - self._begun > FIRST_ACTION:
             self.stop("lost_policy", f"no action within {FIRST_ACTION:g} s; is policy_node alive?", now)
         try:
-            command = self.shaper.tick(now, tools)
+            command = self.shaper.tick(now, tools, elapsed)
         except NonFiniteError as error:
             self.stop("non_finite", str(error), now)
-            command = self.shaper.tick(now)
+            command = self.shaper.tick(now, elapsed=elapsed)
         self._sent.command(command.arm_twist[:3])
         self._action_age = command.action_age or 0.0
         self._adopt(now)

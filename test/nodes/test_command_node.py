@@ -64,6 +64,12 @@ def test_an_action_reaches_arm_base_and_gripper(robot: Harness, episode: str) ->
     assert list(grip.joint_names) == ["left_finger_joint"] and list(grip.points[0].positions) == [0.0]
 
 
+def test_what_is_looser_than_the_safety_case_says_is_warned_about(active: Harness, module_graph: Any) -> None:
+    told = module_graph[0].nodes[0].tail(1000)
+    assert "clock_patience is 60 s, looser than the default of 2 s" in told
+    assert told.count("contract: limits.gripper_force: nothing here limits how hard the gripper closes") == 1
+
+
 def test_the_gripper_opens_when_told(robot: Harness, episode: str) -> None:
     robot.begin(episode)
     robot.move(episode, dx=0.01, gripper=0.0)
