@@ -1,11 +1,13 @@
-"""Watches a graph from outside while benchmarks/faults.py spoils it: are the commands in bounds, does it stand still?
+"""Watches a graph from outside while benchmarks/faults.py spoils it: are the commands in bounds, does a policy stand
+behind them, does the robot stand still?
 
-It reads what the controllers get and what the simulator measured (its topics before they are spoiled), in a thread of
-its own.
+It reads what the controllers get, what command_node gets of the policy, and what the simulator measured (its topics
+before they are spoiled), in a thread of its own.
 """
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +25,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, String
 from trajectory_msgs.msg import JointTrajectory
 
+from benchmarks.fault_judge import LATE, MotionJudge
 from qt_ros.contract.kinematics import Kinematics
 from qt_ros.contract.robot import RobotContract
 from qt_ros.control.shaper import BRAKE_TIME
@@ -33,6 +36,13 @@ MEASURED = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
 COMMANDS = QoSProfile(depth=200)
 TOOL_SLACK = 0.03  # m: how far the simulated arm may swing past where it was sent
 STILL = (0.05, 0.02)  # rad/s of a joint, m/s (or rad/s) of the base: less is standing
+STANDS_WITHIN = 0.2  # s from a loss to zero commands, as the safety case says
+LATE_TICKS = 0.1  # s: what a loaded machine may take longer for the ticks of that
+SWINGS = 0.5  # s in which the simulated robot comes to rest after its last command, base and arm
+
+
+def _seconds(stamp: Any) -> float:
+    return float(stamp.sec + stamp.nanosec * 1e-9)
 
 
 class Watch:
@@ -51,6 +61,11 @@ class Watch:
         self.steps: dict[str, int] = {}
         self._speed = (0.0, 0.0)  # fastest measured joint, base
         self._last: dict[str, tuple[float, np.ndarray]] = {}
+        allowed, brakes = contract.limits.max_action_age + STANDS_WITHIN + LATE_TICKS, STANDS_WITHIN + LATE_TICKS
+        self._commanded = {name: MotionJudge(f"{name} command", allowed, brakes) for name in ("arm", "base")}
+        self._measured = {
+            name: MotionJudge(f"the {name}", allowed + SWINGS, brakes + SWINGS) for name in ("arm", "base")
+        }
         self._changed = threading.Condition()
         self.context = rclpy.context.Context()
         rclpy.init(context=self.context, signal_handler_options=SignalHandlerOptions.NO)
@@ -72,7 +87,7 @@ class Watch:
             (JointTrajectory, commands["gripper"].topic, self._on_gripper, COMMANDS),
             (JointState, f"raw/{contract.observation('joint_state').topic}", self._on_joints, MEASURED),
             (Odometry, "odom", self._on_odom, MEASURED),
-            (PolicyAction, "raw/policy_action", self._on_action, COMMANDS),
+            (PolicyAction, "policy_action", self._on_action, COMMANDS),
             (EpisodeStatus, "episode_status", self._on_status, LATCHED),
             (CommandStatus, "command_status", self._on_command, COMMANDS),
             (EpisodeRecord, "episode_record", self._on_record, LATCHED),
@@ -93,7 +108,9 @@ class Watch:
         rclpy.try_shutdown(context=self.context)
 
     def spoil(self, text: str) -> None:
-        """Tell the relay what to do."""
+        """Tell the relay what to do. A leap of the clock concerns commands only: what is measured is not spoiled."""
+        for judge in self._commanded.values():
+            judge.ordered = json.loads(text).get("clock", 0.0)
         self._fault.publish(String(data=text))
 
     def press(self, pressed: bool) -> None:
@@ -102,9 +119,19 @@ class Watch:
 
     def take(self) -> list[str]:
         """The problems since the last time."""
+        judges = [*self._commanded.values(), *self._measured.values()]
+        self.until(lambda: all([judge.settled() for judge in judges]), 2 * LATE)
         with self._changed:
             problems, self.problems = self.problems, []
-            return problems
+            return problems + [p for judge in judges for p in judge.problems()]
+
+    def longest(self) -> dict[str, float]:
+        """Seconds from the last action to the last motion that it explains, at most, since the last time."""
+        told = {}
+        with self._changed:
+            for judge in (*self._commanded.values(), *self._measured.values()):
+                told[judge.what], judge.longest = round(judge.longest, 3), 0.0
+        return told
 
     def until(self, true: Callable[[], Any], timeout: float) -> bool:
         """Wait for something heard here; False when it did not come."""
@@ -120,6 +147,10 @@ class Watch:
     def still(self) -> bool:
         """Whether the simulated robot was measured to stand, by its own sensors."""
         return self._speed[0] < STILL[0] and self._speed[1] < STILL[1]
+
+    def zero(self) -> bool:
+        """Whether the last command to arm and base was to stand."""
+        return not any(v.any() for _, v in self._last.values())
 
     # --- what is heard ------------------------------------------------------------------------------------------------
 
@@ -140,7 +171,7 @@ class Watch:
     def _on_twist(self, name: str, message: TwistStamped, parts: Any) -> None:
         linear, angular = message.twist.linear, message.twist.angular
         v = np.array([linear.x, linear.y, linear.z, angular.x, angular.y, angular.z])
-        now = message.header.stamp.sec + message.header.stamp.nanosec * 1e-9
+        now = _seconds(message.header.stamp)
         self.commands += 1
         if not np.isfinite(v).all():
             self.problems.append(f"{name}: command {v.tolist()} is not finite")
@@ -155,6 +186,7 @@ class Watch:
             if v[part].any() and change > hardest * elapsed * 1.001 + 1e-6:
                 self.problems.append(f"{name}: changed by {change:.3f} in {elapsed:.3f} s, limit {hardest:.2f} per s")
         self._last[name] = (now, v)
+        self._commanded[name].saw(now, bool(v.any()))
 
     def _on_trajectory(self, message: JointTrajectory) -> None:
         names, model = list(message.joint_names), self._model
@@ -177,6 +209,7 @@ class Watch:
         if not all(j in positions for j in self._joints):
             return
         self._speed = (max(abs(velocities.get(j, 0.0)) for j in self._joints), self._speed[1])
+        self._measured["arm"].saw(_seconds(message.header.stamp), self._speed[0] > STILL[0])
         tool = self._model.fk([positions[j] for j in self._joints])[0]
         bound = self.contract.limits
         outside = float(np.maximum(bound.workspace_low - tool, tool - bound.workspace_high).max())
@@ -186,10 +219,14 @@ class Watch:
     def _on_odom(self, message: Odometry) -> None:
         twist = message.twist.twist
         self._speed = (self._speed[0], max(abs(twist.linear.x), abs(twist.angular.z)))
+        self._measured["base"].saw(_seconds(message.header.stamp), self._speed[1] > STILL[1])
 
     def _on_action(self, message: PolicyAction) -> None:
-        if message.q:
-            self.steps[message.episode_id] = message.step + 1
+        if not message.q or tuple(message.names) != self.contract.action_space.names:
+            return  # the neutral action at an episode's end, or nonsense: nothing may move because of it
+        self.steps[message.episode_id] = message.step + 1
+        for judge in (*self._commanded.values(), *self._measured.values()):
+            judge.acted(_seconds(message.observation_stamp))
 
     def _on_status(self, message: EpisodeStatus) -> None:
         self.status = message

@@ -1,10 +1,11 @@
 """Spoils the real node graph in the embedded simulator at random moments, again and again, and looks what comes of it.
 
 One injection is one episode: a scene, a goal, a fault at a random moment of it, and then the judgement: no command out
-of bounds, the robot stands, the goal has its result, the bag of a finished episode is there and whole, and the graph
-(with killed nodes started again) does the next episode. Faults: kill -9 and restart of every node, frozen, silent and
-garbage camera, NaN, silent and future joint states, clock forward and back, dropped, delayed and doubled actions, full
-disk, burst of goals, malformed messages, e-stop.
+of bounds, no motion for longer after the policy's last action than the contract allows, the robot stands, the goal has
+its result, the bag of a finished episode is there and whole, and the graph (with killed nodes started again) does the
+next episode. Faults: kill -9 and restart of every node, frozen, silent and garbage camera, NaN, silent and future joint
+states, clock forward and back, dropped, delayed and doubled actions, full disk, burst of goals, malformed messages,
+e-stop.
 
 Example: python -m benchmarks.faults --count 300 --json docs/results/faults.json
 
@@ -45,6 +46,8 @@ from qt_ros.episodes.episode import REASONS
 RELAYED = ("head_camera/image_raw", "joint_states")
 PATIENCE = 300.0  # s on the wall for anything that a loaded machine does late; longer is a hung graph
 EPISODE = 4.0  # simulated s
+CLOCK_PATIENCE = 2.0  # s on the wall: command_node's own patience with a clock that stands still
+WALL_SLACK = 5.0  # s on the wall that a loaded machine may be late with it
 console = Console(stderr=True)
 
 
@@ -159,6 +162,7 @@ class Bench:
         try:
             self.heal()
             self.watch.take()
+            self.watch.longest()
             scene, episode = self._begin(episode, int(rng.integers(2**31 - 1)))
             result = self.client._goal.get_result_async()
             wanted = int(rng.integers(1, 9))
@@ -180,6 +184,7 @@ class Bench:
         except (Hung, TimeoutError, RuntimeError) as error:
             problems.append(f"hung: {type(error).__name__}: {error}")
         problems += self.watch.take()[:10]
+        row["longest"] = self.watch.longest()
         row["seconds"] = round(time.monotonic() - began, 1)
         return row
 
@@ -243,8 +248,17 @@ class Bench:
             resource.prlimit(recorder.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
 
     def _await_still(self, problems: list[str]) -> None:
-        if self.node("sim_node") is not None and not self.watch.until(self.watch.still, 20.0):
+        """The robot comes to stand. How soon after the policy's last action is judged by stamps, in `Watch`.
+
+        A clock that stands still stamps nothing: there the wall counts from its end.
+        """
+        if self.node("sim_node") is None:
+            if not self.watch.until(self.watch.zero, CLOCK_PATIENCE + WALL_SLACK):
+                problems.append("the last command still moves the robot although the clock stands still")
+        elif not self.watch.until(self.watch.still, PATIENCE):
             problems.append("the robot still moves although no episode runs")
+        elif self.node("command_node") is not None and not self.watch.until(self.watch.zero, WALL_SLACK):
+            problems.append("the last command still moves the robot although no episode runs")
 
     def _judge_bag(self, fault: str, episode: str, in_time: bool, problems: list[str]) -> None:
         if fault == "kill recorder_node":

@@ -49,7 +49,7 @@ def check_contract(contract: RobotContract) -> list[Finding]:
         *check_description(contract),
         *_observations(contract),
         *_commands(contract),
-        *_limits(contract),
+        *check_limits(contract),
         *_actions(contract),
     ]
 
@@ -152,9 +152,6 @@ def _commands(contract: RobotContract) -> Iterator[Finding]:
             d.target == ("arm" if spec.name == "arm_joints" else spec.name) for d in contract.action_space.dimensions
         ):
             yield Finding("note", where, "no action dimension is sent here", "only zeros will be")
-    gripper = contract.commands.get("gripper")
-    if gripper is not None and "/action/" in gripper.type and not gripper.max_effort:
-        yield Finding("note", "commands.gripper", "no max_effort: the controller's own counts", "give it in N")
     period = 1.0 / contract.command_rate
     if 2.0 * period > SERVO_TIMEOUT:
         yield Finding("error", "command_rate", f"{contract.command_rate:g} Hz: one late twist and the servo's "
@@ -165,7 +162,8 @@ def _commands(contract: RobotContract) -> Iterator[Finding]:
         )
 
 
-def _limits(contract: RobotContract) -> Iterator[Finding]:
+def check_limits(contract: RobotContract) -> Iterator[Finding]:
+    """The limits that stand between a policy and people: those that hardly limit anything, and those left out."""
     bound = contract.limits
     periods = bound.max_action_age * contract.policy_rate
     if periods < 1.5:
@@ -179,6 +177,22 @@ def _limits(contract: RobotContract) -> Iterator[Finding]:
         if getattr(bound, name) > most:
             told = f"{getattr(bound, name):g} is fast for a robot among people"
             yield Finding("warning", f"limits.{name}", told, f"begin below {most:g} and raise it later")
+    for name, most in (("linear_acceleration", 10.0), ("angular_acceleration", 40.0),
+                       ("base_linear_acceleration", 5.0), ("base_angular_acceleration", 15.0)):  # fmt: skip
+        if getattr(bound, name) > most:
+            told = f"{getattr(bound, name):g} per s^2 is no smooth motion"
+            yield Finding("warning", f"limits.{name}", told, f"begin below {most:g} and raise it later")
+    for joint, speed in bound.joint_speeds.items():
+        if speed > 3.2:
+            told = f"{joint}: {speed:g} is fast for a robot among people"
+            yield Finding("warning", "limits.joint_speeds", told, "begin below 3.2 and raise it later")
+    gripper = contract.commands.get("gripper")
+    if gripper is not None and bound.gripper_force is None and not gripper.max_effort:
+        told = "nothing here limits how hard the gripper closes; only its own driver does"
+        advice = f"where joint states report the effort of {contract.kinematics.gripper_joint}, set gripper_force"
+        if "/action/" in gripper.type:
+            advice = f"set max_effort (N) of commands: gripper; or, {advice}"
+        yield Finding("warning", "limits.gripper_force", told, f"{advice}; else limit it in the gripper's driver")
 
 
 def _actions(contract: RobotContract) -> Iterator[Finding]:

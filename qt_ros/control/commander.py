@@ -20,6 +20,7 @@ from qt_ros.contract.robot import RobotContract
 from qt_ros.control.dead_reckoning import DeadReckoning
 from qt_ros.control.estop import EStop
 from qt_ros.control.gripper import GripperLimits
+from qt_ros.control.gripper_hold import GripperHold
 from qt_ros.control.limits import NonFiniteError
 from qt_ros.control.shaper import Command, CommandShaper
 
@@ -63,6 +64,8 @@ class Commander:
         self.contract = contract
         self.shaper = CommandShaper(contract)
         self.gripper = GripperLimits(contract)
+        self.grip = GripperHold(contract)
+        self._grip_stop: float | None = None
         self.joint_max_age = contract.observation("joint_state").max_age
         self.estop = estop or EStop()
         self.active = False
@@ -114,7 +117,27 @@ class Commander:
             return False
         self.shaper.stop(reason, now, brake)
         self.reason, self.message = reason, message
+        self._stop_gripper(now)
         return True
+
+    def _stop_gripper(self, now: float) -> None:
+        position = self.grip.stop(now)
+        if position is not None:
+            self._grip_stop = self.gripper.clip(position)
+
+    def take_grip_stop(self) -> float | None:
+        """Where the gripper has to be sent because of a stop, once; None: it stays as it is."""
+        position, self._grip_stop = self._grip_stop, None
+        return position
+
+    def close_to(self, closedness: float, now: float) -> float:
+        """The gripper joint's position to send for ``closedness``, within width and force; it counts as sent.
+
+        ValueError as in `GripperLimits.position`.
+        """
+        position = self.gripper.position(closedness)
+        self.grip.sent(position, now)
+        return position
 
     def press_estop(self, pressed: bool, now: float) -> None:
         """The e-stop button; a press stops without braking and refuses every episode until ``estop.reset()``."""
@@ -175,6 +198,7 @@ class Commander:
         spec = self.contract.kinematics
         if spec.gripper_joint in positions:
             self.gripper.measure(positions[spec.gripper_joint], effort)
+            self.grip.measured(positions[spec.gripper_joint], stamp)
         if not any(j in positions for j in spec.arm_joints):
             return
         missing = [j for j in spec.arm_joints if j not in positions]
@@ -220,13 +244,14 @@ class Commander:
             return not self.stop("fault", str(error), now)
         if followed:
             self.step, self._observed = step, observation_time
-        self._adopt()
+        self._adopt(now)
         return followed
 
-    def tick(self, now: float) -> Command:
-        """The command for ``now``; call it at the command rate."""
+    def tick(self, now: float, elapsed: float = 0.0) -> Command:
+        """The command for ``now``; call it at the command rate. ``elapsed``: s on the wall since the call before."""
         self.hear_clock(now)
-        if now < self._ticked:  # what was measured belongs to the time before
+        set_back = now < self._ticked
+        if set_back:  # what was measured belongs to the time before
             self._joints, self._joints_stamp = None, -math.inf
         self._ticked = now
         self._sent.advance(now)
@@ -236,13 +261,15 @@ class Commander:
         elif self.shaper.running and now - self._begun > FIRST_ACTION:
             self.stop("lost_policy", f"no action within {FIRST_ACTION:g} s; is policy_node alive?", now)
         try:
-            command = self.shaper.tick(now, tools)
+            command = self.shaper.tick(now, tools, elapsed)
         except NonFiniteError as error:
             self.stop("non_finite", str(error), now)
-            command = self.shaper.tick(now)
+            command = self.shaper.tick(now, elapsed=elapsed)
         self._sent.command(command.arm_twist[:3])
         self._action_age = command.action_age or 0.0
-        self._adopt()
+        self._adopt(now)
+        if set_back:  # only now: a stop because of it knew where the gripper was
+            self.grip.forget()
         return command
 
     def _watch_limits(self, now: float) -> NDArray[np.float64] | None:
@@ -272,12 +299,13 @@ class Commander:
         outside = np.maximum(bound.workspace_low - tool, tool - bound.workspace_high)
         return np.concatenate([outside, np.maximum(model.lower - joints, joints - model.upper)])
 
-    def _adopt(self) -> None:
+    def _adopt(self, now: float) -> None:
         """Take over a stop that the shaper made by itself."""
         if self.shaper.reason is not None and not self.reason and self.shaper.episode_id == self.episode_id:
             self.reason = self.shaper.reason
             advice = _ADVICE.get(self.reason, "")
             self.message = advice.format(age=self.contract.limits.max_action_age)
+            self._stop_gripper(now)
 
 
 def _under_way(since: float | None, step: int, stamp: float | None, start: float) -> bool:

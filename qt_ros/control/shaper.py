@@ -132,9 +132,13 @@ class CommandShaper:
         """Every velocity is zero now; braking is cut short."""
         self._velocity[:] = 0.0
 
-    def brake(self, dt: float) -> Command:
-        """The command after `dt` s of braking, of which 2 ticks count; also where no clock ticks any more."""
-        dt = min(dt, 2.0 * self._tick_period)  # a clock that jumps forward is no time to brake in
+    def brake(self, dt: float, elapsed: float = 0.0) -> Command:
+        """The command after `dt` s of braking; also where no clock ticks any more.
+
+        A clock that jumps forward is no time to brake in: more than 2 ticks count only as far as `elapsed` s have
+        passed on the wall. A machine that is late with its ticks brakes harder, not longer.
+        """
+        dt = min(dt, max(elapsed, 2.0 * self._tick_period))
         for part, speed, acceleration in self._parts:
             v, change = self._velocity[part], max(acceleration, speed / BRAKE_TIME) * dt
             # Every axis on its own first, as fast as the walls of the workspace count on, and the rest straight.
@@ -176,8 +180,8 @@ class CommandShaper:
         self._closedness = float(action[self._gripper]) if self._gripper >= 0 else None
         return True
 
-    def tick(self, now: float, tool_position: ArrayLike | None = None) -> Command:
-        """The command for `now`.
+    def tick(self, now: float, tool_position: ArrayLike | None = None, elapsed: float = 0.0) -> Command:
+        """The command for `now`; `elapsed` s on the wall since the tick before, where it is known (see `brake`).
 
         `tool_position` m in base_link, (3,), or (k, 3) for several places where the tool may be, keeps all of them in
         the workspace box. Raises `NonFiniteError` when an input is not finite. A clock that runs backwards during an
@@ -192,7 +196,7 @@ class CommandShaper:
         elif self.running and self._received is not None and self._age(now) > self.limits.max_action_age:
             self.stop(LOST_POLICY, now, brake=True)
         if not self.running or self._received is None:  # before its first action an episode may only brake
-            return self.brake(dt if dt > 0.0 else self._tick_period)
+            return self.brake(dt if dt > 0.0 else self._tick_period, elapsed)
         fresh = self._received is not None and now - self._received < self.period - _HOLD_SLACK
         dt = min(dt, 2.0 * self._tick_period)  # a late tick must not jump
         self._slew(self._target if fresh else np.zeros(8), dt, tools)

@@ -2,8 +2,9 @@
 
 Follows the running episode's PolicyActions through qt_ros.control.commander: limits of speed, acceleration, workspace
 and gripper, a maximum action age of its own, a latched e-stop. Every stop brakes to zero twist and zero cmd_vel within
-0.2 s (the e-stop at once), leaves the gripper as it is, and is named in command_status. Nothing is published on the
-command topics unless the node is active; with enable_motion:=false nothing ever is, and the commands can be seen on
+0.2 s (the e-stop at once), holds the gripper, and is named in command_status: a gripper that travels is sent to where
+it is, one that stands (at its goal, or on an object) keeps its last command. Nothing is published on the command topics
+unless the node is active; with enable_motion:=false nothing ever is, and the commands can be seen on
 ~/dry_run/arm, ~/dry_run/base and ~/dry_run/gripper.
 """
 
@@ -23,6 +24,7 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import JointState
 
+from qt_ros.contract.check import check_limits
 from qt_ros.contract.codecs import NonFiniteObservation, decode_joint_positions, ns_to_seconds, stamp_to_ns
 from qt_ros.control.commander import Commander
 from qt_ros.control.estop import EStop
@@ -44,7 +46,15 @@ PARAMETERS = ParameterTable(
     AUTOSTART,
     Parameter("status_rate", 10.0, "Rate of command_status between changes.", unit="Hz", low=0.1, high=50.0),
     Parameter("gripper_time", 0.05, "time_from_start of gripper trajectories.", unit="s", low=0.001, high=10.0),
-    Parameter("clock_patience", 2.0, "A clock that stands still so long stops motion.", unit="s", low=0.1, high=60.0),
+    Parameter(
+        "clock_patience",
+        2.0,
+        "A clock that stands still so long stops motion.",
+        unit="s",
+        low=0.1,
+        high=60.0,
+        safety="above",
+    ),
     Parameter("enable_motion", True, "False: a dry run. Commands are shown on ~/dry_run, nothing goes to the robot."),
     Parameter(
         "estop_timeout",
@@ -82,6 +92,9 @@ class CommandNode(LifecycleNode):
             make(TwistStamped, contract.commands["arm"].topic, "arm"),
             base_output(contract, make),
         )
+        for finding in check_limits(contract):
+            if finding.level in ("warning", "error"):
+                self.get_logger().warning(f"contract: {finding.subject}: {finding.message}; {finding.advice}")
         dry_run = not self.settings.enable_motion
         self._gripper_out = gripper_output(self, contract, make, self.settings.gripper_time, self._made, dry_run)
         if dry_run:
@@ -109,7 +122,8 @@ class CommandNode(LifecycleNode):
         self._zeros_left = 0
         self._gripper_sent = ("", -1, 0.0)
         self._period = 1.0 / contract.command_rate
-        self._clock_seen = (0, time.monotonic())
+        self._ticked = time.monotonic()
+        self._clock_seen = (0, self._ticked)
         self.estop.timeout = self.settings.estop_timeout
         self._streams = [
             Stream("ticks", contract.command_rate),
@@ -152,7 +166,7 @@ class CommandNode(LifecycleNode):
             self._publish(self.commander.shaper.brake(self._period))
             time.sleep(self._period)
         self._publish(ZERO)
-        for publisher in (self._arm_out, self._base_out, self._status_out):
+        for publisher in (self._arm_out, self._base_out, self._gripper_out, self._status_out):
             publisher.wait_for_all_acked(PATIENCE)
 
     def _command_publisher(self, kind: Any, topic: str, name: str) -> Any:
@@ -228,7 +242,8 @@ class CommandNode(LifecycleNode):
         if self.commander is None or not self.get_clock().now().nanoseconds:
             return  # a simulated clock that has not begun
         self._streams[0].seen(self._now())
-        command = self.commander.tick(self._now())
+        before, self._ticked = self._ticked, time.monotonic()
+        command = self.commander.tick(self._now(), self._ticked - before)
         if self.commander.shaper.running or command.moving:
             self._publish(command)
         elif self._zeros_left > 0:
@@ -256,6 +271,8 @@ class CommandNode(LifecycleNode):
     def _settle(self) -> None:
         """Tell every change; a stop that need not brake goes out as zeros before anything else happens."""
         commander = self.commander
+        if commander is not None and (position := commander.take_grip_stop()) is not None:
+            self._gripper_out.hold(position)
         if commander is None or (state := (commander.state, commander.reason, commander.episode_id)) == self._settled:
             return
         self._settled = state
@@ -282,7 +299,7 @@ class CommandNode(LifecycleNode):
         commander = self.commander
         assert commander is not None
         try:
-            position = commander.gripper.position(closedness)
+            position = commander.close_to(closedness, self._now())
         except ValueError as error:
             commander.stop("fault", str(error), self._now())
             return

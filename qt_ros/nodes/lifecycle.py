@@ -99,6 +99,7 @@ def _told(
         try:
             if label == "configuring":
                 node.settings = node.parameter_table.read(node)
+                node.parameter_table.tell_looser(node, node.settings)
             return callback(previous)
         except Exception as error:
             node.get_logger().error(f"{label} failed: {type(error).__name__}: {error}")

@@ -28,6 +28,9 @@ class NoOutput:
     def publish(self, _: Any) -> None:
         pass
 
+    def hold(self, _: float) -> None:
+        pass
+
     def wait_for_all_acked(self, patience: Duration) -> None:
         pass
 
@@ -59,6 +62,12 @@ class GripperOutput(Protocol):
 
     def publish(self, position: float) -> None:
         """Send the gripper joint to ``position``, rad or m."""
+
+    def hold(self, position: float) -> None:
+        """End what it is doing: it was measured at ``position`` and stays there."""
+
+    def wait_for_all_acked(self, patience: Duration) -> None:
+        """Until it has been delivered."""
 
 
 def gripper_output(
@@ -103,9 +112,19 @@ class GripperTopic:
             zeroed = [0.0 if j == NO_JOINT else p for j, p in zip(self._joints, positions, strict=True)]
             self._out.publish(Float64MultiArray(data=zeroed))
 
+    def hold(self, position: float) -> None:
+        self.publish(position)
+
+    def wait_for_all_acked(self, patience: Duration) -> None:
+        self._out.wait_for_all_acked(patience)
+
 
 class GripperAction:
-    """A gripper action server; a newer goal replaces the one before, as these controllers do."""
+    """A gripper action server; a newer goal replaces the one before, as these controllers do.
+
+    `hold` cancels what was asked for, which is how these controllers stop, and asks for the present position as well:
+    that holds with a server that knows no cancelling.
+    """
 
     def __init__(self, node: Node, contract: RobotContract) -> None:
         spec = contract.commands["gripper"]
@@ -114,6 +133,8 @@ class GripperAction:
         kind = message_class(spec.type)
         self._goal, self._parallel = kind.Goal, spec.type.endswith("ParallelGripperCommand")
         self.client = ActionClient(node, kind, spec.topic)
+        self._asked = self._void = 0  # goals sent so far; those up to `_void` are to be canceled
+        self._newest: Any = None  # handle of the newest goal that was accepted
 
     def publish(self, position: float) -> None:
         if not self.client.server_is_ready():
@@ -125,7 +146,26 @@ class GripperAction:
             goal.command.effort = [self._max_effort] * len(self._joints) if self._max_effort else []
         else:
             goal.command.position, goal.command.max_effort = position, self._max_effort
-        self.client.send_goal_async(goal)
+        self._asked += 1
+        number = self._asked
+        self.client.send_goal_async(goal).add_done_callback(lambda answer: self._on_answer(number, answer))
+
+    def _on_answer(self, number: int, answer: Any) -> None:
+        if answer.exception() is not None or not answer.result().accepted:
+            self._log.error(f"{self._name}: the gripper refused a goal", throttle_duration_sec=1.0)
+        elif number <= self._void:  # stopped before the server said yes
+            answer.result().cancel_goal_async()
+        else:
+            self._newest = answer.result()
+
+    def hold(self, position: float) -> None:
+        self._void, newest, self._newest = self._asked, self._newest, None
+        if newest is not None:
+            newest.cancel_goal_async()
+        self.publish(position)
+
+    def wait_for_all_acked(self, patience: Duration) -> None:
+        pass  # services tell nothing of it
 
 
 class JointOutput(Protocol):

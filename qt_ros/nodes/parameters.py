@@ -20,7 +20,8 @@ class Parameter:
     """One parameter. The type is that of ``default`` (bool, int, float, str, or a list of one of them).
 
     ``low`` and ``high`` (both or none) bound a number, inclusively; ``choices`` are the only texts allowed; ``unit`` is
-    SI or empty.
+    SI or empty. ``safety``: "above" or "below", where a value on that side of the default makes the robot less safe;
+    such a value is allowed and warned about.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Parameter:
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
+    safety: str = ""
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier() or not self.description:
@@ -39,6 +41,8 @@ class Parameter:
             raise ValueError(f"parameter {self.name}: give low and high together, for numbers only")
         if self.low is not None and self.high is not None and not self.low <= self.default <= self.high:
             raise ValueError(f"parameter {self.name}: default {self.default} is outside {self.low}..{self.high}")
+        if self.safety not in ("", "above", "below") or (self.safety and not number):
+            raise ValueError(f"parameter {self.name}: safety is 'above' or 'below', for numbers only")
         if self.choices and self.default not in self.choices:
             raise ValueError(f"parameter {self.name}: default {self.default!r} is none of {', '.join(self.choices)}")
 
@@ -49,6 +53,13 @@ class Parameter:
         if isinstance(self.default, list):
             return f"{names[type(self.default[0])]}_array" if self.default else "string_array"
         return names[type(self.default)]
+
+    def looser(self, value: Any) -> str:
+        """What to warn of when ``value`` is less safe than the default, else ''."""
+        if not self.safety or not (value > self.default if self.safety == "above" else value < self.default):
+            return ""
+        given, usual = f"{value:g} {self.unit}".strip(), f"{self.default:g} {self.unit}".strip()
+        return f"{self.name} is {given}, looser than the default of {usual} that the safety case counts on"
 
     def descriptor(self, read_only: bool) -> ParameterDescriptor:
         """What `ros2 param describe` shows."""
@@ -94,7 +105,16 @@ class ParameterTable:
         node.add_on_set_parameters_callback(self._check)
         for parameter in self.parameters:
             node.declare_parameter(parameter.name, parameter.default, parameter.descriptor(read_only))
-        return self.read(node)
+        values = self.read(node)
+        if read_only:  # the others tell it when they are configured
+            self.tell_looser(node, values)
+        return values
+
+    def tell_looser(self, node: Node, values: SimpleNamespace) -> None:
+        """Warn of every value that is less safe than its default."""
+        for parameter in self.parameters:
+            if told := parameter.looser(getattr(values, parameter.name)):
+                node.get_logger().warning(told)
 
     def read(self, node: Node) -> SimpleNamespace:
         """Present values as attributes; an array becomes a list."""

@@ -53,6 +53,7 @@ COMMAND_TIMEOUT = Parameter(
     unit="s",
     low=0.3,
     high=60.0,
+    safety="above",
 )
 PARAMETERS = ParameterTable(
     ROBOT,

@@ -31,7 +31,9 @@ from qt_ros.nodes.preparation import robot_contract
 PARAMETERS = ParameterTable(
     ROBOT,
     AUTOSTART,
-    Parameter("twist_timeout", 0.1, "A twist older than this is not followed.", unit="s", low=0.01, high=1.0),
+    Parameter(
+        "twist_timeout", 0.1, "A twist older than this is not followed.", unit="s", low=0.01, high=1.0, safety="above"
+    ),
     Parameter("horizon", 2.0, "time_from_start of the trajectory point, in command periods.", low=1.0, high=20.0),
     Parameter(
         "velocities",

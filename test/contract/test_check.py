@@ -15,11 +15,36 @@ def found(*changes: tuple[str, str]) -> dict[str, tuple[str, str]]:
     return {f.subject: (f.level, f"{f.message}; {f.advice}") for f in findings if f.level != "ok"}
 
 
-def test_the_shipped_contracts_have_no_error_and_no_warning() -> None:
-    assert worst(check_contract(load_contract("mobile_manipulator"))) == "ok"
-    assert worst(check_contract(telescope_contract())) == "ok"
-    for robot in ("stretch", "tiago", "husky_ur5e"):
-        assert worst(check_contract(load_contract(robot))) == "note", "their descriptions are on the robots"
+@pytest.mark.parametrize("robot", ["mobile_manipulator", "telescope", "stretch", "tiago", "husky_ur5e"])
+def test_the_shipped_contracts_have_no_error_and_no_warning_but_that_the_gripper_limits_itself(robot: str) -> None:
+    contract = telescope_contract() if robot == "telescope" else load_contract(robot)
+    findings = check_contract(contract)
+    limited = bool(contract.commands["gripper"].max_effort)
+    forces = [f for f in findings if f.subject == "limits.gripper_force"]
+    assert [f.level for f in forces] == ([] if limited else ["warning"])
+    note = robot in ("stretch", "tiago", "husky_ur5e")  # their descriptions are on the robots
+    assert worst([f for f in findings if f not in forces]) == ("note" if note else "ok")
+
+
+ACTION = "gripper_cmd, type: control_msgs/action/GripperCommand"
+TOPIC = "gripper_controller/joint_trajectory, type: trajectory_msgs/msg/JointTrajectory, joints: [left_finger_joint]"
+FORCE = ("  max_action_age: 0.6", "  gripper_force: 20.0\n  max_action_age: 0.6")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ((), "report the effort of left_finger_joint, set gripper_force"),
+        (((TOPIC, ACTION),), "set max_effort (N) of commands: gripper"),
+        (((TOPIC, f"{ACTION}, max_effort: 40.0"),), None),
+        ((FORCE,), None),
+    ],
+)
+def test_a_gripper_whose_force_nothing_limits_is_warned_about(
+    changes: tuple[tuple[str, str], ...], told: str | None
+) -> None:
+    level, text = found(*changes).get("limits.gripper_force", ("ok", ""))
+    assert (level, told or "") == ("warning" if told else "ok", told or "") and (told or "") in text
 
 
 @pytest.mark.parametrize(
@@ -40,6 +65,11 @@ def test_the_shipped_contracts_have_no_error_and_no_warning() -> None:
         ("name: dx, unit: m", "name: dx, unit: cm", "action_space.dx", "error", "reads it in 'm'"),
         ("{name: dx, unit: m, low: -0.05", "{name: dx, unit: m, low: -0.2", "action_space.dx", "warning", "0.09"),
         ("0.05, neutral: 0.0", "0.05, neutral: 0.01", "action_space.dx", "error", "0.0"),
+        ("linear_acceleration: 4.0", "linear_acceleration: 1000000.0", "limits.linear_acceleration", "warning",
+         "no smooth"),
+        ("linear_speed: 0.45", "linear_speed: 1000000.0", "limits.linear_speed", "warning", "among people"),
+        ("joint_speed: 2.0", "joint_speed: 2.0\n  joint_speeds: {arm_joint_1: 9.0}", "limits.joint_speeds", "warning",
+         "arm_joint_1: 9"),
         ("base_linear_speed: 0.5", "base_linear_speed: 3.0", "limits.base_linear_speed", "warning", "among people"),
     ],
 )  # fmt: skip

@@ -239,3 +239,22 @@ def test_the_order_of_dimensions_comes_from_the_contract(contract: RobotContract
     moved = displacement(run(shaper, 0.0, 0.5))
     assert moved[2] == pytest.approx(-0.03, rel=0.02) and moved[7] == pytest.approx(0.1, rel=0.02)
     assert moved[[0, 1, 3, 4, 5, 6]] == pytest.approx(0.0)
+
+
+def test_a_machine_that_is_late_with_its_ticks_brakes_harder_not_longer(
+    contract: RobotContract, shaper: CommandShaper
+) -> None:
+    def drive(start: float) -> float:
+        for i in range(20):
+            if i % 10 == 0:
+                assert shaper.submit(action(contract, dx=0.05, base_forward=0.1), start + i * TICK, start + i * TICK)
+            moving = shaper.tick(start + i * TICK)
+        assert moving.arm_twist[0] > 0.2 and moving.base[0] > 0.3
+        shaper.stop("fault", start + 0.4, brake=True)
+        return start + 0.38
+
+    last = drive(0.0)
+    assert not shaper.tick(last + 0.2, elapsed=0.2).moving, "0.2 s have passed since the last command"
+    shaper.start("e2", 1.0)
+    last = drive(1.0)
+    assert shaper.tick(last + 0.2, elapsed=0.02).moving, "the clock jumped: only 0.02 s have passed"

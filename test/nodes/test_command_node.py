@@ -64,6 +64,12 @@ def test_an_action_reaches_arm_base_and_gripper(robot: Harness, episode: str) ->
     assert list(grip.joint_names) == ["left_finger_joint"] and list(grip.points[0].positions) == [0.0]
 
 
+def test_what_is_looser_than_the_safety_case_says_is_warned_about(active: Harness, module_graph: Any) -> None:
+    told = module_graph[0].nodes[0].tail(1000)
+    assert "clock_patience is 60 s, looser than the default of 2 s" in told
+    assert told.count("contract: limits.gripper_force: nothing here limits how hard the gripper closes") == 1
+
+
 def test_the_gripper_opens_when_told(robot: Harness, episode: str) -> None:
     robot.begin(episode)
     robot.move(episode, dx=0.01, gripper=0.0)
@@ -123,6 +129,63 @@ def test_the_estop_stops_and_stays_until_it_is_reset(robot: Harness, episode: st
     free = f"{episode}-free"
     robot.begin(free)
     robot.move(free)
+
+
+FINGER = "left_finger_joint"
+
+
+@pytest.fixture
+def finger(robot: Harness) -> Iterator[Callable[[float, int], None]]:
+    """Moves the measured gripper to a place, in so many command periods."""
+    robot.joints[FINGER] = 0.05
+
+    def move(place: float, ticks: int) -> None:
+        step = (place - robot.joints[FINGER]) / ticks
+        for _ in range(ticks):
+            robot.joints[FINGER] += step
+            robot.tick_commands()
+
+    yield move
+    del robot.joints[FINGER]
+
+
+@pytest.mark.parametrize("how", ["estop", "end"])
+def test_a_stop_sends_a_gripper_that_travels_to_where_it_was_measured(
+    robot: Harness, episode: str, finger: Callable[[float, int], None], how: str
+) -> None:
+    robot.begin(episode)
+    robot.move(episode, dx=0.01, gripper=1.0)
+    robot.until(lambda: robot.gripper, "a gripper trajectory")
+    finger(0.03, 5)
+    robot.forget()
+    if how == "estop":
+        robot.estop(True)
+    else:
+        robot.status(episode, EpisodeStatus.STATE_ENDED, EpisodeStatus.REASON_TERMINATE)
+    robot.await_status(STOPPED, episode)
+    robot.until(lambda: robot.gripper, "a gripper trajectory")
+    (sent,) = robot.gripper[-1].points[0].positions
+    assert any(sent == pytest.approx(0.05 - 0.004 * i) for i in range(1, 6)), "one of the last measurements"
+    robot.forget()
+    robot.tick_commands(8)
+    robot.drain()
+    assert not robot.gripper, "told once"
+
+
+def test_a_stop_leaves_a_gripper_that_presses_on_something_as_it_is(
+    robot: Harness, episode: str, finger: Callable[[float, int], None]
+) -> None:
+    robot.begin(episode)
+    robot.move(episode, dx=0.01, gripper=1.0)
+    robot.until(lambda: robot.gripper, "a gripper trajectory")
+    finger(0.02, 5)
+    robot.tick_commands(12)
+    robot.forget()
+    robot.estop(True)
+    robot.await_status(STOPPED, episode)
+    robot.tick_commands(8)
+    robot.drain()
+    assert not robot.gripper
 
 
 def test_nan_in_an_action_stops(robot: Harness, episode: str) -> None:

@@ -9,7 +9,8 @@ from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
-from qt_ros.nodes import command_node, servo_node
+from qt_ros.nodes import command_node, policy_node, servo_node, teleop_node
+from qt_ros.nodes.lifecycle import LifecycleNode
 from qt_ros.nodes.parameters import Parameter, ParameterTable
 
 TABLE = ParameterTable(
@@ -69,10 +70,46 @@ def test_a_choice_is_checked_when_it_is_set_later(make: Any) -> None:
     assert TABLE.read(node).device == "cuda"
 
 
+@pytest.mark.parametrize(("side", "safer", "looser"), [("above", 1.0, 3.0), ("below", 3.0, 1.0)])
+def test_a_value_less_safe_than_the_default_is_warned_about(
+    make: Any, capfd: pytest.CaptureFixture[str], side: str, safer: float, looser: float
+) -> None:
+    table = ParameterTable(Parameter("patience", 2.0, "How long.", unit="s", low=0.5, high=9.0, safety=side))
+    for given in ({}, {"patience": safer}):
+        table.declare(make(**given))
+    assert "looser" not in capfd.readouterr().err
+    table.declare(make(patience=looser))
+    assert f"patience is {looser:g} s, looser than the default of 2 s" in capfd.readouterr().err
+
+
+def test_a_lifecycle_node_warns_when_it_is_configured(ros_context: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    table = ParameterTable(Parameter("patience", 2.0, "How long.", unit="s", low=0.5, high=9.0, safety="above"))
+    given = [RosParameter("patience", value=9.0)]
+    node = LifecycleNode("n", table, context=ros_context, parameter_overrides=given)
+    try:
+        assert "looser" not in capfd.readouterr().err
+        node.trigger_configure()
+        assert "patience is 9 s, looser than the default of 2 s" in capfd.readouterr().err
+    finally:
+        node.destroy_node()
+
+
+@pytest.mark.parametrize(
+    ("table", "name"),
+    [(command_node, "clock_patience"), (servo_node, "twist_timeout"), (policy_node, "command_timeout"),
+     (teleop_node, "joy_timeout"), (teleop_node, "command_timeout")],
+)  # fmt: skip
+def test_parameters_that_can_loosen_safety_are_marked(table: Any, name: str) -> None:
+    (parameter,) = (p for p in table.PARAMETERS if p.name == name)
+    assert parameter.looser(parameter.high) and not parameter.looser(parameter.default)
+    assert not parameter.looser(parameter.low)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"default": 20.0, "low": 0.0, "high": 1.0}, {"default": 1.0, "low": 0.0}, {"default": "c", "choices": ("a", "b")},
-     {"default": "text", "low": 0.0, "high": 1.0}, {"default": 1, "description": ""}],
+     {"default": "text", "low": 0.0, "high": 1.0}, {"default": 1, "description": ""},
+     {"default": 1.0, "safety": "over"}, {"default": "text", "safety": "above"}],
 )  # fmt: skip
 def test_a_table_that_contradicts_itself_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError):

@@ -16,7 +16,7 @@ from far_side import LATCHED, ActingPolicy, FarSide
 from lifecycle_msgs.msg import Transition
 from robots import ARM_LINE, write
 from standin_interfaces import build
-from std_msgs.msg import String
+from std_msgs.msg import Bool, String
 
 from qt_ros.cli.processes import NodeGroup
 from qt_ros.contract.robot import load_contract
@@ -103,3 +103,31 @@ def test_moveit_servo_is_switched_before_it_gets_twists_and_the_gripper_gets_goa
         except TimeoutError as error:
             raise AssertionError(f"{error}; told {told[-5:]}, {[s.message for s in policy.statuses[-3:]]}") from error
         assert "twist ignored" not in told, "nothing was sent before the switch"
+
+
+def test_an_estop_while_the_gripper_closes_cancels_the_goal_and_asks_for_the_measured_position(
+    group: tuple[NodeGroup, int], tmp_path: Path
+) -> None:
+    nodes, domain = group
+    slow = "slow/gripper_cmd, type: control_msgs/action/GripperCommand, max_effort: 40.0"
+    path = write(tmp_path, (GRIPPER, slow))
+    with FarSide(domain, nodes.check, HOME, "joint_states") as far:
+        told: list[str] = []
+        far.node.create_subscription(String, "told", lambda m: told.append(m.data), LATCHED)
+        button = far.node.create_publisher(Bool, "estop", 10)
+        nodes.start("third_party", module="third_party_servers")
+        process = nodes.start("command_node", {"robot": path, "autostart": True})
+        far.await_state("command_node", "active")
+        far.said.append(ActingPolicy(far, load_contract(path).action_space, dx=0.01, gripper=1.0))
+
+        def close() -> None:  # slowly, for as long as it takes
+            if "travel 0.000 40" in told:
+                far.joints["left_finger_joint"] = max(0.0, far.joints["left_finger_joint"] - 0.0002)
+
+        far.said.append(close)
+        far.until(lambda: far.joints["left_finger_joint"] < 0.048, "a goal, and a gripper on its way")
+        button.publish(Bool(data=True))
+        far.until(lambda: "cancel" in told, "the goal to be canceled")
+        far.until(lambda: told[-1].startswith("travel 0.0") and told[-1] != "travel 0.000 40", "the position to hold")
+        position = float(told[-1].split()[1])
+        assert 0.0 < position < 0.05, process.tail(50)

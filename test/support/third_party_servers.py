@@ -13,10 +13,11 @@ import rclpy
 from control_msgs.action import GripperCommand, ParallelGripperCommand  # type: ignore[import-not-found]
 from geometry_msgs.msg import TwistStamped
 from moveit_msgs.srv import ServoCommandType  # type: ignore[import-not-found]
-from rclpy.action import ActionServer
+from rclpy.action import ActionServer, CancelResponse
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.task import Future
 from std_msgs.msg import String
 
 
@@ -32,6 +33,8 @@ class Servers(Node):
         self.create_subscription(TwistStamped, "servo_node/delta_twist_cmds", self.twist, 10)
         ActionServer(self, GripperCommand, "gripper/gripper_cmd", self.grip)
         ActionServer(self, ParallelGripperCommand, "parallel/gripper_cmd", self.grip_parallel)
+        ActionServer(self, GripperCommand, "slow/gripper_cmd", self.travel, cancel_callback=self.cancel)
+        self.canceled: Future = Future()
 
     def say(self, text: str) -> None:
         self.told.publish(String(data=text))
@@ -56,6 +59,20 @@ class Servers(Node):
         self.say(f"grip {command.position:g} {command.max_effort:g}")
         handle.succeed()
         return GripperCommand.Result(reached_goal=True)
+
+    async def travel(self, handle: Any) -> Any:
+        """On its way until it is canceled."""
+        command = handle.request.command
+        self.say(f"travel {command.position:.3f} {command.max_effort:g}")
+        self.canceled = Future(executor=self.executor)
+        await self.canceled
+        handle.canceled()
+        return GripperCommand.Result()
+
+    def cancel(self, _: Any) -> CancelResponse:
+        self.say("cancel")
+        self.canceled.set_result(None)
+        return CancelResponse.ACCEPT
 
     def grip_parallel(self, handle: Any) -> Any:
         command = handle.request.command

@@ -1,0 +1,76 @@
+"""Whether a robot moves although no policy acts any more: motion held against the stamps of the actions behind it.
+
+Everything is told by its own stamp, so neither a slow machine nor a message that overtakes another one changes the
+verdict. Plain numbers in, sentences out; no ROS.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+AHEAD = 0.05  # s by which an action may be stamped later than a motion that it caused: the clocks of two nodes
+ABOUT = 0.25  # s: a step of the stamps so close to the one that was ordered is it
+LATE = 2.0  # s on the wall for an action to be heard that was overtaken by its effect
+NEW_RUN = 5.0  # s: an action so much older than the last one is from a simulation that began anew
+
+
+class MotionJudge:
+    """Motion is allowed for ``allowed`` s after the stamp of an action; ``brakes`` s after a jump of the clock.
+
+    Feed it every message of one stream of commands or measurements with `saw`, and every action that was heard with
+    `acted`. ``longest`` is the longest time in s between an action and motion that was explained by nothing newer. A
+    clock that goes back is a new run of time: what was before says nothing any more, and what moves may brake. So it
+    is with one that leaps forward as ``ordered`` (s) says; any other gap is just a gap.
+    """
+
+    def __init__(self, what: str, allowed: float, brakes: float) -> None:
+        self.what, self.allowed, self.brakes = what, allowed, brakes
+        self.ordered = 0.0
+        self.longest = 0.0
+        self._actions: deque[float] = deque(maxlen=200)  # in this run of time
+        self._last: float | None = None
+        self._excused = float("-inf")  # braking after a jump: until then
+        self._open: list[tuple[float, float]] = []  # (stamp, heard on the wall at) of motion not explained yet
+
+    def acted(self, observed: float) -> None:
+        """An action, computed from what was seen at ``observed`` s, was heard by whoever commands the robot."""
+        if self._actions and observed < self._actions[-1] - NEW_RUN:
+            self._actions.clear()
+        self._actions.append(observed)
+
+    def saw(self, stamp: float, moving: bool) -> None:
+        """A command or measurement of ``stamp`` s, of something that moves or stands."""
+        last, self._last = self._last, stamp
+        if last is not None and self._jumped(stamp - last):
+            self._actions.clear()
+            self._excused = stamp + self.brakes
+        if moving and stamp > self._excused and not self._explained(stamp):
+            self._open.append((stamp, time.monotonic()))
+
+    def settled(self) -> bool:
+        """Whether every motion is explained, or will not be any more."""
+        self._open = [(s, heard) for s, heard in self._open if not self._explained(s)]
+        return all(time.monotonic() - heard > LATE for _, heard in self._open)
+
+    def problems(self) -> list[str]:
+        """What nobody explained, in one sentence; call it when `settled`. Forgets it."""
+        self.settled()
+        wrong, self._open = [s for s, _ in self._open], []
+        if not wrong:
+            return []
+        before = [a for a in self._actions if a <= wrong[-1] + AHEAD]
+        since = f"{wrong[-1] - max(before):.2f} s after the last action" if before else "without any action"
+        if before:
+            self.longest = max(self.longest, wrong[-1] - max(before))
+        return [f"{self.what}: still moves {since} (limit {self.allowed:.2f} s), {len(wrong)} times"]
+
+    def _jumped(self, step: float) -> bool:
+        return step < 0.0 or (self.ordered > ABOUT and abs(step - self.ordered) < ABOUT)
+
+    def _explained(self, stamp: float) -> bool:
+        newest = max((a for a in self._actions if a <= stamp + AHEAD), default=None)
+        if newest is None or stamp - newest > self.allowed:
+            return False
+        self.longest = max(self.longest, stamp - newest)
+        return True

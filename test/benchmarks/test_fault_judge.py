@@ -1,0 +1,92 @@
+"""The judge of motion without a policy finds it, and excuses only what the clock explains."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.fault_judge import MotionJudge
+
+ALLOWED, BRAKES = 0.9, 0.3
+
+
+@pytest.fixture
+def judge(monkeypatch: pytest.MonkeyPatch) -> MotionJudge:
+    monkeypatch.setattr("benchmarks.fault_judge.LATE", -1.0)  # nothing is waited for
+    return MotionJudge("arm command", ALLOWED, BRAKES)
+
+
+def drive(judge: MotionJudge, begin: float, end: float, shift: float = 0.0) -> None:
+    """Commands at 50 Hz, by a clock that is ``shift`` s ahead of the policy's images."""
+    for i in range(round((end - begin) / 0.02) + 1):
+        judge.saw(begin + shift + 0.02 * i, True)
+
+
+def act(judge: MotionJudge, begin: float, end: float) -> None:
+    for i in range(round((end - begin) / 0.2) + 1):
+        judge.acted(begin + 0.2 * i)
+
+
+def test_motion_on_actions_is_fine_and_the_longest_time_since_one_is_told(judge: MotionJudge) -> None:
+    act(judge, 10.0, 12.0)
+    drive(judge, 10.1, 12.5)
+    judge.saw(60.0, False)
+    assert judge.settled() and judge.problems() == []
+    assert judge.longest == pytest.approx(0.5)
+
+
+def test_a_command_that_goes_on_after_the_policy_is_gone_is_found(judge: MotionJudge) -> None:
+    act(judge, 10.0, 12.0)
+    drive(judge, 10.1, 12.0 + ALLOWED - 0.02)
+    assert judge.problems() == []
+    drive(judge, 12.0 + ALLOWED + 0.02, 27.0)
+    (problem,) = judge.problems()
+    assert problem.startswith("arm command: still moves 15.00 s after the last action (limit 0.90 s)")
+    assert judge.problems() == [], "told once"
+
+
+def test_motion_before_any_action_is_found(judge: MotionJudge) -> None:
+    judge.saw(5.0, True)
+    assert judge.problems() == ["arm command: still moves without any action (limit 0.90 s), 1 times"]
+
+
+def test_an_action_heard_after_its_effect_explains_it(judge: MotionJudge) -> None:
+    drive(judge, 10.1, 10.3)
+    assert judge._open
+    judge.acted(10.0)
+    assert judge.settled() and judge.problems() == []
+
+
+def test_an_action_from_later_explains_nothing(judge: MotionJudge) -> None:
+    judge.saw(10.0, True)
+    judge.acted(10.5)
+    assert judge.problems()
+
+
+@pytest.mark.parametrize("shift", [3.0, -3.0, 60.0, -60.0])
+def test_after_a_leap_of_the_clock_that_was_ordered_it_may_only_brake(judge: MotionJudge, shift: float) -> None:
+    act(judge, 100.0, 102.0)
+    drive(judge, 100.1, 102.0)
+    judge.ordered = shift
+    drive(judge, 102.02, 102.02 + BRAKES, shift)
+    assert judge.problems() == []
+    act(judge, 102.2, 104.0)  # the images' stamps know nothing of the leap
+    drive(judge, 102.04 + BRAKES, 104.0, shift)
+    assert judge.problems()
+
+
+def test_a_gap_that_nobody_ordered_excuses_nothing(judge: MotionJudge) -> None:
+    act(judge, 10.0, 12.0)
+    drive(judge, 10.1, 12.0)
+    judge.saw(15.0, True)
+    assert judge.problems()
+
+
+def test_a_simulation_that_began_anew_is_judged_by_its_own_actions(judge: MotionJudge) -> None:
+    act(judge, 50.0, 52.0)
+    drive(judge, 50.1, 52.0)
+    judge.saw(0.5, False)
+    judge.saw(1.5, True)
+    assert judge.problems(), "nothing from before counts"
+    act(judge, 2.0, 3.0)
+    drive(judge, 2.1, 3.5)
+    assert judge.problems() == []
