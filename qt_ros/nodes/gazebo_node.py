@@ -30,6 +30,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from qt_ros.contract.codecs import decode_joint_positions, ns_to_seconds, stamp_to_ns
 from qt_ros.contract.robot import load_contract, package_root
 from qt_ros.msg import EpisodeOutcome, EpisodeStatus
+from qt_ros.nodes.inputs import subscribe
 from qt_ros.nodes.lifecycle import COMMAND, LATCHED, SENSOR, run
 from qt_ros.nodes.parameters import ROBOT, Parameter, ParameterTable
 from qt_ros.sim.gazebo import ROBOT_ENTITY, Pose7, object_poses, robot_pose, set_poses_command
@@ -97,10 +98,10 @@ class GazeboNode(Node):
         self._arm_out = self.create_publisher(JointTrajectory, "arm_controller/joint_trajectory", COMMAND)
         self._gripper_out = self.create_publisher(JointTrajectory, commands["gripper"].topic, COMMAND)
         self._base_out = self.create_publisher(TwistStamped, commands["base"].topic, COMMAND)
-        self.create_subscription(EpisodeStatus, "episode_status", self._on_status, LATCHED)
-        self.create_subscription(JointState, self.contract.observation("joint_state").topic, self._on_joints, SENSOR)
+        subscribe(self, EpisodeStatus, "episode_status", self._on_status, LATCHED)
+        subscribe(self, JointState, self.contract.observation("joint_state").topic, self._on_joints, SENSOR)
         for name in (ROBOT_ENTITY, *self.objects):
-            self.create_subscription(PoseStamped, f"entities/{name}/pose", partial(self._on_pose, name), SENSOR)
+            subscribe(self, PoseStamped, f"entities/{name}/pose", partial(self._on_pose, name), SENSOR)
         # A group of its own: while a reset waits, messages and the timer are served.
         alone = MutuallyExclusiveCallbackGroup()
         self.create_service(ResetScene, "reset_scene", self._on_reset, callback_group=alone)  # type: ignore[misc]
@@ -112,8 +113,7 @@ class GazeboNode(Node):
         p, q = message.pose.position, message.pose.orientation
         pose = (p.x, p.y, p.z, q.x, q.y, q.z, q.w)
         if not all(math.isfinite(value) for value in pose):
-            self.get_logger().error(f"entities/{name}/pose is not finite", throttle_duration_sec=1.0)
-            return
+            raise ValueError("the pose is not finite")
         stamp, old = ns_to_seconds(stamp_to_ns(message.header.stamp)), self.entities.get(name)
         if old is None or stamp < old.stamp or math.dist(pose[:3], old.anchor) > AT_REST:
             self.entities[name] = Entity(pose, stamp, pose[:3], stamp)
@@ -121,11 +121,9 @@ class GazeboNode(Node):
             old.pose, old.stamp = pose, stamp
 
     def _on_joints(self, message: JointState) -> None:
-        try:
-            self.joints.update(decode_joint_positions(message, self.scorer.joints))
-            self._joints_stamp = ns_to_seconds(stamp_to_ns(message.header.stamp))
-        except ValueError as error:
-            self.get_logger().error(f"joint state refused: {error}", throttle_duration_sec=1.0)
+        stamp = ns_to_seconds(stamp_to_ns(message.header.stamp))
+        self.joints.update(decode_joint_positions(message, self.scorer.joints))
+        self._joints_stamp = stamp
 
     # --- waiting without blocking ------------------------------------------------------------------------------------
 

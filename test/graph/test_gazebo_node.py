@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
 from domains import reserved_domain
 from fake_gazebo import OBJECTS, FakeGazebo, install_gz
+from geometry_msgs.msg import PoseStamped
+from sensor_msgs.msg import JointState
 
-from qt_ros.cli.processes import NodeGroup
+from qt_ros.cli.processes import NodeGroup, NodeProcess
 from qt_ros.contract.kinematics import Kinematics
 from qt_ros.contract.robot import load_contract
 from qt_ros.msg import EpisodeOutcome, EpisodeStatus
@@ -27,8 +31,8 @@ SEED = 2_000_000
 class Gazebo:
     """A fake Gazebo, a real gazebo_node in a process of its own, and a client between them."""
 
-    def __init__(self, client: GraphClient, fake: FakeGazebo) -> None:
-        self.client, self.fake = client, fake
+    def __init__(self, client: GraphClient, fake: FakeGazebo, process: NodeProcess) -> None:
+        self.client, self.fake, self._process = client, fake, process
         self.outcomes: dict[str, EpisodeOutcome] = {}
         node = client.node
         self._status = node.create_publisher(EpisodeStatus, "episode_status", LATCHED)
@@ -39,7 +43,13 @@ class Gazebo:
     def say(self, episode_id: str, state: int) -> None:
         status = EpisodeStatus(episode_id=episode_id, state=state)
         status.header.stamp = self.client.node.get_clock().now().to_msg()
+        self.say_message(status)
+
+    def say_message(self, status: EpisodeStatus) -> None:
         self._status.publish(status)
+
+    def log(self) -> str:
+        return self._process.log.read_text(encoding="utf-8", errors="replace")
 
     def episode(self, name: str) -> EpisodeOutcome:
         """An episode that begins and ends at once, and what it is judged."""
@@ -65,10 +75,10 @@ def started(folder: Path, with_gz: bool, **parameters: Any) -> Iterator[Gazebo]:
         patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
         requests = install_gz(folder) if with_gz else folder / "none"
         with NodeGroup(folder / "logs", {"PATH": str(folder)}).running() as group:
-            group.start("gazebo_node", {"move_time": 0.2, **parameters})
+            process = group.start("gazebo_node", {"move_time": 0.2, **parameters})
             client = GraphClient(group.check)
             try:
-                gazebo = Gazebo(client, FakeGazebo(client.node, requests))
+                gazebo = Gazebo(client, FakeGazebo(client.node, requests), process)
                 if not with_gz:
                     gazebo.fake.told.clear()  # before it has said anything
                 client.wait_for_links(
@@ -148,6 +158,33 @@ def test_no_scene_is_set_up_while_an_episode_runs(gazebo: Gazebo) -> None:
 def test_an_unknown_task_is_refused_by_name(gazebo: Gazebo) -> None:
     with pytest.raises(RuntimeError, match="juggle"):
         gazebo.client.reset_scene(SEED, "juggle")
+
+
+def test_malformed_messages_are_refused_and_it_goes_on(gazebo: Gazebo) -> None:
+    client, node = gazebo.client, gazebo.client.node
+    answer = client.reset_scene(SEED + 4)
+    beyond = Time(sec=-5, nanosec=4_000_000_000)
+    pose = node.create_publisher(PoseStamped, f"entities/{answer.target}/pose", 10)
+    joints = node.create_publisher(JointState, "joint_states", 10)
+    client.wait(lambda: pose.get_subscription_count() and joints.get_subscription_count(), 60.0, "gazebo_node")
+    odd = PoseStamped()
+    odd.header.stamp = beyond
+    nowhere = PoseStamped()
+    nowhere.pose.position.x = math.nan
+    state = JointState(name=["arm_joint_1", "arm_joint_2"], position=[0.0])
+    status = EpisodeStatus(episode_id="../odd", state=EpisodeStatus.STATE_ENDED, reason=250)
+    status.header.stamp = beyond
+    for _ in range(5):
+        pose.publish(odd)
+        pose.publish(nowhere)
+        joints.publish(state)
+        gazebo.say_message(status)
+    for word in ("4000000000 nanoseconds", "pose is not finite", "joint_states: ValueError"):
+        client.wait(lambda word=word: word in gazebo.log(), 60.0, f"a refusal that says {word}")
+    client.reset_scene(SEED + 4)
+    gazebo.put_in_hand(answer.target, raised=0.12)
+    assert gazebo.episode("after").outcome == EpisodeStatus.OUTCOME_SUCCESS
+    assert "../odd" not in gazebo.outcomes
 
 
 @pytest.fixture
