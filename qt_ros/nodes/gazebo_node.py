@@ -91,7 +91,7 @@ class GazeboNode(Node):
         self._busy = False
         self._judged = ""
         self._reset_ns = 0
-        self._rest: dict[str, float] = {}
+        self._rest: dict[str, Pose7] = {}
         self._waiting: list[tuple[Callable[[], bool], float, Future]] = []
         commands, spec = self.contract.commands, self.contract.kinematics
         self._spec = spec

@@ -52,7 +52,7 @@ class LifecycleNode(RclpyLifecycleNode):
     def __init__(self, name: str, parameters: ParameterTable, **kwargs: Any) -> None:
         super().__init__(name, **kwargs)
         self.parameter_table = parameters
-        self.settings = parameters.declare(self, refuse=self._settled)
+        self.settings = parameters.declare(self, refuse=self._not_now)
         # rclpy keeps silent about exceptions in transitions and lets an impossible transition end the process.
         self._callbacks = {state: _told(self, callback) for state, callback in self._callbacks.items()}
         self._service_change_state.callback = _answering(self, self._service_change_state.callback)
@@ -62,7 +62,7 @@ class LifecycleNode(RclpyLifecycleNode):
         """Label of the lifecycle state: unconfigured, inactive, active, finalized, or a transition's name."""
         return str(self._state_machine.current_state[1])
 
-    def _settled(self) -> str:
+    def _not_now(self) -> str:
         """Why no parameter can be set now: what is read while configuring would be answered "successful" in vain."""
         if self.state == "unconfigured":
             return ""
