@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import rclpy
 from control_harness import Harness, to_time
 from domains import reserved_domain
 from geometry_msgs.msg import TwistStamped
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState, Joy
 from std_msgs.msg import Bool
@@ -18,8 +21,11 @@ from visualization_msgs.msg import MarkerArray
 
 from qt_ros.cli.processes import NodeGroup, NodeProcess
 from qt_ros.contract.robot import RobotContract
+from qt_ros.control.health import Stream
 from qt_ros.control.joystick import load_joystick
 from qt_ros.msg import EpisodeStatus, PolicyAction
+from qt_ros.nodes.inputs import subscribe
+from qt_ros.nodes.lifecycle import SENSOR
 
 BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 VOLATILE = QoSProfile(depth=1, durability=DurabilityPolicy.VOLATILE)
@@ -154,3 +160,33 @@ def test_a_publisher_that_cannot_be_heard_is_told_of_with_what_to_change(
 
     nodes.robot.until(lines, "the error")
     assert topic in lines()[0] and advice in lines()[0] and "[ERROR]" in lines()[0]
+
+
+def test_messages_that_a_busy_node_never_saw_are_counted(ros_context: Any) -> None:
+    sender, receiver = (rclpy.create_node(name, context=ros_context) for name in ("sender", "receiver"))
+    executor = SingleThreadedExecutor(context=ros_context)
+    executor.add_node(receiver)
+    heard: list[int] = []
+    stream = Stream("camera")
+    subscribe(receiver, Joy, "camera", lambda m: heard.append(m.buttons[0]), SENSOR, stream=stream)
+    out, sent = sender.create_publisher(Joy, "camera", 100), 0
+    deadline = time.monotonic() + 60.0
+
+    def send() -> None:
+        nonlocal sent
+        sent += 1
+        out.publish(Joy(buttons=[sent]))
+
+    while not heard:
+        send()  # until they have found each other
+        executor.spin_once(timeout_sec=0.05)
+        assert time.monotonic() < deadline
+    for _ in range(40):
+        send()  # more than the queue holds, while the node is busy
+    while heard[-1] < sent:
+        executor.spin_once(timeout_sec=0.05)
+        assert time.monotonic() < deadline, f"heard {heard} of {sent}"
+    assert stream.lost == sent - heard[0] - (len(heard) - 1) > 0
+    executor.shutdown()
+    for node in (sender, receiver):
+        node.destroy_node()
