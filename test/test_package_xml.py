@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from qt_ros.contract.commands import COMMANDS
+
 ROOT = Path(__file__).resolve().parents[1]
 MANIFEST = ElementTree.parse(ROOT / "package.xml").getroot()
 SOURCES = [*sorted((ROOT / "qt_ros").rglob("*.py")), *sorted((ROOT / "launch").glob("*.py"))]
@@ -55,8 +57,20 @@ def test_every_imported_ros_package_is_a_dependency() -> None:
 def test_every_dependency_is_used_or_belongs_to_the_interfaces() -> None:
     pytest.importorskip("rclpy")
     of_interfaces = {"action_msgs", "builtin_interfaces", "std_msgs", "rosidl_default_runtime"}
-    used = set(ros_imports()) | of_interfaces
+    used = set(ros_imports()) | of_interfaces | set(of_commands())
     assert declared("depend", "exec_depend") - used == set()
+
+
+def of_commands() -> dict[str, str]:
+    """Packages of the types that a contract's commands may have; they are imported by name, when a robot has them."""
+    return {name.partition("/")[0]: name for names, _ in COMMANDS.values() for name in names}
+
+
+def test_every_type_that_a_contract_may_command_is_a_dependency() -> None:
+    wanted = of_commands()
+    assert {"control_msgs", "geometry_msgs", "trajectory_msgs"} <= set(wanted)
+    missing = {name: kind for name, kind in wanted.items() if name not in declared("depend", "exec_depend")}
+    assert missing == {}, "add <exec_depend> to package.xml"
 
 
 def test_interfaces_build_against_what_the_manifest_says() -> None:

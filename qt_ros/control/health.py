@@ -16,6 +16,7 @@ from qt_ros.episodes.episode import TERMINAL_REASONS
 OK, WARN, ERROR, STALE = range(4)
 SLOW = 0.8  # of the expected rate: below it a stream is too slow
 WINDOW = 5.0  # s over which a rate is measured
+UNNUMBERED = 2**64 - 1  # what a middleware gives for a number that it does not know (rmw/types.h)
 FAULTS = {  # stops that are nobody's wish, and what to look at
     "stale_camera": "look at the camera's status here, its driver and its QoS",
     "stale_joints": "look at the joint states' status here and their driver",
@@ -47,10 +48,15 @@ class Health:
 
 
 class Stream:
-    """Rate and age of a stream of messages. Times in s of one clock, passed in; a clock set back starts anew."""
+    """Rate and age of a stream of messages. Times in s of one clock, passed in; a clock set back starts anew.
+
+    ``lost``: messages of the publisher that never came, by its own numbers; None while none of them was numbered.
+    """
 
     def __init__(self, name: str, expected: float = 0.0) -> None:
         self.name, self.expected, self.count = name, expected, 0
+        self.lost: int | None = None
+        self._number = 0
         self._times: deque[float] = deque(maxlen=1000)
 
     def seen(self, now: float) -> None:
@@ -59,6 +65,17 @@ class Stream:
             self._times.clear()
         self.count += 1
         self._times.append(now)
+
+    def numbered(self, number: int | None) -> None:
+        """The publisher's number of the message that came: those left out since the last one are lost, on the way or
+        in a queue that was full. A smaller number is another publisher's, and counting starts anew."""
+        if number is None or number >= UNNUMBERED:
+            return
+        if self.lost is None:
+            self.lost = 0
+        elif number > self._number:
+            self.lost += number - self._number - 1
+        self._number = number
 
     def rate(self, now: float) -> float:
         """Messages per second over the last WINDOW s (over what there is, while that is less); 0 without two."""
@@ -78,6 +95,8 @@ class Stream:
             result.values["expected_hz"] = number(self.expected)
         if math.isfinite(age):
             result.values["age_s"] = number(age)
+        if self.lost is not None:
+            result.values["lost"] = str(self.lost)
         if not needed:
             result.message = "nothing is expected now"
         elif not self.count or not math.isfinite(age):

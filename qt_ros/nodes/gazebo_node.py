@@ -30,10 +30,11 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from qt_ros.contract.codecs import decode_joint_positions, ns_to_seconds, stamp_to_ns
 from qt_ros.contract.robot import load_contract, package_root
 from qt_ros.msg import EpisodeOutcome, EpisodeStatus
+from qt_ros.nodes.inputs import subscribe
 from qt_ros.nodes.lifecycle import COMMAND, LATCHED, SENSOR, run
 from qt_ros.nodes.parameters import ROBOT, Parameter, ParameterTable
 from qt_ros.sim.gazebo import ROBOT_ENTITY, Pose7, object_poses, robot_pose, set_poses_command
-from qt_ros.sim.pose_scoring import PoseScorer
+from qt_ros.sim.pose_scoring import Body, PoseScorer, check_skill
 from qt_ros.sim.sdf import read_sdf
 from qt_ros.sim.tasks import Task, find_task, sample_scene
 from qt_ros.sim.world import SceneSpec
@@ -63,12 +64,13 @@ class ResetFailed(RuntimeError):
 
 @dataclass
 class Entity:
-    """Newest pose of one entity and since when (simulated s) it has stood still."""
+    """Newest pose of one entity, since when (simulated s) it has stood still, and its speed (m/s) since the last."""
 
     pose: Pose7
     stamp: float
     anchor: tuple[float, float, float]
     still_since: float
+    speed: float = 0.0
 
 
 class GazeboNode(Node):
@@ -89,7 +91,7 @@ class GazeboNode(Node):
         self._busy = False
         self._judged = ""
         self._reset_ns = 0
-        self._rest: dict[str, float] = {}
+        self._rest: dict[str, Pose7] = {}
         self._waiting: list[tuple[Callable[[], bool], float, Future]] = []
         commands, spec = self.contract.commands, self.contract.kinematics
         self._spec = spec
@@ -97,10 +99,10 @@ class GazeboNode(Node):
         self._arm_out = self.create_publisher(JointTrajectory, "arm_controller/joint_trajectory", COMMAND)
         self._gripper_out = self.create_publisher(JointTrajectory, commands["gripper"].topic, COMMAND)
         self._base_out = self.create_publisher(TwistStamped, commands["base"].topic, COMMAND)
-        self.create_subscription(EpisodeStatus, "episode_status", self._on_status, LATCHED)
-        self.create_subscription(JointState, self.contract.observation("joint_state").topic, self._on_joints, SENSOR)
+        subscribe(self, EpisodeStatus, "episode_status", self._on_status, LATCHED)
+        subscribe(self, JointState, self.contract.observation("joint_state").topic, self._on_joints, SENSOR)
         for name in (ROBOT_ENTITY, *self.objects):
-            self.create_subscription(PoseStamped, f"entities/{name}/pose", partial(self._on_pose, name), SENSOR)
+            subscribe(self, PoseStamped, f"entities/{name}/pose", partial(self._on_pose, name), SENSOR)
         # A group of its own: while a reset waits, messages and the timer are served.
         alone = MutuallyExclusiveCallbackGroup()
         self.create_service(ResetScene, "reset_scene", self._on_reset, callback_group=alone)  # type: ignore[misc]
@@ -112,20 +114,20 @@ class GazeboNode(Node):
         p, q = message.pose.position, message.pose.orientation
         pose = (p.x, p.y, p.z, q.x, q.y, q.z, q.w)
         if not all(math.isfinite(value) for value in pose):
-            self.get_logger().error(f"entities/{name}/pose is not finite", throttle_duration_sec=1.0)
-            return
+            raise ValueError("the pose is not finite")
         stamp, old = ns_to_seconds(stamp_to_ns(message.header.stamp)), self.entities.get(name)
+        speed = 0.0
+        if old is not None and (passed := stamp - old.stamp) >= 0.0:
+            speed = math.dist(pose[:3], old.pose[:3]) / passed if passed > 0.0 else old.speed
         if old is None or stamp < old.stamp or math.dist(pose[:3], old.anchor) > AT_REST:
-            self.entities[name] = Entity(pose, stamp, pose[:3], stamp)
+            self.entities[name] = Entity(pose, stamp, pose[:3], stamp, speed)
         else:
-            old.pose, old.stamp = pose, stamp
+            old.pose, old.stamp, old.speed = pose, stamp, speed
 
     def _on_joints(self, message: JointState) -> None:
-        try:
-            self.joints.update(decode_joint_positions(message, self.scorer.joints))
-            self._joints_stamp = ns_to_seconds(stamp_to_ns(message.header.stamp))
-        except ValueError as error:
-            self.get_logger().error(f"joint state refused: {error}", throttle_duration_sec=1.0)
+        stamp = ns_to_seconds(stamp_to_ns(message.header.stamp))
+        self.joints.update(decode_joint_positions(message, self.scorer.joints))
+        self._joints_stamp = stamp
 
     # --- waiting without blocking ------------------------------------------------------------------------------------
 
@@ -179,6 +181,8 @@ class GazeboNode(Node):
         self.running_episode = ""
         self._busy = True
         try:
+            if request.task:
+                check_skill(find_task(request.task))  # another scene than the embedded simulator's would be no answer
             scene = sample_scene(find_task(request.task) if request.task else None, request.seed)
             instruction = scene.instruction
             if request.instruction_for:
@@ -218,25 +222,32 @@ class GazeboNode(Node):
 
         if not await self._until(reached, s.patience):
             raise ResetFailed(f"{', '.join(far)} did not reach the start position; are the controllers active?")
-        poses = object_poses(self.world, scene)
+        poses = {ROBOT_ENTITY: self._start_pose(scene), **object_poses(self.world, scene)}
         for _ in range(ATTEMPTS):  # what was moving when it was put somewhere keeps its speed, and may roll away
-            await self._set_poses({ROBOT_ENTITY: robot_pose(s.start_x, s.start_y, s.start_yaw), **poses})
+            await self._set_poses(poses)
             newest = max(entity.stamp for entity in self.entities.values())
             if await self._until(partial(self._all_stand, scene, poses, newest), s.patience / ATTEMPTS):
                 break
         else:
-            loose = [name for name in scene.objects if not self._stands(name, poses[name], 0.0)]
+            loose = [name for name in (ROBOT_ENTITY, *scene.objects) if not self._stands(name, poses[name], 0.0)]
             raise ResetFailed(f"{', '.join(loose)} did not come to rest where the scene puts it")
         if self.running_episode:
             raise ResetFailed(f"episode {self.running_episode} began while the scene was being set up; set it up again")
-        self._rest = {name: self.entities[name].pose[2] for name in scene.objects}
+        self._rest = {name: self.entities[name].pose for name in scene.objects}
+
+    def _start_pose(self, scene: SceneSpec) -> Pose7:
+        """The scene's start of the base (x, y, yaw), as seen from where the parameters let the robot begin."""
+        s, (x, y, yaw) = self.settings, scene.base
+        cosine, sine = math.cos(s.start_yaw), math.sin(s.start_yaw)
+        return robot_pose(s.start_x + cosine * x - sine * y, s.start_y + sine * x + cosine * y, s.start_yaw + yaw)
 
     def _all_stand(self, scene: SceneSpec, poses: dict[str, Pose7], since: float) -> bool:
-        return all(self._stands(name, poses[name], since) for name in scene.objects)
+        return all(self._stands(name, poses[name], since) for name in (ROBOT_ENTITY, *scene.objects))
 
     def _stands(self, name: str, wanted: Pose7, since: float) -> bool:
         entity = self.entities[name]
-        near = math.dist(entity.pose[:3], wanted[:3]) <= PLACED
+        axes = 2 if name == ROBOT_ENTITY else 3  # how high the robot's frame stands is its wheels' business
+        near = math.dist(entity.pose[:axes], wanted[:axes]) <= PLACED
         return near and entity.stamp > since and entity.stamp - max(entity.still_since, since) >= STILL
 
     def _zero(self) -> TwistStamped:
@@ -265,7 +276,7 @@ class GazeboNode(Node):
 
     async def _judge(self, episode_id: str, task: Task, ended: float) -> None:
         """Score the episode by the first poses after its end; unknown when none come."""
-        needed = (task.target, ROBOT_ENTITY)
+        needed = [name for name in (task.target, task.near, ROBOT_ENTITY) if name]
         late: list[str] = []
 
         def told() -> bool:
@@ -279,11 +290,11 @@ class GazeboNode(Node):
         try:
             if not known:
                 raise ValueError(f"nothing came on {', '.join(late)} since the episode's end")
-            target, robot = (self.entities[name].pose for name in needed)
-            verdict = self.scorer.verdict(task, target, self._rest[task.target], robot, self.joints)
+            seen = ((name, self.entities[name]) for name in needed if name != ROBOT_ENTITY)
+            bodies = {name: Body(entity.pose, self._rest[name], entity.speed) for name, entity in seen}
+            verdict = self.scorer.verdict(task, bodies, self.entities[ROBOT_ENTITY].pose, self.joints)
             outcome.outcome = EpisodeStatus.OUTCOME_SUCCESS if verdict.success else EpisodeStatus.OUTCOME_FAILURE
-            told_held = "held" if verdict.held else "not held"
-            outcome.comment = f"task {task.name}: target lifted {verdict.lift:.3f} m, {told_held}"
+            outcome.comment = f"task {task.name}: {verdict.told}"
         except ValueError as error:
             outcome.outcome = EpisodeStatus.OUTCOME_UNKNOWN
             outcome.comment = f"task {task.name}: not judged, {error}"

@@ -43,15 +43,16 @@ _FAILS = ("configuring", "activating")  # these go back to where they came from;
 class LifecycleNode(RclpyLifecycleNode):
     """A managed node with a parameter table.
 
-    ``settings`` holds the parameters as they were when the node was configured. A transition callback may raise: the
-    error is logged with its advice and the transition fails. `release` is called whenever what `on_configure` made has
-    to go.
+    ``settings`` holds the parameters as they were when the node was configured; they can be set while it is
+    unconfigured, and are refused with advice in every other state, where nobody would read them. A transition callback
+    may raise: the error is logged with its advice and the transition fails. `release` is called whenever what
+    `on_configure` made has to go.
     """
 
     def __init__(self, name: str, parameters: ParameterTable, **kwargs: Any) -> None:
         super().__init__(name, **kwargs)
         self.parameter_table = parameters
-        self.settings = parameters.declare(self, read_only=False)
+        self.settings = parameters.declare(self, refuse=self._not_now)
         # rclpy keeps silent about exceptions in transitions and lets an impossible transition end the process.
         self._callbacks = {state: _told(self, callback) for state, callback in self._callbacks.items()}
         self._service_change_state.callback = _answering(self, self._service_change_state.callback)
@@ -60,6 +61,12 @@ class LifecycleNode(RclpyLifecycleNode):
     def state(self) -> str:
         """Label of the lifecycle state: unconfigured, inactive, active, finalized, or a transition's name."""
         return str(self._state_machine.current_state[1])
+
+    def _not_now(self) -> str:
+        """Why no parameter can be set now: what is read while configuring would be answered "successful" in vain."""
+        if self.state == "unconfigured":
+            return ""
+        return f"the node is {self.state} and would not heed it; deactivate and clean up first, then configure again"
 
     def release(self) -> None:
         """Free what `on_configure` made; called at any point, also after half of it failed. Override it."""

@@ -7,6 +7,7 @@ and words for what cannot be drawn. It commands nothing; a graph without it driv
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any
 
@@ -23,6 +24,7 @@ from qt_ros.contract.kinematics import Kinematics
 from qt_ros.control.preview import box_edges, intention
 from qt_ros.episodes.episode import reason_name
 from qt_ros.msg import EpisodeStatus, PolicyAction
+from qt_ros.nodes.inputs import subscribe
 from qt_ros.nodes.lifecycle import EVENT, LATCHED, SENSOR, run
 from qt_ros.nodes.parameters import ROBOT, Parameter, ParameterTable
 from qt_ros.nodes.preparation import robot_contract
@@ -56,12 +58,14 @@ class MarkerNode(Node):
         self._action: PolicyAction | None = None
         self._status: EpisodeStatus | None = None
         self._out = self.create_publisher(MarkerArray, "intended_motion", EVENT)
-        self.create_subscription(PolicyAction, "policy_action", self._on_action, EVENT)
-        self.create_subscription(EpisodeStatus, "episode_status", self._on_status, LATCHED)
-        self.create_subscription(JointState, self.contract.observation("joint_state").topic, self._on_joints, SENSOR)
+        subscribe(self, PolicyAction, "policy_action", self._on_action, EVENT)
+        subscribe(self, EpisodeStatus, "episode_status", self._on_status, LATCHED)
+        subscribe(self, JointState, self.contract.observation("joint_state").topic, self._on_joints, SENSOR)
         self.create_timer(1.0 / self.settings.rate, self._publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _on_action(self, message: PolicyAction) -> None:
+        if not all(map(math.isfinite, (*message.values, *message.q))):
+            raise ValueError("values or q are not finite")
         self._action = message
 
     def _on_status(self, message: EpisodeStatus) -> None:
@@ -120,7 +124,7 @@ class MarkerNode(Node):
         """Episode, and what the last action means beside motion, above the tool (above the base while unknown)."""
         status, lines = self._status, []
         if status is not None:
-            ended = f": {reason_name(status.reason)}" if status.state == EpisodeStatus.STATE_ENDED else ""
+            ended = f": {_reason(status.reason)}" if status.state == EpisodeStatus.STATE_ENDED else ""
             lines.append(f"{status.instruction} ({STATES.get(status.state, 'unknown')}{ended}, step {status.step})")
         if self._action is not None and self._running():
             lines.append(intention(dict(zip(self._action.names, self._action.values, strict=False))).words)
@@ -143,6 +147,14 @@ class MarkerNode(Node):
         marker = Marker(ns=name, type=Marker.LINE_LIST, color=colour, points=[_point(p) for p in points])
         marker.scale.x = 0.004
         return marker
+
+
+def _reason(value: int) -> str:
+    """Its name; a number of which this version knows none is shown as it is."""
+    try:
+        return reason_name(value)
+    except ValueError as error:
+        return str(error)
 
 
 def _point(at: Any) -> Point:

@@ -16,7 +16,7 @@ from qt_ros.contract.commands import NO_JOINT
 from qt_ros.contract.robot import RobotContract
 from qt_ros.control.joint_vector import JointVector
 from qt_ros.control.servo_loop import Setpoint
-from qt_ros.nodes.raw_topics import message_class
+from qt_ros.nodes.preparation import installed_class
 
 MakePublisher = Callable[[Any, str, str], Any]
 """(message class, topic, name of the command) -> a publisher that is silent unless its node is active."""
@@ -130,7 +130,7 @@ class GripperAction:
         spec = contract.commands["gripper"]
         self._joints = list(spec.joints or [contract.kinematics.gripper_joint])
         self._max_effort, self._log, self._name = spec.max_effort, node.get_logger(), spec.topic
-        kind = message_class(spec.type)
+        kind = installed_class(spec.type, spec.topic)
         self._goal, self._parallel = kind.Goal, spec.type.endswith("ParallelGripperCommand")
         self.client = ActionClient(node, kind, spec.topic)
         self._asked = self._void = 0  # goals sent so far; those up to `_void` are to be canceled

@@ -6,8 +6,9 @@ the same table.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,7 +22,7 @@ class Parameter:
 
     ``low`` and ``high`` (both or none) bound a number, inclusively; ``choices`` are the only texts allowed; ``unit`` is
     SI or empty. ``safety``: "above" or "below", where a value on that side of the default makes the robot less safe;
-    such a value is allowed and warned about.
+    such a value is allowed and warned about. ``at_start``: read once, when the process starts, and never again.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Parameter:
     high: float | None = None
     choices: tuple[str, ...] = ()
     safety: str = ""
+    at_start: bool = False
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier() or not self.description:
@@ -80,7 +82,9 @@ class Parameter:
 
 
 ROBOT = Parameter("robot", "mobile_manipulator", "Robot contract: a name in config/robots or the path of a YAML file.")
-AUTOSTART = Parameter("autostart", False, "Configure and activate at start; else a lifecycle manager does it.")
+AUTOSTART = Parameter(
+    "autostart", False, "Configure and activate at start; else a lifecycle manager does it.", at_start=True
+)
 
 
 class ParameterTable:
@@ -95,19 +99,23 @@ class ParameterTable:
     def __iter__(self) -> Iterator[Parameter]:
         return iter(self.parameters)
 
-    def declare(self, node: Node, read_only: bool = True) -> SimpleNamespace:
+    def declare(self, node: Node, refuse: Callable[[], str] | None = None) -> SimpleNamespace:
         """Declare all parameters on ``node`` and return their values.
 
-        Values outside a range or of another type, and parameters that are given but unknown, raise: a typing error must
-        not pass for a default.
+        ``refuse`` says why they cannot be set at the moment, or nothing where they can; without it they never can.
+        Values outside a range or of another type, and parameters that are given but unknown, raise: a typing error
+        must not pass for a default.
         """
         self._refuse_unknown(node)
         node.add_on_set_parameters_callback(self._check)
         for parameter in self.parameters:
+            read_only = refuse is None or parameter.at_start
             node.declare_parameter(parameter.name, parameter.default, parameter.descriptor(read_only))
         values = self.read(node)
-        if read_only:  # the others tell it when they are configured
+        if refuse is None:  # the others tell it when they are configured
             self.tell_looser(node, values)
+        else:
+            node.add_on_set_parameters_callback(partial(self._refuse_now, refuse))
         return values
 
     def tell_looser(self, node: Node, values: SimpleNamespace) -> None:
@@ -129,6 +137,11 @@ class ParameterTable:
         unknown = sorted(n for n in given - known if not n.startswith(of_rclpy))
         if unknown:
             raise ValueError(f"unknown parameter(s) {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+
+    def _refuse_now(self, refuse: Callable[[], str], parameters: list[Any]) -> SetParametersResult:
+        own = ", ".join(p.name for p in parameters if any(p.name == known.name for known in self.parameters))
+        reason = refuse() if own else ""  # use_sim_time and rclpy's own are rclpy's business
+        return SetParametersResult(successful=not reason, reason=reason and f"{own}: {reason}")
 
     def _check(self, parameters: list[Any]) -> SetParametersResult:
         known = {p.name: p for p in self.parameters}

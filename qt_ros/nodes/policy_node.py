@@ -143,17 +143,17 @@ class PolicyNode(LifecycleNode):
             self._made.callback(self.destroy_publisher, out)
         self._images, self._joints = Stream(camera.topic, camera.rate), Stream(joints.topic, joints.rate)
         self._made.callback(Diagnostics(self, self.health, self.contract.robot).close)
-        inputs: list[tuple[Any, str, Any, Any]] = [
-            (kind, camera.topic, self._on_image, SENSOR),
-            (JointState, joints.topic, self._on_joints, SENSOR),
-            (CommandStatus, "command_status", self._on_command_status, EVENT),
-            (EpisodeOutcome, "episode_outcome", self._on_outcome, LATCHED),
+        inputs: list[tuple[Any, str, Any, Any, Stream | None]] = [
+            (kind, camera.topic, self._on_image, SENSOR, self._images),
+            (JointState, joints.topic, self._on_joints, SENSOR, self._joints),
+            (CommandStatus, "command_status", self._on_command_status, EVENT, None),
+            (EpisodeOutcome, "episode_outcome", self._on_outcome, LATCHED, None),
         ]
         if self.settings.follow_instruction_topic:
             # Not latched: a sentence from before we came must not start motion, however its publisher keeps it.
-            inputs.append((String, self.contract.observation("text").topic, self._on_instruction, EVENT))
-        for entry in inputs:
-            subscription = subscribe(self, *entry, on_error=self._on_odd_message)
+            inputs.append((String, self.contract.observation("text").topic, self._on_instruction, EVENT, None))
+        for what, topic, callback, qos, stream in inputs:
+            subscription = subscribe(self, what, topic, callback, qos, self._on_odd_message, stream=stream)
             self._made.callback(self.destroy_subscription, subscription)
         self._bury()  # two servers of one name would both accept a goal
         self._server = _ActionServer(

@@ -106,11 +106,19 @@ def _fitting(value: Any, kind: str, where: str) -> Any:
     raise ConfigError(f"{where}: {value!r} does not fit {kind}")
 
 
-def _call(helper: Node, wait: Callable[[Callable[[], bool], float], bool], call: ServiceCall, patience: float) -> None:
+def installed_class(type_name: str, used_for: str) -> Any:
+    """Class of a message, service or action that a contract names; PreparationError where it is not installed."""
     try:
-        kind = message_class(call.type)
+        return message_class(type_name)
     except (ImportError, AttributeError) as error:
-        raise PreparationError(f"{call.service}: {call.type} is not installed here ({error})") from error
+        package = type_name.partition("/")[0]
+        raise PreparationError(
+            f"{used_for}: {type_name} is not installed here ({error}); install the ROS package {package}"
+        ) from error
+
+
+def _call(helper: Node, wait: Callable[[Callable[[], bool], float], bool], call: ServiceCall, patience: float) -> None:
+    kind = installed_class(call.type, call.service)
     request = kind.Request()
     set_fields(request, call.request, f"prepare: {call.service}")
     client = helper.create_client(kind, call.service)

@@ -23,6 +23,7 @@ from qt_ros.control.gripper import GripperLimits
 from qt_ros.control.health import WARN, Health, Stream
 from qt_ros.control.servo_loop import ServoLoop, Setpoint
 from qt_ros.nodes.diagnostics import Diagnostics
+from qt_ros.nodes.inputs import subscribe
 from qt_ros.nodes.lifecycle import COMMAND, SENSOR, LifecycleNode, run
 from qt_ros.nodes.outputs import ArrayOutput, joint_output
 from qt_ros.nodes.parameters import AUTOSTART, ROBOT, Parameter, ParameterTable
@@ -77,7 +78,8 @@ class ServoNode(LifecycleNode):
             # The controller owns the gripper too, and one array must not undo what another one says.
             inputs.append((JointTrajectory, contract.commands["gripper"].topic, self._on_gripper, COMMAND))
         for kind, topic, callback, qos in inputs:
-            self._made.append((self.destroy_subscription, self.create_subscription(kind, topic, callback, qos)))
+            subscription = subscribe(self, kind, topic, callback, qos, self._on_odd_message)
+            self._made.append((self.destroy_subscription, subscription))
         joints = contract.observation("joint_state")
         self._twists = Stream(contract.commands["arm"].topic, contract.command_rate)
         self._joints, self._joint_max_age = Stream(joints.topic, joints.rate), joints.max_age
@@ -132,12 +134,13 @@ class ServoNode(LifecycleNode):
         self._twists.seen(self._now())
         linear, angular = message.twist.linear, message.twist.angular
         twist = (linear.x, linear.y, linear.z, angular.x, angular.y, angular.z)
-        try:
-            stamp = ns_to_seconds(stamp_to_ns(message.header.stamp))
-            self.loop.offer_twist(message.header.frame_id, twist, stamp, self._now())
-        except ValueError as error:
+        stamp = ns_to_seconds(stamp_to_ns(message.header.stamp))
+        self.loop.offer_twist(message.header.frame_id, twist, stamp, self._now())
+
+    def _on_odd_message(self, _: str) -> None:
+        """A twist that is not followed, or anything else nobody expected: the arm holds."""
+        if self.loop is not None and self._active:
             self._publish(self.loop.stop())
-            self.get_logger().error(f"twist refused: {error}", throttle_duration_sec=QUIET)
 
     def _on_joints(self, message: JointState) -> None:
         if self.loop is None:

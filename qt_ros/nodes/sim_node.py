@@ -12,8 +12,6 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from typing import Any
 
 import rclpy
 from geometry_msgs.msg import TwistStamped
@@ -31,6 +29,7 @@ from qt_ros.contract.robot import load_contract
 from qt_ros.control.health import Health, Stream, sim_health
 from qt_ros.msg import EpisodeOutcome, EpisodeStatus
 from qt_ros.nodes.diagnostics import Diagnostics
+from qt_ros.nodes.inputs import subscribe
 from qt_ros.nodes.lifecycle import COMMAND, EVENT, LATCHED
 from qt_ros.nodes.parameters import ROBOT, Parameter, ParameterTable
 from qt_ros.nodes.real_time import freeze_memory
@@ -42,7 +41,7 @@ from qt_ros.nodes.sim_messages import (
     odometry_message,
     time_message,
 )
-from qt_ros.sim.controllers import CommandRejected, TrajectoryFollower, Waypoint
+from qt_ros.sim.controllers import TrajectoryFollower, Waypoint
 from qt_ros.sim.pacing import Pacer, Periodic
 from qt_ros.sim.robot import SimulatedRobot
 from qt_ros.sim.tasks import Scorer, Task, find_task, sample_scene
@@ -97,23 +96,11 @@ class SimNode(Node):
         self._odom_out = self.create_publisher(Odometry, "odom", STATES)
         self._outcome_out = self.create_publisher(EpisodeOutcome, "episode_outcome", LATCHED)
         commands = self.contract.commands
-        self._listen(JointTrajectory, "arm_controller/joint_trajectory", self._on_arm, COMMAND)
-        self._listen(JointTrajectory, commands["gripper"].topic, self._on_gripper, COMMAND)
-        self._listen(TwistStamped, commands["base"].topic, self._on_base, COMMAND)
-        self._listen(EpisodeStatus, "episode_status", self._on_status, LATCHED)
+        subscribe(self, JointTrajectory, "arm_controller/joint_trajectory", self._on_arm, COMMAND)
+        subscribe(self, JointTrajectory, commands["gripper"].topic, self._on_gripper, COMMAND)
+        subscribe(self, TwistStamped, commands["base"].topic, self._on_base, COMMAND)
+        subscribe(self, EpisodeStatus, "episode_status", self._on_status, LATCHED)
         self.create_service(ResetScene, "reset_scene", self._on_reset)
-
-    def _listen(self, kind: Any, topic: str, callback: Callable[[Any], None], qos: QoSProfile) -> None:
-        """Subscribe; what others send is refused where it makes no sense, and never ends the simulation."""
-
-        def receive(message: Any) -> None:
-            try:
-                callback(message)
-            except Exception as error:
-                told = error if isinstance(error, CommandRejected) else f"{type(error).__name__}: {error}"
-                self.get_logger().error(f"{topic} refused: {told}", throttle_duration_sec=1.0)
-
-        self.create_subscription(kind, topic, receive, qos)
 
     # --- time --------------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from qt_ros.control.runner import Actor, Episode
 from qt_ros.control.teleop import Teleoperator
 from qt_ros.control.terminal import NoTerminal, RawTerminal
 from qt_ros.msg import EpisodeOutcome, EpisodeStatus
+from qt_ros.nodes.inputs import subscribe
 from qt_ros.nodes.lifecycle import EVENT, LATCHED, run
 from qt_ros.nodes.parameters import AUTOSTART, ROBOT, Parameter, ParameterTable
 from qt_ros.nodes.policy_node import COMMAND_TIMEOUT, PolicyNode
@@ -89,7 +90,7 @@ class TeleopNode(PolicyNode):
         self._estop_out = self.create_publisher(Bool, "estop", EVENT)
         for out in (self._outcome_out, self._estop_out):
             self._made.callback(self.destroy_publisher, out)
-        subscription = self.create_subscription(Joy, "joy", self._on_joy, EVENT)
+        subscription = subscribe(self, Joy, "joy", self._on_joy, EVENT, self._on_odd_message)
         self._made.callback(self.destroy_subscription, subscription)
         if s.keyboard and keys is not None:
             self._read_keys(keys)

@@ -50,6 +50,28 @@ def test_a_stream_at_its_rate_is_well_and_a_slow_or_silent_one_is_told_what_to_l
     assert Stream("camera", 15.0).health(12.0, needed=False).level == OK
 
 
+@pytest.mark.parametrize(
+    ("numbers", "lost"),
+    [
+        ([7, 8, 9], 0),
+        ([7, 10, 11, 15], 5),
+        ([700, 1, 2, 4], 1),  # the publisher was started again
+        ([5], 0),
+        ([None, None], None),
+        ([2**64 - 1] * 3, None),  # a middleware that does not number
+    ],
+)
+def test_messages_that_never_came_are_counted_by_their_publisher_s_numbers(
+    numbers: list[int | None], lost: int | None
+) -> None:
+    stream = Stream("camera")
+    for number in numbers:
+        stream.numbered(number)
+        stream.seen(1.0)
+    assert stream.lost == lost and stream.count == len(numbers)
+    assert stream.health(1.0).values.get("lost") == (None if lost is None else str(lost))
+
+
 def test_a_clock_that_was_set_back_starts_the_measurement_anew() -> None:
     made = stream(15.0)
     made.seen(1.0)

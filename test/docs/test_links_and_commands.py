@@ -46,6 +46,11 @@ def test_there_are_pages_and_commands_to_check() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_page_has_a_hole_that_was_to_be_filled_in(page: Path) -> None:
+    assert re.findall(r"@[A-Z_]+@", page.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_relative_link_leads_somewhere(page: Path) -> None:
     lost = []
     for target in LINK.findall(page.read_text(encoding="utf-8")):

@@ -88,6 +88,30 @@ def test_parameters_are_read_again_at_every_configuration(node: Clumsy) -> None:
     assert node.settings.rate == 7.0
 
 
+def test_nothing_can_be_set_that_would_not_be_heeded(node: Clumsy) -> None:
+    def refusal() -> str:
+        (answer,) = node.set_parameters([RosParameter("rate", value=7.0)])
+        assert answer.successful == (answer.reason == "")
+        return str(answer.reason)
+
+    node.trigger_configure()
+    assert "node is inactive" in refusal()
+    node.trigger_activate()
+    assert "node is active" in refusal() and "deactivate and clean up first" in refusal()
+    assert node.get_parameter("rate").value == node.settings.rate == 5.0
+    node.trigger_deactivate()
+    node.trigger_cleanup()
+    assert refusal() == ""
+    node.trigger_configure()
+    assert node.settings.rate == 7.0
+
+
+def test_the_clock_can_be_chosen_at_any_time(node: Clumsy) -> None:
+    node.autostart()
+    (answer,) = node.set_parameters([RosParameter("use_sim_time", value=True)])
+    assert answer.successful
+
+
 def test_an_impossible_transition_is_answered_with_no(node: Clumsy) -> None:
     request = ChangeState.Request()
     request.transition.id = 3  # activate, from unconfigured

@@ -64,7 +64,7 @@ def test_a_parameter_that_does_not_exist_raises(make: Any) -> None:
 
 def test_a_choice_is_checked_when_it_is_set_later(make: Any) -> None:
     node = make()
-    TABLE.declare(node, read_only=False)
+    TABLE.declare(node, refuse=str)
     refused, accepted = node.set_parameters([RosParameter("device", value="tpu"), RosParameter("device", value="cuda")])
     assert not refused.successful and "cpu, cuda" in refused.reason and accepted.successful
     assert TABLE.read(node).device == "cuda"
@@ -103,6 +103,31 @@ def test_parameters_that_can_loosen_safety_are_marked(table: Any, name: str) -> 
     (parameter,) = (p for p in table.PARAMETERS if p.name == name)
     assert parameter.looser(parameter.high) and not parameter.looser(parameter.default)
     assert not parameter.looser(parameter.low)
+
+
+def test_what_is_read_at_start_only_cannot_be_set_later(make: Any) -> None:
+    node = make()
+    TABLE.declare(node)
+    (answer,) = node.set_parameters([RosParameter("rate", value=7.0)])
+    assert not answer.successful and "read-only" in answer.reason and TABLE.read(node).rate == 5.0
+
+
+def test_what_is_read_at_start_only_cannot_be_set_where_the_others_can(make: Any) -> None:
+    table, node = ParameterTable(*TABLE, Parameter("begin", False, "At once.", at_start=True)), make()
+    table.declare(node, refuse=str)
+    refused, accepted = node.set_parameters([RosParameter("begin", value=True), RosParameter("rate", value=7.0)])
+    assert not refused.successful and "read-only" in refused.reason and accepted.successful
+
+
+def test_a_refusal_counts_for_the_own_parameters_only(make: Any) -> None:
+    node = make()
+    node.declare_parameter("somebody_elses", 1)
+    TABLE.declare(node, refuse=lambda: "not now")
+    refused, other = node.set_parameters([RosParameter("rate", value=7.0), RosParameter("somebody_elses", value=2)])
+    assert not refused.successful and refused.reason == "rate: not now" and TABLE.read(node).rate == 5.0
+    assert other.successful
+    both = node.set_parameters_atomically([RosParameter("somebody_elses", value=3), RosParameter("rate", value=7.0)])
+    assert not both.successful and node.get_parameter("somebody_elses").value == 2
 
 
 @pytest.mark.parametrize(

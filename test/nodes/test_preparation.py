@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool
 
 from qt_ros.contract.commands import ServiceCall
+from qt_ros.contract.robot import load_contract
 from qt_ros.contract.strict import ConfigError
+from qt_ros.nodes.outputs import gripper_output
 from qt_ros.nodes.preparation import PreparationError, preparations, prepare, robot_contract, set_fields
 
 LIVE = ("description: description/mobile_manipulator.urdf", "description: topic robot_description")
@@ -85,3 +88,18 @@ def test_requests_are_filled_strictly() -> None:
     assert (twist.header.frame_id, twist.header.stamp.sec, twist.twist.linear.x) == ("a", 3, 1.0)
     with pytest.raises(ConfigError, match="sec: 4294967296 does not fit int32"):
         set_fields(twist, {"header": {"stamp": {"sec": 2**32}}}, "here")
+
+
+def test_a_gripper_whose_action_is_not_installed_is_named(
+    node: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = (
+        "gripper_controller/joint_trajectory, type: trajectory_msgs/msg/JointTrajectory, joints: [left_finger_joint]"
+    )
+    action = "gripper/gripper_cmd, type: control_msgs/action/GripperCommand, max_effort: 40.0"
+    contract = load_contract(write(tmp_path, (topic, action)))
+    for name in ("control_msgs", "control_msgs.action"):
+        monkeypatch.setitem(sys.modules, name, None)  # as where it is not installed
+    told = "gripper/gripper_cmd: control_msgs/action/GripperCommand is not installed here .*ROS package control_msgs"
+    with pytest.raises(PreparationError, match=told):
+        gripper_output(node, contract, lambda *_: None, 0.1, [])

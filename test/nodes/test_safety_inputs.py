@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from control_harness import Harness, twist_of
 from geometry_msgs.msg import TwistStamped
+from rcl_interfaces.srv import GetParameters, SetParameters
+from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
@@ -121,6 +123,36 @@ def test_a_malformed_message_ends_the_episode_and_not_the_node(robot: Harness, s
     stops(robot, "e", EpisodeStatus.REASON_FAULT)
     robot.begin("next")
     robot.move("next")
+
+
+def test_a_parameter_that_would_not_be_heeded_is_refused(start: Callable[..., Any]) -> None:
+    """Whoever is told that motion is off believes it."""
+    _, robot = start("command_node", autostart=False)
+
+    def ask(**values: Any) -> list[str]:
+        wanted = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
+        request = SetParameters.Request(parameters=wanted)
+        answers = robot.call(SetParameters, "command_node/set_parameters", request, repeat=10.0).results
+        assert all(a.successful == (not a.reason) for a in answers)
+        return [a.reason for a in answers]
+
+    robot.await_state("command_node", "unconfigured")
+    assert ask(estop_timeout=5.0) == [""]
+    assert robot.change("command_node", "configure")
+    assert "inactive" in ask(enable_motion=False)[0]
+    assert robot.change("command_node", "activate")
+    for reason in ask(enable_motion=False, estop_timeout=0.5):
+        assert "the node is active" in reason and "deactivate and clean up first" in reason
+    request = GetParameters.Request(names=["enable_motion", "estop_timeout"])
+    motion, timeout = robot.call(GetParameters, "command_node/get_parameters", request, repeat=10.0).values
+    assert motion.bool_value and timeout.double_value == 5.0
+    ready(robot)
+    assert not robot.statuses[-1].dry_run
+    assert robot.change("command_node", "deactivate") and robot.change("command_node", "cleanup")
+    assert ask(enable_motion=False) == [""]
+    assert robot.change("command_node", "configure") and robot.change("command_node", "activate")
+    robot.tick_commands()
+    assert robot.statuses[-1].dry_run
 
 
 def test_an_episode_under_way_is_not_joined(start: Callable[..., Any]) -> None:

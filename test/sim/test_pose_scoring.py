@@ -8,14 +8,16 @@ import pytest
 from qt_ros.contract.robot import load_contract
 from qt_ros.contract.strict import ConfigError
 from qt_ros.sim.episode_maker import EpisodeMaker, Plan
-from qt_ros.sim.pose_scoring import PoseScorer, Verdict, rotation_matrix
-from qt_ros.sim.tasks import Scorer, Task, find_task
+from qt_ros.sim.pose_scoring import SKILLS, Body, PoseScorer, Verdict, check_skill, rotation_matrix
+from qt_ros.sim.scoring import NEAR, RESTING, STAYED, STILL
+from qt_ros.sim.tasks import Scorer, Task, find_task, load_tasks
 from qt_ros.sim.world import World
 
 CONTRACT = load_contract("mobile_manipulator")
 SCORER = PoseScorer(CONTRACT)
 HOME = CONTRACT.kinematics.home
 TASK = find_task("pick_red_cube")
+MOVE = find_task("move_red_cube_near_yellow_box")
 ORIGIN = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
 
 
@@ -27,7 +29,8 @@ def at_tool(offset: tuple[float, float, float] = (0.0, 0.0, 0.0), base: tuple[fl
 
 
 def judge(target: list[float], lift: float = 0.1, base: tuple[float, ...] = ORIGIN, finger: float = 0.02) -> Verdict:
-    return SCORER.verdict(TASK, target, target[2] - lift, base, {**HOME, "left_finger_joint": finger})
+    body = Body(target, (*target[:2], target[2] - lift))
+    return SCORER.verdict(TASK, {TASK.target: body}, base, {**HOME, "left_finger_joint": finger})
 
 
 def test_lifted_and_between_the_fingers_is_success() -> None:
@@ -58,12 +61,13 @@ def test_where_the_robot_stands_does_not_matter() -> None:
 
 def test_a_missing_joint_is_named() -> None:
     with pytest.raises(ValueError, match="left_finger_joint"):
-        SCORER.verdict(TASK, at_tool(), 0.0, ORIGIN, {j: HOME[j] for j in CONTRACT.kinematics.arm_joints})
+        joints = {j: HOME[j] for j in CONTRACT.kinematics.arm_joints}
+        SCORER.verdict(TASK, {TASK.target: Body(at_tool(), (0, 0, 0))}, ORIGIN, joints)
 
 
 def test_a_skill_without_a_rule_is_refused() -> None:
     with pytest.raises(ConfigError, match="juggle"):
-        SCORER.verdict(Task("t", "juggle", "red_cube", (), ()), at_tool(), 0.0, ORIGIN, HOME)
+        SCORER.verdict(Task("t", "juggle", "red_cube", (), ()), {}, ORIGIN, HOME)
 
 
 def test_a_quaternion_without_length_is_refused() -> None:
@@ -77,21 +81,76 @@ def robot_in_world(world: World) -> np.ndarray:
     return np.concatenate([body.xpos, body.xquat[1:], body.xquat[:1]])
 
 
-@pytest.mark.parametrize(("source", "seeds"), [("demonstration", range(1_500_000, 1_500_002)), ("noise", range(3))])
-def test_it_agrees_with_the_contacts_of_the_embedded_simulator(source: str, seeds: range) -> None:
-    maker = EpisodeMaker(Plan(source=source, seeds=tuple(seeds)))
+def by_poses(world: World, task: Task) -> Verdict:
+    """What would be judged of the world if only poses were known."""
+    named = [name for name in (task.target, task.near) if name]
+    bodies = {n: Body(world.object_pose(n), world.rest_position(n), world.object_speed(n)) for n in named}
+    return SCORER.verdict(task, bodies, robot_in_world(world), world.joint_positions())
+
+
+@pytest.mark.parametrize(
+    ("task", "source", "seeds"),
+    [
+        ("", "demonstration", range(1_500_000, 1_500_002)),
+        ("", "noise", range(3)),
+        ("fetch_red_cube", "demonstration", range(1_500_000, 1_500_001)),
+        ("move_red_cube_near_yellow_box", "demonstration", range(1_500_000, 1_500_002)),
+    ],
+)
+def test_it_agrees_with_the_contacts_of_the_embedded_simulator(task: str, source: str, seeds: range) -> None:
+    maker = EpisodeMaker(Plan(source=source, seeds=tuple(seeds), tasks=(task,) if task else ()))
     maker.rollout.render = False
     outcomes = []
     for seed in seeds:
         _, result = maker.run(seed)
-        task, world = find_task(result.task), maker.world
-        verdict = SCORER.verdict(
-            task,
-            world.object_pose(task.target),
-            world.rest_height(task.target),
-            robot_in_world(world),
-            world.joint_positions(),
-        )
-        assert verdict.success == Scorer(task).success(world), (seed, verdict)
+        asked, world = find_task(result.task), maker.world
+        verdict = by_poses(world, asked)
+        assert verdict.success == Scorer(asked).success(world), (seed, verdict)
         outcomes.append(verdict.success)
     assert any(outcomes) if source == "demonstration" else not all(outcomes)
+
+
+APART = NEAR - 0.001
+
+
+@pytest.mark.parametrize(
+    ("apart", "lifted", "pushed", "speed", "success"),
+    [
+        (APART, 0.0, 0.0, 0.0, True),
+        (NEAR + 0.001, 0.0, 0.0, 0.0, False),
+        (APART, RESTING + 0.001, 0.0, 0.0, False),
+        (APART, 0.0, STAYED + 0.001, 0.0, False),
+        (APART, 0.0, STAYED - 0.001, 0.0, True),
+        (APART, 0.0, 0.0, STILL + 0.001, False),
+    ],
+)
+def test_moved_near_is_close_by_standing_still_with_the_other_left_in_place(
+    apart: float, lifted: float, pushed: float, speed: float, success: bool
+) -> None:
+    target = Body((1.0, 0.0, 0.7 + lifted, 0, 0, 0, 1), (0.5, 0.0, 0.7), speed)
+    other = Body((1.0 + apart, 0.0, 0.7, 0, 0, 0, 1), (1.0 + apart, pushed, 0.7))
+    verdict = SCORER.verdict(MOVE, {MOVE.target: target, MOVE.near: other}, ORIGIN, HOME)
+    assert verdict.success is success, verdict.told
+
+
+@pytest.mark.parametrize(("finger", "success"), [(0.02, False), (0.045, True)])
+def test_an_object_between_the_fingers_is_let_go_when_they_are_open(finger: float, success: bool) -> None:
+    x, y, z, *turn = at_tool()
+    bodies = {
+        MOVE.target: Body((x, y, z, *turn), (x + 0.3, y, z)),
+        MOVE.near: Body((x + 0.1, y, z, *turn), (x + 0.1, y, z)),
+    }
+    assert SCORER.verdict(MOVE, bodies, ORIGIN, {**HOME, "left_finger_joint": finger}).success is success
+
+
+def test_an_object_without_a_pose_is_named() -> None:
+    with pytest.raises(ValueError, match=f"no pose of {MOVE.near}"):
+        SCORER.verdict(MOVE, {MOVE.target: Body(at_tool(), (0, 0, 0))}, ORIGIN, HOME)
+
+
+def test_what_is_about_the_drawer_is_refused_by_name() -> None:
+    refused = [task for task in load_tasks().values() if task.skill not in SKILLS]
+    assert {t.skill for t in refused} == {"open_drawer", "close_drawer", "place_in_drawer", "pick_from_drawer"}
+    for task in refused:
+        with pytest.raises(ConfigError, match=f"{task.name}.*{task.skill}.*pick, fetch, move_near"):
+            check_skill(task)
