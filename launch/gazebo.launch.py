@@ -9,7 +9,7 @@ own, so that several robots, each in its own kitchen, share a machine.
 
 from launch import LaunchDescription
 
-from qt_ros.nodes.bringup import declare, number, policy_nodes, qt_node, text, whole_images
+from qt_ros.nodes.bringup import declare, network, number, policy_nodes, qt_node, text
 from qt_ros.nodes.gazebo_bringup import bridges, partition, server, spawned_robot
 from qt_ros.nodes.launch_arguments import GAZEBO
 
@@ -19,7 +19,7 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
             *declare(GAZEBO),
-            *whole_images(),
+            network(),
             partition(),
             server(),
             *bridges(),

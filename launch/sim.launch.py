@@ -6,7 +6,7 @@ ros2 action send_goal /execute_instruction qt_ros/action/ExecuteInstruction "{in
 
 from launch import LaunchDescription
 
-from qt_ros.nodes.bringup import BringUp, declare, number, policy_nodes, qt_node, whole_images
+from qt_ros.nodes.bringup import BringUp, declare, network, number, policy_nodes, qt_node
 from qt_ros.nodes.launch_arguments import SIM
 from qt_ros.nodes.robot_model import state_publisher
 
@@ -15,7 +15,7 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
             *declare(SIM),
-            *whole_images(),
+            network(),
             # The simulator makes the time that the others follow.
             qt_node("sim_node", {"real_time_factor": number("real_time_factor")}, sim_time=False),
             state_publisher("state_publisher"),

@@ -126,8 +126,8 @@ def init(
 
 
 def _look(namespace: str, sim_time: bool, seconds: float, contract: RobotContract | None) -> Any:
-    from qt_ros.cli.processes import image_transport, stay_on_this_machine
     from qt_ros.contract.strict import ConfigError
+    from qt_ros.nodes.transport import image_transport, stay_on_this_machine
 
     for name, value in image_transport().items():
         os.environ.setdefault(name, value)

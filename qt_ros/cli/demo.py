@@ -24,8 +24,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from qt_ros.cli.demo_plan import Plan, make_plan
-from qt_ros.cli.processes import NodeDied, NodeGroup, stay_on_this_machine
+from qt_ros.cli.processes import NodeDied, NodeGroup
 from qt_ros.contract.robot import load_contract, package_root
+from qt_ros.nodes.transport import stay_on_this_machine
 
 NODES = ("policy_node", "command_node", "servo_node", "sim_node", "recorder_node")  # in the order they are stopped
 LINKS = (

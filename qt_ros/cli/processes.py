@@ -4,53 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import filecmp
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from qt_ros.contract.robot import package_root
+from qt_ros.nodes.transport import image_transport, stay_on_this_machine
 
 _PR_SET_PDEATHSIG = 1
 
 
 class NodeDied(RuntimeError):
     """A node ended although it was needed; the message names it and shows the tail of its log."""
-
-
-PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
-
-
-def image_transport() -> dict[str, str]:
-    """Environment in which Fast DDS carries whole camera images between processes (see config/fastdds.xml)."""
-    return dict.fromkeys(PROFILES, str(package_root() / "config" / "fastdds.xml"))
-
-
-def stay_on_this_machine(environment: MutableMapping[str, str]) -> None:
-    """Where discovery is for this machine only, listen on the loopback interface only (config/fastdds_local.xml).
-
-    A profile of the user's own stays; the one that env.sh names does not.
-    """
-    if environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE") != "LOCALHOST":
-        return
-    for variable, ours in image_transport().items():
-        if _same_file(Path(environment.get(variable, ours)), Path(ours)):
-            environment[variable] = str(Path(ours).with_name("fastdds_local.xml"))
-
-
-def _same_file(path: Path, ours: Path) -> bool:
-    """Whether they say the same: env.sh may name the copy of a checkout, and we are the installed one."""
-    try:
-        return path == ours or (path.name == ours.name and filecmp.cmp(path, ours, shallow=False))
-    except OSError:
-        return False
 
 
 @dataclass

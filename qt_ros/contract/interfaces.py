@@ -66,6 +66,12 @@ def interfaces(contract: RobotContract) -> dict[str, NodeInterface]:
     }
 
 
+def needs_servo(contract: RobotContract) -> bool:
+    """Whether servo_node turns the arm's twists into joint motion; no where MoveIt Servo does, or there is no arm."""
+    arm = contract.commands.get("arm")
+    return arm is not None and arm.follower == "servo_node"
+
+
 def servo_switch(contract: RobotContract) -> str:
     """The service that makes MoveIt Servo take twists; empty where servo_node follows the arm."""
     arm = contract.commands.get("arm")

@@ -24,8 +24,9 @@ from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
 from qt_ros.contract.robot import load_contract, package_root
-from qt_ros.nodes.bringup import INTO_NAMESPACE, BringUp, NodeEnded, flag, needed
+from qt_ros.nodes.bringup import INTO_NAMESPACE, BringUp, NodeEnded, brought_up, flag, needed
 from qt_ros.nodes.robot_model import state_publisher_node
+from qt_ros.nodes.transport import RANGE
 from qt_ros.sim.gazebo import ROBOT_ENTITY, gazebo_urdf, server_arguments
 
 CONTROLLERS = ("lift_controller", "arm_controller", "gripper_controller", "base_controller")
@@ -37,11 +38,17 @@ def _value(context: LaunchContext, argument: str) -> str:
 
 
 def partition() -> Action:
-    """With a namespace, a Gazebo of its own: topics and services of others are not seen."""
+    """With a namespace, a Gazebo of its own: topics and services of others are not seen.
+
+    Where ROS keeps to this machine (see `qt_ros.nodes.bringup.network`), so does Gazebo's own transport.
+    """
 
     def isolate(context: LaunchContext) -> list[Action]:
         namespace = _value(context, "namespace").strip("/")
-        return [SetEnvironmentVariable("GZ_PARTITION", namespace.replace("/", "_"))] if namespace else []
+        wanted = {"GZ_PARTITION": namespace.replace("/", "_")} if namespace else {}
+        if context.environment.get(RANGE) == "LOCALHOST" and not context.environment.get("GZ_IP"):
+            wanted["GZ_IP"] = "127.0.0.1"
+        return [SetEnvironmentVariable(name, value) for name, value in wanted.items()]
 
     return OpaqueFunction(function=isolate)
 
@@ -114,7 +121,7 @@ def spawned_robot() -> Action:
         )
         states = _spawner(namespace, "joint_state_broadcaster")
         others = _spawner(namespace, *CONTROLLERS)
-        nodes = BringUp(namespace=namespace, autostart=_value(context, "autostart"))
+        nodes = BringUp(brought_up(context), namespace=namespace, autostart=_value(context, "autostart"))
         return [
             state_publisher_node(gazebo_urdf(contract.urdf_file, namespace)),
             _after(create, "the robot could not be spawned", [states]),

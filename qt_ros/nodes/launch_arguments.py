@@ -26,9 +26,32 @@ class Argument:
             raise ValueError(f"launch argument {self.name}: {self.default!r} is none of {', '.join(self.choices)}")
 
 
-def _common(params: str, use_sim_time: str) -> tuple[Argument, ...]:
+def _common(params: str, use_sim_time: str, network: str) -> tuple[Argument, ...]:
     """What every launch file takes."""
     return (
+        Argument(
+            "enable_motion",
+            "true",
+            "False: a dry run. Commands are shown on command_node/dry_run, nothing goes to the robot.",
+            BOOLEAN,
+        ),
+        Argument(
+            "policy", "true", "Start policy_node; false: a person drives (qt-ros record), no checkpoint.", BOOLEAN
+        ),
+        Argument(
+            "servo",
+            "auto",
+            "Start servo_node, which follows the arm's twists; auto: unless the contract says that MoveIt Servo does.",
+            ("auto", *BOOLEAN),
+        ),
+        Argument(
+            "network",
+            network,
+            "Who may take part: local, this machine; lan, every machine in the ROS domain. What "
+            "ROS_AUTOMATIC_DISCOVERY_RANGE says comes first.",
+            ("local", "lan"),
+        ),
+        Argument("viewers", "false", "Start marker_node, and RViz where it is installed.", BOOLEAN),
         Argument("namespace", "", "Namespace of every node and topic; one per robot where several run side by side."),
         Argument(
             "use_sim_time", use_sim_time, "Follow the clock topic (clock in the namespace); false: wall time.", BOOLEAN
@@ -44,16 +67,13 @@ def _common(params: str, use_sim_time: str) -> tuple[Argument, ...]:
 
 
 _SHIPPED = Argument("checkpoint", "{share}/checkpoints/default", "Folder of the checkpoint that decides.")
-_SERVO = Argument(
-    "servo", "true", "Start servo_node; false where MoveIt Servo or a driver follows the arm's twists.", BOOLEAN
-)
 _MODEL = Argument("robot", "mobile_manipulator", "Robot contract: a name in config/robots or the path of a YAML file.")
 
 ROBOT: tuple[Argument, ...] = (
     Argument("robot", None, "Robot contract: a name in config/robots or the path of a YAML file."),
-    Argument("checkpoint", None, "Folder of the checkpoint that decides (model.safetensors, checkpoint.json)."),
-    _SERVO,
-    *_common("robot", "false"),
+    Argument("checkpoint", "", "Folder of the checkpoint that decides; needed unless policy:=false."),
+    # Drivers and controllers often run on other machines than the policy.
+    *_common("robot", "false", "lan"),
 )
 SIM: tuple[Argument, ...] = (
     _MODEL,
@@ -65,7 +85,7 @@ SIM: tuple[Argument, ...] = (
         "Start robot_state_publisher (TF and robot_description, for RViz); auto: where it is installed.",
         ("auto", *BOOLEAN),
     ),
-    *_common("sim", "true"),
+    *_common("sim", "true", "local"),
 )
 GAZEBO: tuple[Argument, ...] = (
     _MODEL,
@@ -79,23 +99,25 @@ GAZEBO: tuple[Argument, ...] = (
     Argument("yaw", "0.0", "Which way the robot looks: rad about z, counter-clockwise."),
     Argument("scoring", "true", "Start gazebo_node: it sets scenes up and scores episodes.", BOOLEAN),
     Argument("verbosity", "2", "How much Gazebo says: 0 nothing, 4 everything.", ("0", "1", "2", "3", "4")),
-    *_common("gazebo", "true"),
+    *_common("gazebo", "true", "local"),
 )
 LAUNCH_FILES: dict[str, tuple[Argument, ...]] = {"sim": SIM, "gazebo": GAZEBO, "robot": ROBOT}
 """Arguments by launch file: launch/<name>.launch.py."""
 
+_EVERYWHERE = ("policy_node", "command_node", "servo_node", "recorder_node", "marker_node")
 NODES: dict[str, tuple[str, ...]] = {
-    "sim": ("policy_node", "command_node", "servo_node", "recorder_node", "sim_node"),
-    "gazebo": ("policy_node", "command_node", "servo_node", "recorder_node", "gazebo_node"),
-    "robot": ("policy_node", "command_node", "servo_node", "recorder_node"),
+    "sim": (*_EVERYWHERE, "sim_node"),
+    "gazebo": (*_EVERYWHERE, "gazebo_node"),
+    "robot": _EVERYWHERE,
 }
-"""Our nodes that each launch file starts."""
+"""Our nodes that each launch file starts, or can start."""
 
 BY_ARGUMENT = (
     "robot",
     "checkpoint",
     "root",
     "autostart",
+    "enable_motion",
     "real_time_factor",
     "world",
     "start_x",

@@ -5,7 +5,6 @@ Needs `launch` and `launch_ros`, as qt_ros.nodes.bringup does.
 
 from __future__ import annotations
 
-from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch.action import Action
 from launch.actions import LogInfo, OpaqueFunction
 from launch.launch_context import LaunchContext
@@ -14,7 +13,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from qt_ros.contract.robot import load_contract
-from qt_ros.nodes.bringup import INTO_NAMESPACE, flag
+from qt_ros.nodes.bringup import INTO_NAMESPACE, flag, installed
 
 
 def state_publisher_node(description: str) -> Node:
@@ -46,12 +45,3 @@ def state_publisher(argument: str) -> Action:
         return [state_publisher_node(contract.urdf_file.read_text(encoding="utf-8"))]
 
     return OpaqueFunction(function=start)
-
-
-def installed(package: str) -> bool:
-    """Whether a ROS package is there."""
-    try:
-        get_package_prefix(package)
-    except PackageNotFoundError:
-        return False
-    return True

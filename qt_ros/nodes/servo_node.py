@@ -19,6 +19,9 @@ from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from qt_ros.contract.codecs import decode_joint_positions, ns_to_seconds, stamp_to_ns
+from qt_ros.contract.interfaces import needs_servo
+from qt_ros.contract.robot import RobotContract, load_contract
+from qt_ros.contract.strict import ConfigError
 from qt_ros.control.gripper import GripperLimits
 from qt_ros.control.health import WARN, Health, Stream
 from qt_ros.control.servo_loop import ServoLoop, Setpoint
@@ -63,6 +66,7 @@ class ServoNode(LifecycleNode):
     # --- lifecycle ----------------------------------------------------------------------------------------------------
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._refuse_other_follower(load_contract(self.settings.robot))
         contract = robot_contract(self, self.settings.robot)
         self.loop = ServoLoop(contract, self.settings.twist_timeout)
         horizon, topic = self.settings.horizon / contract.command_rate, self.settings.trajectory_topic
@@ -110,6 +114,17 @@ class ServoNode(LifecycleNode):
         while self._made:
             destroy, entity = self._made.pop()
             destroy(entity)
+
+    def _refuse_other_follower(self, contract: RobotContract) -> None:
+        """Two nodes that follow the same twists would both command the arm."""
+        if needs_servo(contract):
+            return
+        arm = contract.commands.get("arm")
+        why = f"{arm.follower} follows its arm" if arm is not None else "it commands no arm"
+        raise ConfigError(
+            f"robot {contract.robot}: {why}, so servo_node must not run; launch with servo:=auto or servo:=false, or "
+            f"take `follower` out of the contract's arm command if servo_node is to follow it"
+        )
 
     def _command_publisher(self, kind: Any, topic: str, _: str) -> Any:
         publisher = self.create_lifecycle_publisher(kind, topic, COMMAND)

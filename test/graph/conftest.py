@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from small_checkpoint import make_checkpoint
 
-from qt_ros.cli.processes import image_transport
+from qt_ros.nodes.transport import image_transport
 
 for _name, _value in image_transport().items():
     os.environ.setdefault(_name, _value)

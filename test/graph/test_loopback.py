@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from qt_ros.cli.processes import NodeGroup, stay_on_this_machine
+from qt_ros.cli.processes import NodeGroup
 from qt_ros.contract.robot import package_root
 from qt_ros.nodes.demo_client import GraphClient
+from qt_ros.nodes.transport import stay_on_this_machine
 
 pytestmark = pytest.mark.skipif(not Path("/proc/net/udp").exists(), reason="reads sockets from /proc (Linux)")
 LOOPBACK = "0100007F"

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import fake_gazebo_packages
 import pytest
@@ -92,6 +93,24 @@ def start(ros_domain_id: int, tmp_path: Path) -> Iterator[Start]:
         launched.close()
 
 
+def environment_of(launched: Launched, node: str) -> dict[str, str]:
+    """The environment that the launch gave to one of its nodes."""
+    started = re.search(rf"\[{node}-\d+\]: process started with pid \[(\d+)\]", launched.said)
+    assert started is not None, launched.said
+    entries = Path(f"/proc/{started[1]}/environ").read_bytes().decode().split("\0")
+    return dict(entry.split("=", 1) for entry in entries if "=" in entry)
+
+
+def parameter(client: GraphClient, node: str, name: str) -> Any:
+    """A parameter of a running node."""
+    from rcl_interfaces.srv import GetParameters
+    from rclpy.parameter import parameter_value_to_python
+
+    asking = client.node.create_client(GetParameters, f"{node}/get_parameters")
+    answer = client.call(asking, GetParameters.Request(names=[name]), 60.0, f"parameters of {node}")
+    return parameter_value_to_python(answer.values[0])
+
+
 @pytest.mark.parametrize("name", LAUNCH_FILES)
 def test_the_launch_system_shows_every_argument_with_description_and_choices(name: str) -> None:
     from launch.launch_context import LaunchContext
@@ -106,16 +125,27 @@ def test_the_launch_system_shows_every_argument_with_description_and_choices(nam
         assert (shown[argument.name].default_value is None) == (argument.default is None)
 
 
-def test_a_wrong_choice_is_refused_before_anything_starts(start: Start) -> None:
-    launched = start("sim", "record:=perhaps")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["record:=perhaps"], "perhaps"),
+        (["robot:=mobile_manipulator"], "give checkpoint:=FOLDER, or policy:=false"),
+        (["enable_moton:=false"], "unknown launch argument enable_moton (did you mean enable_motion?)"),
+        (["dry_run:=true"], "unknown launch argument dry_run"),
+        (["params:=mine.yaml"], "sets enable_motion, which launch arguments overrule"),
+        (["robot:=nobodys.yaml", "policy:=false"], "nobodys.yaml"),
+    ],
+)
+def test_what_would_start_something_else_is_refused_before_anything_starts(
+    start: Start, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    (tmp_path / "mine.yaml").write_text("/**/command_node: {ros__parameters: {enable_motion: false}}")
+    given = {"robot": "mobile_manipulator", "checkpoint": "somewhere"} if len(arguments) == 1 else {}
+    if "checkpoint" in said:
+        del given["checkpoint"]
+    launched = start("robot", *(f"{name}:={value}" for name, value in given.items()), *arguments)
     assert launched.process.wait(120.0) == 1
-    assert "perhaps" in launched.said and "process started" not in launched.said
-
-
-def test_a_robot_without_a_checkpoint_is_not_started(start: Start) -> None:
-    launched = start("robot", "robot:=mobile_manipulator")
-    assert launched.process.wait(120.0) == 1
-    assert "checkpoint" in launched.said and "process started" not in launched.said
+    assert said in launched.said and "process started" not in launched.said
 
 
 def test_a_node_that_cannot_be_configured_ends_the_launch_and_is_named(start: Start, tmp_path: Path) -> None:
@@ -152,19 +182,56 @@ def test_without_autostart_the_nodes_wait_and_a_file_of_parameters_is_obeyed(
         "robot", "robot:=mobile_manipulator", f"checkpoint:={checkpoint}", "autostart:=false", "servo:=false",
         "record:=false", "namespace:=a/b", f"params:={tmp_path / 'mine.yaml'}",
     )  # fmt: skip
-    from rcl_interfaces.srv import GetParameters
-
     client = GraphClient(launched.check, namespace="a/b")
     try:
         assert client.state("command_node") == client.state("policy_node") == 1
-        asking = client.node.create_client(GetParameters, "command_node/get_parameters")
-        answer = client.call(asking, GetParameters.Request(names=["status_rate"]), 60.0, "its parameters")
-        assert answer.values[0].double_value == 11.0
+        assert parameter(client, "command_node", "status_rate") == 11.0
         nodes = {name for name, namespace in client.node.get_node_names_and_namespaces() if namespace == "/a/b"}
         assert not nodes & {"servo_node", "recorder_node"}
     finally:
         client.close()
     assert launched.interrupt() == 0
+
+
+def test_a_robot_without_a_policy_in_a_dry_run_is_brought_up_on_this_machine_alone(start: Start) -> None:
+    launched = start(
+        "robot", "robot:=mobile_manipulator", "policy:=false", "enable_motion:=false", "network:=local",
+        "viewers:=true", "record:=false", ROS_AUTOMATIC_DISCOVERY_RANGE="",
+    )  # fmt: skip
+    client = GraphClient(launched.check)
+    try:
+        client.wait(lambda: "command_node is active" in launched.said, 240.0, "command_node to be active")
+        assert client.state("command_node") == client.state("servo_node") == ACTIVE
+        assert parameter(client, "command_node", "enable_motion") is False
+        assert "dry run: commands are shown on ~/dry_run" in launched.said
+        client.wait(lambda: "marker_node" in client.node.get_node_names(), 60.0, "marker_node")
+        assert "policy_node" not in launched.said
+        assert "rviz2" in launched.said  # started, or said not to be installed
+        environment = environment_of(launched, "command_node")
+        assert environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
+        assert environment["FASTRTPS_DEFAULT_PROFILES_FILE"].endswith("fastdds_local.xml")
+    finally:
+        client.close()
+    assert launched.interrupt() == 0
+
+
+def test_motion_is_on_unless_a_dry_run_is_asked_for_and_moveit_servo_follows_its_arm_alone(start: Start) -> None:
+    launched = start("robot", "robot:=husky_ur5e", "policy:=false", "autostart:=false", "record:=false")
+    client = GraphClient(launched.check)
+    try:
+        assert client.state("command_node") == 1
+        assert parameter(client, "command_node", "enable_motion") is True
+        assert "servo_node" not in launched.said and "marker_node" not in launched.said
+    finally:
+        client.close()
+    assert launched.interrupt() == 0
+
+
+def test_servo_node_beside_moveit_servo_is_refused_though_it_was_asked_for(start: Start) -> None:
+    launched = start("robot", "robot:=husky_ur5e", "policy:=false", "servo:=true", "record:=false")
+    assert launched.process.wait(240.0) == 1
+    assert "moveit_servo follows its arm, so servo_node must not run" in launched.said
+    assert "servo_node could not be configured" in launched.said and "command_node is active" not in launched.said
 
 
 def test_gazebo_robot_controllers_and_nodes_start_one_after_the_other(
@@ -192,6 +259,7 @@ def test_gazebo_robot_controllers_and_nodes_start_one_after_the_other(
     first_spawned, active = launched.said.index("spawner-"), launched.said.index("servo_node is active")
     assert first_spawned < active  # nothing may move before its controller does
     assert {call["partition"] for call in told} == {"robot1"}
+    assert {call["ip"] for call in told} == {"127.0.0.1"}  # the test's environment keeps to this machine
     assert "--headless-rendering" in " ".join(told[names.index("gz")]["arguments"])
     assert "__ns:=/robot1" in told[names.index("parameter_bridge")]["arguments"]
     assert launched.interrupt() == 0

@@ -15,6 +15,7 @@ import yaml
 from qt_ros.cli.processes import NodeGroup
 from qt_ros.nodes.demo_client import GraphClient
 from qt_ros.nodes.launch_arguments import BOOLEAN, BY_ARGUMENT, LAUNCH_FILES, NODES, Argument
+from qt_ros.nodes.launch_checks import ArgumentError, refuse_missing_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "how-to" / "launch.md"
@@ -46,15 +47,24 @@ def test_a_launch_file_declares_its_whole_table_first_and_nothing_else(name: str
 @pytest.mark.parametrize("name", LAUNCH_FILES)
 def test_every_launch_file_takes_the_usual_arguments(name: str) -> None:
     given = {argument.name: argument for argument in LAUNCH_FILES[name]}
-    assert {"namespace", "use_sim_time", "params", "autostart", "log_level", "record", "bags"} <= set(given)
+    usual = {"namespace", "use_sim_time", "params", "autostart", "log_level", "record", "bags"}
+    assert usual | {"enable_motion", "policy", "servo", "network", "viewers"} <= set(given)
     for argument in given.values():
         if argument.default in BOOLEAN:
             assert set(BOOLEAN) <= set(argument.choices), argument.name
 
 
 def test_a_robot_is_never_started_with_a_contract_or_a_checkpoint_that_nobody_named() -> None:
-    required = {argument.name for argument in LAUNCH_FILES["robot"] if argument.default is None}
-    assert required == {"robot", "checkpoint"}
+    given = {argument.name: argument for argument in LAUNCH_FILES["robot"]}
+    assert given["robot"].default is None
+    assert given["checkpoint"].default == "" and given["policy"].default == "true"  # refused together, by _check
+    with pytest.raises(ArgumentError, match="no checkpoint"):
+        refuse_missing_checkpoint("true", "")
+
+
+def test_simulators_keep_to_this_machine_and_a_robot_hears_the_machines_of_its_drivers() -> None:
+    default = {name: {a.name: a.default for a in table}["network"] for name, table in LAUNCH_FILES.items()}
+    assert default == {"sim": "local", "gazebo": "local", "robot": "lan"}
 
 
 @pytest.mark.parametrize("name", LAUNCH_FILES)

@@ -20,7 +20,8 @@ RUNNING = {
 PROGRAM = """#!{python}
 import json, os, signal, sys
 with open({log!r}, "a") as log:
-    log.write(json.dumps({{"name": {name!r}, "arguments": sys.argv[1:], "partition": os.environ.get("GZ_PARTITION")}}))
+    told = {{"partition": os.environ.get("GZ_PARTITION"), "ip": os.environ.get("GZ_IP")}}
+    log.write(json.dumps({{"name": {name!r}, "arguments": sys.argv[1:], **told}}))
     log.write(chr(10))
 if {name!r} == os.environ.get("FAILING"):
     sys.exit(3)
