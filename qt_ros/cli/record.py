@@ -126,9 +126,9 @@ class Walk:
         from qt_ros.control.keyboard import load_keyboard
 
         self.contract, self.robot, self.folder, self.mapping, self.console = contract, robot, folder, mapping, console
+        # Refused here rather than in a log.
         self.keys = load_keyboard(mapping, contract) if keyboard else None
-        if not keyboard:
-            load_joystick(mapping, contract)  # refuse it here rather than in a log
+        self.notes = self.keys.notes if self.keys is not None else load_joystick(mapping, contract).notes
         self.operator = Operator(console, self.keys)
         if keyboard and not self.operator.attended:
             raise RecordingProblem("the keyboard needs a terminal (ssh -t gives one); or use --input joystick")
@@ -209,6 +209,8 @@ class Walk:
             raise RecordingProblem(f"{error}; is command_node of the robot running and configured?") from None
 
     def _help(self) -> None:
+        for note in self.notes:
+            self.console.print(note, markup=False, highlight=False, soft_wrap=True)
         if self.keys is None:
             self.console.print("the joystick drives; in this terminal: space = emergency stop, x = give the episode up")
             return

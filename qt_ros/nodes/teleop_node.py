@@ -86,6 +86,8 @@ class TeleopNode(PolicyNode):
         if s.keyboard and keys is not None:
             self._read_keys(keys)
         self.get_logger().info(f"obeying joy, mapping for {mapping.device}")
+        for note in keys.notes if keys is not None else mapping.notes:
+            self.get_logger().warning(note)
         return self.teleop
 
     def _read_keys(self, keys: KeyboardMapping) -> None:
