@@ -64,6 +64,7 @@ def command(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="With --sim: seed of the first scene; the next has the next.")] = 0,
     robot: Annotated[str, typer.Option(help="Name in config/robots or path of a contract.")] = "mobile_manipulator",
+    namespace: Annotated[str, typer.Option(help="Namespace that the robot's nodes run in; ours join it.")] = "",
     out: Annotated[Path, typer.Option(help="Folder of bags/, discarded/ and logs/.")] = Path("outputs/recordings"),
     operator: Annotated[str, typer.Option(help="Your name, for the labels.")] = "operator",
     countdown: Annotated[float, typer.Option(min=0.0, help="Seconds before an episode begins.")] = 3.0,
@@ -78,7 +79,8 @@ def command(
 ) -> None:
     """Record demonstrations, one bag each, by keyboard or joystick.
 
-    On a robot its nodes (robot.launch.py, without policy_node) must be running; with --sim nothing else is needed.
+    On a robot its nodes must be running, without policy_node: `ros2 launch qt_ros robot.launch.py robot:=my_robot
+    policy:=false`. With --sim nothing else is needed.
 
     Example: qt-ros record --sim --instruction "pick up the red cube" --episodes 10
     """
@@ -98,6 +100,7 @@ def command(
         countdown,
         max_duration,
     )
+    walk.namespace = namespace
     walk.sim, walk.task, walk.seed, walk.factor = sim, task, seed, real_time_factor
     walk.use_sim_time, walk.delete_discarded, walk.joy_timeout = use_sim_time or sim, delete_discarded, joy_timeout
     status = walk.run(episodes)
@@ -117,6 +120,7 @@ class Walk:
     sim = use_sim_time = delete_discarded = False
     task: str | None = None
     instruction: str | None = None
+    namespace = ""
     seed, factor, countdown, max_duration, joy_timeout, operator_name = 0, 1.0, 3.0, 60.0, 0.5, "operator"
 
     def __init__(
@@ -169,8 +173,10 @@ class Walk:
         def check() -> None:
             group.check()
             self.operator.pump()
+            if trouble := client.estop_trouble():
+                self.console.print(f"[bold red]{trouble}[/]", highlight=False, soft_wrap=True)
 
-        client, self._heard = RecordClient(check), group.heard
+        client, self._heard = RecordClient(check, self.namespace), group.heard
         self.operator.steer, self.operator.estop = client.steer, client.press_estop
         try:
             with self.console.status("starting the nodes"):
@@ -183,19 +189,26 @@ class Walk:
             client.close()
 
     def _start(self, group: NodeGroup, client: Any) -> None:
+        from qt_ros.nodes.namespaces import remappings
+
         client.pause(1.0)  # for nodes that run already to be discovered
         if client.serves("execute_instruction/_action/send_goal"):
-            raise RecordingProblem("policy_node or teleop_node runs already and would act too; stop it first")
+            raise RecordingProblem(
+                "policy_node or teleop_node runs already and would act too; stop it first (the launch files leave"
+                " policy_node out with policy:=false)"
+            )
         timed = {"robot": self.robot, "use_sim_time": self.use_sim_time}
         active = {**timed, "autostart": True}
         limits = {"max_duration": self.max_duration, "joy_timeout": self.joy_timeout}
-        group.start("teleop_node", {**active, "mapping": self.mapping, "operator": self.operator_name, **limits})
+        remap = remappings(self.namespace)
+        group.start("teleop_node", {**active, "mapping": self.mapping, "operator": self.operator_name, **limits}, remap)
         if self.sim:
             for name in MANAGED:
-                group.start(name, active)
-            group.start("sim_node", {"robot": self.robot, "real_time_factor": self.factor})
+                group.start(name, active, remap)
+            group.start("sim_node", {"robot": self.robot, "real_time_factor": self.factor}, remap)
         if not client.serves("set_outcome"):
-            group.start("recorder_node", {**timed, "root": str(self.folder / "bags"), "compression": "zstd"})
+            bags = {"root": str(self.folder / "bags"), "compression": "zstd"}
+            group.start("recorder_node", {**timed, **bags}, remap)
         for name in ("teleop_node", *(MANAGED if self.sim else ())):
             client.activate(name)
         if self.sim:

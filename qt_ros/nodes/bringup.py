@@ -20,9 +20,8 @@ from launch_ros.parameter_descriptions import ParameterFile, ParameterValue
 from qt_ros.contract.robot import package_root
 from qt_ros.nodes.demo_client import GraphClient
 from qt_ros.nodes.launch_arguments import Argument
+from qt_ros.nodes.namespaces import INTO_NAMESPACE
 
-# Global names that would be shared by all robots of a graph.
-INTO_NAMESPACE = [("/clock", "clock"), ("/tf", "tf"), ("/tf_static", "tf_static"), ("/diagnostics", "diagnostics")]
 BROUGHT_UP = ("servo_node", "command_node", "policy_node")
 """Lifecycle nodes in the order they are activated: who decides comes last."""
 PATIENCE = "15"  # s between SIGINT and SIGTERM: the recorder may have a bag to close
