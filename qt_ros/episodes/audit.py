@@ -16,7 +16,7 @@ from qt_ros.episodes import bag_metadata as keys
 from qt_ros.episodes.bag import is_complete, read_raw
 from qt_ros.episodes.bag_labels import bag_labels
 from qt_ros.episodes.bag_metadata import METADATA_FILE, read_metadata
-from qt_ros.episodes.from_bag import resolve_topic
+from qt_ros.episodes.from_bag import COMMAND_STATUS, NOT_EXECUTED, resolve_topic
 from qt_ros.episodes.labels import Label
 
 
@@ -55,6 +55,8 @@ class Audit:
     """Seconds from the first to the last receipt."""
     messages: int
     bytes: int
+    dry_run: bool = False
+    """Nothing was executed: by the recorder's word, or by command_node's where the recorder said nothing."""
     topics: list[TopicAudit] = field(default_factory=list)
     labels: list[Label] = field(default_factory=list)
     """Who said when how it went, oldest first; the last one holds."""
@@ -87,7 +89,10 @@ def audit(uri: str | Path, contract: RobotContract | None = None, *, namespace: 
     metadata = read_metadata(uri) if (uri / METADATA_FILE).is_file() else None
     custom: Mapping[str, str] = metadata.custom_data if metadata else {}
     times: dict[str, _Times] = {t.name: _Times(t.type) for t in metadata.topics} if metadata else {}
+    dry_run = custom.get(keys.DRY_RUN) == "true"
     for raw in read_raw(uri, allow_incomplete=True):
+        if keys.DRY_RUN not in custom and raw.type == "qt_ros/msg/CommandStatus":
+            dry_run = dry_run or _dry(raw)
         entry = times.setdefault(raw.topic, _Times(raw.type))
         entry.log.append(raw.log_ns)
         entry.sequences.append(raw.sequence)
