@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +18,7 @@ from rich.table import Table
 
 from qt_ros.cli.operator_console import Operator
 from qt_ros.cli.processes import NodeDied, NodeGroup
+from qt_ros.cli.record_rows import Row, table_of
 from qt_ros.contract.robot import RobotContract, load_contract
 from qt_ros.episodes.episode import outcome_name
 
@@ -29,24 +30,6 @@ PATIENCE = 60.0  # s
 
 class RecordingProblem(RuntimeError):
     """Recording cannot go on; the message says what to do."""
-
-
-@dataclass
-class Row:
-    """One episode as it stands in the JSON document."""
-
-    episode_id: str
-    instruction: str
-    outcome: str
-    reason: str
-    steps: int
-    bag: str
-    discarded: bool = False
-    labelled_by: str = ""
-    messages: int = 0
-    dropped: int = 0
-    complete: bool = False
-    error: str = ""
 
 
 def command(
@@ -352,13 +335,9 @@ class Walk:
 
     def show(self) -> None:
         """Print what was recorded."""
-        table = Table("#", "instruction", "outcome", "reason", "steps", "bag")
-        for index, row in enumerate(self.rows):
-            outcome = "discarded" if row.discarded else row.outcome
-            table.add_row(str(index + 1), escape(row.instruction), outcome, row.reason, str(row.steps), escape(row.bag))
         kept = [row for row in self.rows if not row.discarded]
         if self.rows:
-            self.console.print(table)
+            self.console.print(table_of(self.rows))
         self.console.print(f"{len(kept)} of {len(self.rows)} episodes kept in {self.folder / 'bags'}", soft_wrap=True)
         if kept:
             store = f"qt-ros episodes build {self.folder / 'bags'} --store STORE"

@@ -76,7 +76,8 @@ def episode_from_bag(
 
     Rewards are 0 but for 1 at the last step of a success; an unknown outcome gives neither reward nor a terminal step.
     Steps at the beginning whose image or joint state was not recorded are left out (logged); a hole later on is
-    refused, since the transition across it never happened. So is a dry run, by its metadata or its command_status. ``proprioception`` may be passed to share its model among
+    refused, since the transition across it never happened. So is a
+    dry run, by its metadata or its command_status. ``proprioception`` may be passed to share its model among
     many bags. Raises BagError (incomplete bag, other contract or action space, missing topics, holes, undecodable
     messages) naming the bag.
     """
