@@ -43,7 +43,9 @@ def list_bags(paths: Paths, json_output: Json = False) -> None:
             escape(row["bag"]),
             escape(row["instruction"]),
             coloured(row["outcome"]),
-            row["reason"] if not row["problem"] else f"[red]{escape(row['problem'])}",
+            row["reason"] + ", [yellow]dry run[/]" * row["dry_run"]
+            if not row["problem"]
+            else f"[red]{escape(row['problem'])}",
             f"{row['seconds']:.1f}",
             str(row["messages"]),
             f"{row['bytes'] / 1e6:.1f}",
@@ -258,7 +260,13 @@ def summary(uri: Path) -> dict[str, Any]:
     from qt_ros.episodes.bag import is_complete
 
     row: dict[str, Any] = {"bag": str(uri), "episode_id": "", "instruction": "", "outcome": "unknown", "reason": ""}
-    row |= {"seconds": 0.0, "messages": 0, "bytes": sum(f.stat().st_size for f in uri.glob("*.mcap")), "problem": ""}
+    row |= {
+        "dry_run": False,
+        "seconds": 0.0,
+        "messages": 0,
+        "bytes": sum(f.stat().st_size for f in uri.glob("*.mcap")),
+        "problem": "",
+    }
     try:
         metadata = keys.read_metadata(uri)
         if not is_complete(uri):
@@ -272,6 +280,7 @@ def summary(uri: Path) -> dict[str, Any]:
         "instruction": custom.get(keys.INSTRUCTION, ""),
         "outcome": custom.get(keys.OUTCOME, "unknown"),
         "reason": custom.get(keys.REASON, ""),
+        "dry_run": custom.get(keys.DRY_RUN) == "true",
         "seconds": metadata.duration_ns * 1e-9,
         "messages": metadata.message_count,
     }

@@ -53,6 +53,8 @@ class Operator:
         for key in self._terminal.read() if self._terminal is not None else ():
             if self.stick is not None:
                 self.stick.type(key, now)
+                if self.stick.mapping.roles.get(key) == "estop":
+                    self.estop()  # does not wait for a joystick to be read
             elif key == "space":
                 self.estop()
             elif key == "x":

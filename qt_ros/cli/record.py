@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +18,7 @@ from rich.table import Table
 
 from qt_ros.cli.operator_console import Operator
 from qt_ros.cli.processes import NodeDied, NodeGroup
+from qt_ros.cli.record_rows import Row, table_of
 from qt_ros.contract.robot import RobotContract, load_contract
 from qt_ros.episodes.episode import outcome_name
 
@@ -29,24 +30,6 @@ PATIENCE = 60.0  # s
 
 class RecordingProblem(RuntimeError):
     """Recording cannot go on; the message says what to do."""
-
-
-@dataclass
-class Row:
-    """One episode as it stands in the JSON document."""
-
-    episode_id: str
-    instruction: str
-    outcome: str
-    reason: str
-    steps: int
-    bag: str
-    discarded: bool = False
-    labelled_by: str = ""
-    messages: int = 0
-    dropped: int = 0
-    complete: bool = False
-    error: str = ""
 
 
 def command(
@@ -64,6 +47,7 @@ def command(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="With --sim: seed of the first scene; the next has the next.")] = 0,
     robot: Annotated[str, typer.Option(help="Name in config/robots or path of a contract.")] = "mobile_manipulator",
+    namespace: Annotated[str, typer.Option(help="Namespace that the robot's nodes run in; ours join it.")] = "",
     out: Annotated[Path, typer.Option(help="Folder of bags/, discarded/ and logs/.")] = Path("outputs/recordings"),
     operator: Annotated[str, typer.Option(help="Your name, for the labels.")] = "operator",
     countdown: Annotated[float, typer.Option(min=0.0, help="Seconds before an episode begins.")] = 3.0,
@@ -78,7 +62,8 @@ def command(
 ) -> None:
     """Record demonstrations, one bag each, by keyboard or joystick.
 
-    On a robot its nodes (robot.launch.py with policy:=false) must be running; with --sim nothing else is needed.
+    On a robot its nodes must be running, without policy_node: `ros2 launch qt_ros robot.launch.py robot:=my_robot
+    policy:=false`. With --sim nothing else is needed.
 
     Example: qt-ros record --sim --instruction "pick up the red cube" --episodes 10
     """
@@ -98,6 +83,7 @@ def command(
         countdown,
         max_duration,
     )
+    walk.namespace = namespace
     walk.sim, walk.task, walk.seed, walk.factor = sim, task, seed, real_time_factor
     walk.use_sim_time, walk.delete_discarded, walk.joy_timeout = use_sim_time or sim, delete_discarded, joy_timeout
     status = walk.run(episodes)
@@ -117,6 +103,7 @@ class Walk:
     sim = use_sim_time = delete_discarded = False
     task: str | None = None
     instruction: str | None = None
+    namespace = ""
     seed, factor, countdown, max_duration, joy_timeout, operator_name = 0, 1.0, 3.0, 60.0, 0.5, "operator"
 
     def __init__(
@@ -126,9 +113,9 @@ class Walk:
         from qt_ros.control.keyboard import load_keyboard
 
         self.contract, self.robot, self.folder, self.mapping, self.console = contract, robot, folder, mapping, console
+        # Refused here rather than in a log.
         self.keys = load_keyboard(mapping, contract) if keyboard else None
-        if not keyboard:
-            load_joystick(mapping, contract)  # refuse it here rather than in a log
+        self.notes = self.keys.notes if self.keys is not None else load_joystick(mapping, contract).notes
         self.operator = Operator(console, self.keys)
         if keyboard and not self.operator.attended:
             raise RecordingProblem("the keyboard needs a terminal (ssh -t gives one); or use --input joystick")
@@ -169,8 +156,10 @@ class Walk:
         def check() -> None:
             group.check()
             self.operator.pump()
+            if trouble := client.estop_trouble():
+                self.console.print(f"[bold red]{trouble}[/]", highlight=False, soft_wrap=True)
 
-        client, self._heard = RecordClient(check), group.heard
+        client, self._heard = RecordClient(check, self.namespace), group.heard
         self.operator.steer, self.operator.estop = client.steer, client.press_estop
         try:
             with self.console.status("starting the nodes"):
@@ -183,19 +172,26 @@ class Walk:
             client.close()
 
     def _start(self, group: NodeGroup, client: Any) -> None:
+        from qt_ros.nodes.namespaces import remappings
+
         client.pause(1.0)  # for nodes that run already to be discovered
         if client.serves("execute_instruction/_action/send_goal"):
-            raise RecordingProblem("policy_node or teleop_node runs already and would act too; stop it first")
+            raise RecordingProblem(
+                "policy_node or teleop_node runs already and would act too; stop it first (the launch files leave"
+                " policy_node out with policy:=false)"
+            )
         timed = {"robot": self.robot, "use_sim_time": self.use_sim_time}
         active = {**timed, "autostart": True}
         limits = {"max_duration": self.max_duration, "joy_timeout": self.joy_timeout}
-        group.start("teleop_node", {**active, "mapping": self.mapping, "operator": self.operator_name, **limits})
+        remap = remappings(self.namespace)
+        group.start("teleop_node", {**active, "mapping": self.mapping, "operator": self.operator_name, **limits}, remap)
         if self.sim:
             for name in MANAGED:
-                group.start(name, active)
-            group.start("sim_node", {"robot": self.robot, "real_time_factor": self.factor})
+                group.start(name, active, remap)
+            group.start("sim_node", {"robot": self.robot, "real_time_factor": self.factor}, remap)
         if not client.serves("set_outcome"):
-            group.start("recorder_node", {**timed, "root": str(self.folder / "bags"), "compression": "zstd"})
+            bags = {"root": str(self.folder / "bags"), "compression": "zstd"}
+            group.start("recorder_node", {**timed, **bags}, remap)
         for name in ("teleop_node", *(MANAGED if self.sim else ())):
             client.activate(name)
         if self.sim:
@@ -209,6 +205,8 @@ class Walk:
             raise RecordingProblem(f"{error}; is command_node of the robot running and configured?") from None
 
     def _help(self) -> None:
+        for note in self.notes:
+            self.console.print(note, markup=False, highlight=False, soft_wrap=True)
         if self.keys is None:
             self.console.print("the joystick drives; in this terminal: space = emergency stop, x = give the episode up")
             return
@@ -337,13 +335,9 @@ class Walk:
 
     def show(self) -> None:
         """Print what was recorded."""
-        table = Table("#", "instruction", "outcome", "reason", "steps", "bag")
-        for index, row in enumerate(self.rows):
-            outcome = "discarded" if row.discarded else row.outcome
-            table.add_row(str(index + 1), escape(row.instruction), outcome, row.reason, str(row.steps), escape(row.bag))
         kept = [row for row in self.rows if not row.discarded]
         if self.rows:
-            self.console.print(table)
+            self.console.print(table_of(self.rows))
         self.console.print(f"{len(kept)} of {len(self.rows)} episodes kept in {self.folder / 'bags'}", soft_wrap=True)
         if kept:
             store = f"qt-ros episodes build {self.folder / 'bags'} --store STORE"

@@ -80,6 +80,13 @@ def servo_switch(contract: RobotContract) -> str:
     return "".join(arm.topic.rpartition("/")[:2]) + "switch_command_type"
 
 
+def dry_run_types(contract: RobotContract) -> dict[str, str]:
+    """{name of a command: type} of what command_node shows on ~/dry_run/NAME; a gripper's action as a trajectory."""
+    trajectory = "trajectory_msgs/msg/JointTrajectory"
+    outputs = {n: c for n, c in contract.commands.items() if n != "arm_joints"}
+    return {n: c.type if "/msg/" in c.type else trajectory for n, c in outputs.items()}
+
+
 def _description(contract: RobotContract) -> dict[str, str]:
     return {contract.description_topic: "std_msgs/msg/String"} if contract.description_topic else {}
 
@@ -114,7 +121,7 @@ def _command(contract: RobotContract) -> NodeInterface:
         publishes={
             **{c.topic: c.type for c in outputs.values() if "/msg/" in c.type},
             "command_status": STATUS["command_status"],
-            **{f"~/dry_run/{n}": c.type for n, c in outputs.items() if "/msg/" in c.type},
+            **{f"~/dry_run/{n}": kind for n, kind in dry_run_types(contract).items()},
             **DIAGNOSTICS,
         },
         subscribes={
@@ -166,6 +173,7 @@ def _recorder(contract: RobotContract) -> NodeInterface:
             "arm_controller/joint_trajectory": "trajectory_msgs/msg/JointTrajectory",
             "odom": "nav_msgs/msg/Odometry",
             "estop": "std_msgs/msg/Bool",
+            **{f"command_node/dry_run/{n}": kind for n, kind in dry_run_types(contract).items()},
             **_description(contract),
             **TRANSFORMS,
         },

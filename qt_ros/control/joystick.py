@@ -1,19 +1,22 @@
 """What the axes and buttons of a joystick mean: a strict mapping, SI speeds out.
 
 Axes are those of sensor_msgs/Joy: -1..1, left and forward positive. Every mapping is checked against the robot's
-contract: a full deflection that asks for more than one action can say is refused, never clipped in silence.
+contract: a full deflection that asks for more than one action can say is refused, never clipped in silence. Files of
+schema 2 give fractions of the contract's largest speeds (see qt_ros.control.fractions) and so fit any robot; those of
+schema 1 give m/s and rad/s, and fit the robots whose actions can say that much.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from qt_ros.contract.robot import RobotContract, package_root
 from qt_ros.contract.strict import ConfigError, build, load_yaml
+from qt_ros.control.fractions import fit_fractions, largest_speeds, unmoved
 from qt_ros.control.limits import NonFiniteError
 
 ROLES = ("deadman", "modifier", "estop", "start", "success", "failure", "discard", "close", "open")
@@ -52,12 +55,16 @@ class Reading:
 
 @dataclass(frozen=True)
 class JoystickMapping:
-    """A checked mapping. ``deadzone`` is the part of the deflection, 0..1, that counts as none."""
+    """A checked mapping. ``deadzone`` is the part of the deflection, 0..1, that counts as none.
+
+    ``notes``, for people: what of this robot it does not move, and what it would move that the robot does not have.
+    """
 
     device: str
     deadzone: float
     axes: tuple[AxisBinding, ...]
     buttons: dict[str, int]
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         where = f"mapping for {self.device}"
@@ -82,20 +89,22 @@ class JoystickMapping:
 
     def check(self, contract: RobotContract) -> None:
         """ConfigError when a binding does not fit the action space of ``contract``."""
-        space = contract.action_space
-        movable = {d.name: d for d in space.dimensions if d.target in ("arm", "base")}
+        largest = largest_speeds(contract)
+        units = {d.name: d.unit for d in contract.action_space.dimensions}
         for binding in self.axes:
             where = f"mapping for {self.device}: {binding.dimension}"
-            dimension = movable.get(binding.dimension)
-            if dimension is None:
-                raise ConfigError(f"{where}: robot {contract.robot} moves {', '.join(movable) or 'nothing'}")
-            step = abs(binding.speed) * contract.policy_period
-            room = min(-dimension.low, dimension.high)
-            if not 0.0 < step <= room * (1.0 + _SLACK):
+            if binding.dimension not in largest:
                 raise ConfigError(
-                    f"{where}: speed {binding.speed:g} {dimension.unit}/s is {step:g} {dimension.unit} per policy step;"
-                    f" the contract allows more than 0 and up to {room:g}: choose"
-                    f" at most {room / contract.policy_period:g} {dimension.unit}/s"
+                    f"{where}: robot {contract.robot} moves {', '.join(largest) or 'nothing'}; leave it out, or give"
+                    f" fractions in place of speeds (schema 2)"
+                )
+            unit, top = units[binding.dimension], largest[binding.dimension]
+            if not 0.0 < abs(binding.speed) <= top * (1.0 + _SLACK):
+                period = contract.policy_period
+                raise ConfigError(
+                    f"{where}: speed {binding.speed:g} {unit}/s is {abs(binding.speed) * period:g} {unit} per policy"
+                    f" step; the contract allows more than 0 and up to {top * period:g}: choose"
+                    f" at most {top:g} {unit}/s, or give fractions in place of speeds (schema 2)"
                 )
 
     def read(self, axes: Sequence[float], buttons: Sequence[int]) -> Reading:
@@ -134,6 +143,19 @@ class _Document:
     buttons: dict[str, int]
 
 
+@dataclass(frozen=True)
+class _Fraction:
+    """An axis in a file of schema 2; ``fraction`` of the contract's largest speed, negative turns the axis around."""
+
+    dimension: str
+    axis: int
+    fraction: float
+    modifier: bool = False
+
+    def bind(self, speed: float) -> AxisBinding:
+        return AxisBinding(self.dimension, self.axis, speed, self.modifier)
+
+
 def mapping_path(name_or_path: str | Path) -> Path:
     """``config/nodes/<name>.yaml`` for a name, else the path itself. ConfigError names what there is."""
     path = Path(name_or_path)
@@ -147,14 +169,22 @@ def mapping_path(name_or_path: str | Path) -> Path:
 
 
 def load_joystick(name_or_path: str | Path, contract: RobotContract) -> JoystickMapping:
-    """Read a joystick mapping strictly and check it against ``contract``. ConfigError says what to change."""
+    """Read a joystick mapping strictly and fit it to ``contract``. ConfigError says what to change."""
     path = mapping_path(name_or_path)
     document = build(_Document, load_yaml(path), str(path))
-    if document.schema != 1:
-        raise ConfigError(f"{path}: schema {document.schema} is not supported; this version reads schema 1")
+    if document.schema not in (1, 2):
+        raise ConfigError(f"{path}: schema {document.schema} is not supported; this version reads schemas 1 and 2")
+    kind = AxisBinding if document.schema == 1 else _Fraction
     try:
-        axes = tuple(build(AxisBinding, entry, f"axes[{i}]") for i, entry in enumerate(document.axes))
-        mapping = JoystickMapping(document.device, document.deadzone, axes, document.buttons)
+        entries: list[Any] = [build(kind, entry, f"axes[{i}]") for i, entry in enumerate(document.axes)]
+        axes = tuple(e if isinstance(e, AxisBinding) else e.bind(e.fraction) for e in entries)
+        mapping = JoystickMapping(document.device, document.deadzone, axes, document.buttons)  # as it is written
+        notes: tuple[str, ...] = ()
+        if document.schema == 2:
+            speeds, notes = fit_fractions({b.dimension: b.speed for b in axes}, contract)
+            axes = tuple(replace(b, speed=speeds[b.dimension]) for b in axes if b.dimension in speeds)
+        notes += unmoved([b.dimension for b in axes], contract)
+        mapping = replace(mapping, axes=axes, notes=notes)
         mapping.check(contract)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error

@@ -7,11 +7,12 @@ the robot by itself. Whatever moves something is its own dead-man button.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qt_ros.contract.robot import RobotContract
 from qt_ros.contract.strict import ConfigError, build, load_yaml
+from qt_ros.control.fractions import fit_fractions, unmoved
 from qt_ros.control.joystick import NEEDED, ROLES, AxisBinding, JoystickMapping, mapping_path
 
 _BUTTONS = {role: number for number, role in enumerate(ROLES)}
@@ -23,19 +24,18 @@ class KeyboardMapping:
     """Which key does what.
 
     ``hold``: seconds that a key counts as held after its last character. ``speeds``: of each dimension while its key
-    is held, m/s or rad/s. ``moves``: {key: '+dx' or '-dx'}; ``roles``: {key: role of a button}.
+    is held, m/s or rad/s. ``moves``: {key: '+dx' or '-dx'}; ``roles``: {key: role of a button}. ``notes``: as of a
+    JoystickMapping.
     """
 
-    schema: int
     device: str
     hold: float
     speeds: dict[str, float]
     moves: dict[str, str]
     roles: dict[str, str]
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.schema != 1:
-            raise ConfigError(f"schema {self.schema} is not supported; this version reads schema 1")
         if odd := [key for key in (*self.moves, *self.roles) if not isinstance(key, str)]:
             raise ConfigError(f"key {odd[0]!r} is no text; YAML takes y, n and digits for something else: quote them")
         if not 0.05 <= self.hold <= 1.0:
@@ -107,11 +107,51 @@ class VirtualStick:
         return axes, buttons
 
 
+@dataclass(frozen=True)
+class _Document:
+    schema: int
+    device: str
+    hold: float
+    moves: dict[str, str]
+    roles: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Speeds(_Document):
+    """Schema 1: m/s and rad/s."""
+
+    speeds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _Fractions(_Document):
+    """Schema 2: fractions of the contract's largest speeds."""
+
+    fractions: dict[str, float]
+
+
 def load_keyboard(name_or_path: str | Path, contract: RobotContract) -> KeyboardMapping:
-    """Read a keyboard mapping strictly and check it against ``contract``. ConfigError says what to change."""
+    """Read a keyboard mapping strictly and fit it to ``contract``. ConfigError says what to change.
+
+    The keys of dimensions that the robot does not have mean nothing: they let go of all others.
+    """
     path = mapping_path(name_or_path)
     try:
-        mapping = build(KeyboardMapping, load_yaml(path), "keyboard")
+        data = load_yaml(path)
+        if data.get("schema") not in (1, 2):
+            raise ConfigError(f"schema {data.get('schema')} is not supported; this version reads schemas 1 and 2")
+        notes: tuple[str, ...] = ()
+        if data["schema"] == 1:
+            old = build(_Speeds, data, "keyboard")
+            mapping = KeyboardMapping(old.device, old.hold, old.speeds, old.moves, old.roles)
+        else:
+            new = build(_Fractions, data, "keyboard")
+            mapping = KeyboardMapping(new.device, new.hold, new.fractions, new.moves, new.roles)  # as it is written
+            speeds, notes = fit_fractions(new.fractions, contract)
+            moves = {key: move for key, move in new.moves.items() if move[1:] in speeds}
+            mapping = replace(mapping, speeds=speeds, moves=moves)
+        reached = {move[1:] for move in mapping.moves.values()}
+        mapping = replace(mapping, notes=notes + unmoved(reached, contract))
         mapping.joystick.check(contract)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error

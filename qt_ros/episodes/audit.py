@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from qt_ros.contract.robot import RobotContract
 from qt_ros.episodes import bag_metadata as keys
-from qt_ros.episodes.bag import is_complete, read_raw
+from qt_ros.episodes.bag import RawMessage, is_complete, read_raw
 from qt_ros.episodes.bag_labels import bag_labels
-from qt_ros.episodes.bag_metadata import METADATA_FILE, read_metadata
-from qt_ros.episodes.from_bag import resolve_topic
+from qt_ros.episodes.bag_metadata import METADATA_FILE, BagError, read_metadata
+from qt_ros.episodes.from_bag import NOT_EXECUTED, resolve_topic
 from qt_ros.episodes.labels import Label
 
 
@@ -55,6 +55,8 @@ class Audit:
     """Seconds from the first to the last receipt."""
     messages: int
     bytes: int
+    dry_run: bool = False
+    """Nothing was executed: by the recorder's word, or by command_node's where the recorder said nothing."""
     topics: list[TopicAudit] = field(default_factory=list)
     labels: list[Label] = field(default_factory=list)
     """Who said when how it went, oldest first; the last one holds."""
@@ -87,7 +89,11 @@ def audit(uri: str | Path, contract: RobotContract | None = None, *, namespace: 
     metadata = read_metadata(uri) if (uri / METADATA_FILE).is_file() else None
     custom: Mapping[str, str] = metadata.custom_data if metadata else {}
     times: dict[str, _Times] = {t.name: _Times(t.type) for t in metadata.topics} if metadata else {}
+    episode_id = custom.get(keys.EPISODE_ID, uri.name)
+    dry_run = custom.get(keys.DRY_RUN) == "true"
     for raw in read_raw(uri, allow_incomplete=True):
+        if keys.DRY_RUN not in custom and raw.type == "qt_ros/msg/CommandStatus":
+            dry_run = dry_run or _shown_only(raw, episode_id)
         entry = times.setdefault(raw.topic, _Times(raw.type))
         entry.log.append(raw.log_ns)
         entry.sequences.append(raw.sequence)
@@ -100,18 +106,28 @@ def audit(uri: str | Path, contract: RobotContract | None = None, *, namespace: 
     result = Audit(
         uri=str(uri),
         complete=complete and custom.get(keys.COMPLETE, "true") == "true",
-        episode_id=custom.get(keys.EPISODE_ID, uri.name),
+        episode_id=episode_id,
         instruction=custom.get(keys.INSTRUCTION, ""),
         outcome=custom.get(keys.OUTCOME, "unknown"),
         reason=custom.get(keys.REASON, ""),
         duration=(max(received) - min(received)) * 1e-9 if received else 0.0,
         messages=len(received),
         bytes=sum(f.stat().st_size for f in uri.glob("*.mcap")),
+        dry_run=dry_run,
         topics=topics,
     )
     result.labels = bag_labels(uri) if metadata else []
     result.problems = _problems(result, complete, custom, contract, namespace)
     return result
+
+
+def _shown_only(raw: RawMessage, episode_id: str) -> bool:
+    """Whether a CommandStatus says that the episode's commands are shown and not sent."""
+    try:
+        status = raw.decode()
+    except BagError:
+        return False  # counted like any other; who builds a store of it is told
+    return getattr(status, "episode_id", "") == episode_id and getattr(status, "dry_run", False) is True
 
 
 def _judge(name: str, times: _Times, expected: float | None, dropped: int) -> TopicAudit:
@@ -154,6 +170,8 @@ def _problems(
     found: list[str] = []
     if not closed:
         found.append("the recording was cut off; run: qt-ros episodes recover")
+    if result.dry_run:
+        found.append(f"{NOT_EXECUTED}; episodes build leaves it out")
     if error := custom.get(keys.ERROR):
         found.append(f"the recorder failed: {error}")
     present = {t.topic for t in result.topics if t.messages}

@@ -28,6 +28,8 @@ from qt_ros.episodes.episode import Episode, InvalidEpisode, is_terminal, outcom
 log = logging.getLogger(__name__)
 
 POLICY_ACTION, EPISODE_STATUS, EPISODE_OUTCOME = "policy_action", "episode_status", "episode_outcome"
+COMMAND_STATUS = "command_status"
+NOT_EXECUTED = "a dry run: none of its actions was executed, so there is nothing to learn from them"
 _STATE_ENDED = 2
 _Joints = tuple[int, dict[str, float]]
 """Stamp (ns) and positions of one joint state."""
@@ -40,6 +42,7 @@ class _Story:
     actions: list[Any] = field(default_factory=list)
     outcome: int = 0
     reason: int = 0
+    dry_run: bool = False
 
 
 def resolve_topic(relative: str, present: Iterable[str], namespace: str | None = None) -> str | None:
@@ -73,7 +76,8 @@ def episode_from_bag(
 
     Rewards are 0 but for 1 at the last step of a success; an unknown outcome gives neither reward nor a terminal step.
     Steps at the beginning whose image or joint state was not recorded are left out (logged); a hole later on is
-    refused, since the transition across it never happened. ``proprioception`` may be passed to share its model among
+    refused, since the transition across it never happened. So is a
+    dry run, by its metadata or its command_status. ``proprioception`` may be passed to share its model among
     many bags. Raises BagError (incomplete bag, other contract or action space, missing topics, holes, undecodable
     messages) naming the bag.
     """
@@ -98,6 +102,8 @@ def _episode_from_bag(
     allow_other_contract: bool,
 ) -> Episode:
     metadata = read_metadata(uri)
+    if metadata.custom_data.get(keys.DRY_RUN) == "true":
+        raise BagError(f"{uri}: {NOT_EXECUTED}")
     _require_contract(uri, metadata, contract, allow_other_contract)
     present = [t.name for t in metadata.topics if t.message_count]
     if proprioception is None:
@@ -198,7 +204,9 @@ def _first_pass(
     outcome_topic = resolve_topic(EPISODE_OUTCOME, present, namespace)
     needed, optional = observed_joints(contract)
     known = (*needed, *optional)
-    wanted = [t for t in (action_topic, joint_topic, status_topic, outcome_topic) if t is not None]
+    # Bags of older recorders do not say in their metadata whether anything was executed.
+    command_topic = None if keys.DRY_RUN in metadata.custom_data else resolve_topic(COMMAND_STATUS, present, namespace)
+    wanted = [t for t in (action_topic, joint_topic, status_topic, outcome_topic, command_topic) if t is not None]
     stories: dict[str, _Story] = {}
     joints: list[_Joints] = []
     for raw in read_raw(uri, wanted):
@@ -217,6 +225,8 @@ def _first_pass(
             story.actions.append(message)
         elif raw.topic == outcome_topic:
             story.outcome = int(message.outcome)
+        elif raw.topic == command_topic:
+            story.dry_run = story.dry_run or bool(getattr(message, "dry_run", False))  # older ones do not have it
         elif message.state == _STATE_ENDED:
             story.reason = int(message.reason)
             story.outcome = story.outcome or int(message.outcome)
@@ -226,6 +236,8 @@ def _first_pass(
         found = ", ".join(acted) or "none"
         raise BagError(f"{uri}: no actions of episode {episode_id or '(not named)'}; episodes with actions: {found}")
     story = stories[episode_id]
+    if story.dry_run:
+        raise BagError(f"{uri}: {NOT_EXECUTED}")
     # The neutral stop at the end is no decision: it has no Q in a policy's episode, and no bins in a person's.
     for field_ in ("q", "bins"):
         if any(len(getattr(a, field_)) for a in story.actions):

@@ -29,11 +29,10 @@ from qt_ros.contract.robot import package_root
 from qt_ros.nodes import launch_checks, transport
 from qt_ros.nodes.demo_client import GraphClient
 from qt_ros.nodes.launch_arguments import Argument
+from qt_ros.nodes.namespaces import INTO_NAMESPACE
 
 # Topics that config/rviz/qt_ros.rviz shows, with a slash before each.
 SHOWN_BY_RVIZ = ("intended_motion", "head_camera/image_raw", "servo_node/delta_twist_cmds", "cmd_vel", "odom")
-# Global names that would be shared by all robots of a graph.
-INTO_NAMESPACE = [("/clock", "clock"), ("/tf", "tf"), ("/tf_static", "tf_static"), ("/diagnostics", "diagnostics")]
 BROUGHT_UP = ("servo_node", "command_node", "policy_node")
 """Lifecycle nodes in the order they are activated: who decides comes last."""
 STARTED_BY = {"servo_node": launch_checks.SERVO, "policy_node": "policy"}

@@ -15,19 +15,24 @@ from qt_ros.nodes.inputs import subscribe
 
 TOPIC = "estop"
 BUTTON = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)  # hears every publisher
+# To a best-effort subscription nothing is sent again, and a button may speak only once.
+RELIABLE_BUTTON = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED_BUTTON = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)  # and what was said before we came
 
 
 class EStopInput:
     """Feeds ``estop`` from the topic estop (std_msgs/Bool, true: pressed) and the services ~/estop and ~/reset.
 
-    ``heed()`` is called after everything that may have latched it. A message that cannot be read latches it too.
+    ``heed()`` is called after everything that may have latched it. A message that cannot be read latches it too. A
+    reliable button is heard twice, which changes nothing; once is enough.
     """
 
     def __init__(self, node: Node, estop: EStop, heed: Callable[[], None]) -> None:
         self.estop, self._heed, self._node = estop, heed, node
         self._follows_latched = False
         subscribe(node, Bool, TOPIC, self._on_button, BUTTON, self._on_odd_button)
+        # Not told: best-effort buttons cannot match it, and are heard by the other one.
+        subscribe(node, Bool, TOPIC, self._on_button, RELIABLE_BUTTON, self._on_odd_button, told=False)
         node.create_service(Trigger, "~/estop", self._on_trigger)
         node.create_service(Trigger, "~/reset", self._on_reset)
 

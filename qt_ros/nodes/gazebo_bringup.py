@@ -24,7 +24,8 @@ from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
 from qt_ros.contract.robot import load_contract, package_root
-from qt_ros.nodes.bringup import INTO_NAMESPACE, BringUp, NodeEnded, brought_up, flag, needed
+from qt_ros.nodes.bringup import BringUp, NodeEnded, brought_up, flag, needed
+from qt_ros.nodes.namespaces import INTO_NAMESPACE
 from qt_ros.nodes.robot_model import state_publisher_node
 from qt_ros.nodes.transport import RANGE
 from qt_ros.sim.gazebo import ROBOT_ENTITY, gazebo_urdf, server_arguments

@@ -17,17 +17,20 @@ from qt_ros.nodes.lifecycle import EVENT
 from qt_ros.nodes.teleop_node import DISCARDED, joy_message
 from qt_ros.srv import SetOutcome
 
+ESTOP_PATIENCE = 1.0  # s for command_node to confirm an emergency stop
 TRIES, PAUSE = 20, 0.25  # s between two offers of a goal: teleop_node accepts none before it hears the joystick
 
 
 class RecordClient(GraphClient):
     """`GraphClient` with what an operator's console needs. ``check`` is called while waiting, and may publish Joy."""
 
-    def __init__(self, check: Callable[[], None]) -> None:
-        super().__init__(check, name="record_client")
+    def __init__(self, check: Callable[[], None], namespace: str = "") -> None:
+        super().__init__(check, name="record_client", namespace=namespace)
         self._joy_out = self.node.create_publisher(Joy, "joy", EVENT)
         self._estop_out = self.node.create_publisher(Bool, "estop", EVENT)
         self._labels = self.node.create_client(SetOutcome, "set_outcome")
+        self._stops = self.node.create_client(Trigger, "command_node/estop")
+        self._pressed: tuple[float, Any] | None = None  # when the emergency stop was pressed, and the answer to it
         self._resets = self.node.create_client(Trigger, "command_node/reset")
         self._discarded: set[str] = set()
         self.node.create_subscription(EpisodeOutcome, "episode_outcome", self._on_outcome, LATCHED)
@@ -41,9 +44,28 @@ class RecordClient(GraphClient):
         self._joy_out.publish(joy_message(axes, buttons, self.node.get_clock().now().to_msg()))
 
     def press_estop(self) -> None:
-        """Press the emergency stop and let go of it; command_node keeps it latched."""
+        """Press the emergency stop and let go of it; command_node keeps it latched.
+
+        By the topic, at once, and by the service, which confirms it: see `estop_trouble`. Does not wait.
+        """
         for pressed in (True, False):
             self._estop_out.publish(Bool(data=pressed))
+        if self._pressed is None:  # a key that repeats presses it once
+            self._pressed = time.monotonic(), self._stops.call_async(Trigger.Request())
+
+    def estop_trouble(self) -> str:
+        """What to tell the operator when command_node did not confirm an emergency stop; each time once, else ''."""
+        if self._pressed is None:
+            return ""
+        since, answer = self._pressed
+        if not answer.done():
+            if time.monotonic() - since < ESTOP_PATIENCE:
+                return ""
+            self._stops.remove_pending_request(answer)
+        self._pressed = None
+        if answer.done() and not answer.cancelled() and answer.result() is not None and answer.result().success:
+            return ""
+        return "command_node did not confirm the emergency stop: STOP THE ROBOT BY ITS OWN BUTTON"
 
     def reset_estop(self) -> tuple[bool, str]:
         """Free the latched emergency stop: (done, what command_node says)."""

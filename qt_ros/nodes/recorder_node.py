@@ -32,13 +32,14 @@ from qt_ros.episodes.episode import OUTCOMES, SOURCES, outcome_name, reason_name
 from qt_ros.episodes.labels import Label, LabelError, make_label
 from qt_ros.episodes.labels import now as time_of_label
 from qt_ros.episodes.recorder import Recorder, RecordingError, RecordReport
-from qt_ros.msg import EpisodeOutcome, EpisodeRecord, EpisodeStatus
+from qt_ros.msg import CommandStatus, EpisodeOutcome, EpisodeRecord, EpisodeStatus
 from qt_ros.nodes.diagnostics import Diagnostics
 from qt_ros.nodes.lifecycle import LATCHED, run
 from qt_ros.nodes.parameters import ROBOT, Parameter, ParameterTable
 from qt_ros.nodes.policy_messages import reason_code
-from qt_ros.nodes.raw_topics import RawMessage, RawTopics, message_class
+from qt_ros.nodes.raw_topics import RawMessage, RawTopics
 from qt_ros.nodes.real_time import freeze_memory
+from qt_ros.nodes.recorded_topics import ABOUT_EPISODES, expected_topics, recorded_topics
 from qt_ros.srv import SetOutcome
 
 PARAMETERS = ParameterTable(
@@ -49,23 +50,17 @@ PARAMETERS = ParameterTable(
     Parameter("preroll", 1.0, "Recorded from before the episode's start.", unit="s", low=0.0, high=60.0),
     Parameter("outcome_timeout", 2.0, "How long a bag waits for its outcome.", unit="s", low=0.0, high=3600.0),
     Parameter("silence_timeout", 5.0, "No sign of the policy for so long ends a bag.", unit="s", low=0.5, high=3600.0),
+    Parameter("odometry_topic", "odom", "The base's odometry (nav_msgs/msg/Odometry); empty: not recorded."),
+    Parameter(
+        "trajectory_topic",
+        "arm_controller/joint_trajectory",
+        "What the arm's controller is sent (JointTrajectory), if the contract does not say; empty: not recorded.",
+    ),
     Parameter("extra_topics", [], "More topics to record, each as 'name:package/msg/Type'."),
 )
 DETECTORS = ("sim", "gazebo")  # who judges by what the simulator knows
 LINGER = 0.5  # s after the end: the last of the braking belongs to the episode
 LATCHED_RECORDS = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-ABOUT_EPISODES = {
-    "policy_action": "qt_ros/msg/PolicyAction",
-    "episode_status": "qt_ros/msg/EpisodeStatus",
-    "episode_outcome": "qt_ros/msg/EpisodeOutcome",
-    "command_status": "qt_ros/msg/CommandStatus",
-}
-BESIDE = {
-    "arm_controller/joint_trajectory": "trajectory_msgs/msg/JointTrajectory",
-    "odom": "nav_msgs/msg/Odometry",
-    "estop": "std_msgs/msg/Bool",
-}
-TRANSFORMS = {"/tf": "tf2_msgs/msg/TFMessage", "/tf_static": "tf2_msgs/msg/TFMessage"}
 
 
 @dataclass
@@ -77,6 +72,7 @@ class Current:
     reason: str = ""  # set once it has ended
     deadline: float = 0.0
     linger: float = 0.0  # the robot still brakes: not closed before
+    dry_run: bool | None = None  # nothing was executed; None until command_node has said so or not
     outcome: EpisodeOutcome | None = None  # may arrive before the end it judges: other publisher, other order
 
 
@@ -105,42 +101,28 @@ class RecorderNode(Node):
             latched=[self.resolve_topic_name(t) for t in latched],
             live_only=[self.resolve_topic_name(t) for t in ABOUT_EPISODES],
         )
-        self._status, self._outcome, self._action = (
-            self.resolve_topic_name(t) for t in ("episode_status", "episode_outcome", "policy_action")
+        self._status, self._outcome, self._action, self._command = (
+            self.resolve_topic_name(t) for t in ("episode_status", "episode_outcome", "policy_action", "command_status")
         )
         self._last: RecordReport | None = None
         Diagnostics(self, self.health, self.contract.robot)
         self._record_out = self.create_publisher(EpisodeRecord, "episode_record", LATCHED_RECORDS)
         self._outcome_out = self.create_publisher(EpisodeOutcome, "episode_outcome", LATCHED)
         self.create_service(SetOutcome, "set_outcome", self._on_set_outcome)
-        self.topics = RawTopics(self, self._wanted(), self._on_topic, self._on_message)
+        self._expected = {self.resolve_topic_name(topic) for topic in expected_topics(self.contract, self.settings)}
+        self.topics = RawTopics(self, recorded_topics(self.contract, self.settings), self._on_topic, self._on_message)
         self.create_timer(0.05, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
         freeze_memory()
         self.get_logger().info(f"bags go to {self.root}")
 
-    def _wanted(self) -> dict[str, str]:
-        """Topics to record and their types."""
-        wanted = dict(ABOUT_EPISODES)
-        for observation in self.contract.observations.values():
-            wanted[observation.topic] = observation.type
-            if observation.kind == "image":
-                wanted[f"{observation.topic.rpartition('/')[0]}/camera_info"] = "sensor_msgs/msg/CameraInfo"
-                if self.settings.compressed_images and observation.type.endswith("/Image"):
-                    del wanted[observation.topic]
-                    wanted[f"{observation.topic}/compressed"] = "sensor_msgs/msg/CompressedImage"
-        commands = self.contract.commands.values()
-        wanted.update({c.topic: c.type for c in commands if "/msg/" in c.type})  # actions have no topic of that name
-        wanted.update({topic: type_name for topic, type_name in BESIDE.items() if topic not in wanted})
-        if self.contract.description_topic:
-            wanted[self.contract.description_topic] = "std_msgs/msg/String"
-        for entry in self.settings.extra_topics:
-            name, _, type_name = entry.partition(":")
-            wanted[name] = type_name
-        try:
-            message_class(TRANSFORMS["/tf"])
-        except ImportError:
-            return wanted  # this ROS installation has no tf2_msgs
-        return wanted | TRANSFORMS
+    def _tell_missing(self) -> None:
+        """Say once of every expected topic that it is not in the bag because nobody publishes it."""
+        for topic in sorted(self._expected & set(self.topics.missing)):
+            self._expected.discard(topic)
+            self.get_logger().warning(
+                f"nobody publishes {topic}: it is not in the bags. If the robot has it under another name, set"
+                f" odometry_topic or trajectory_topic, or add it to extra_topics"
+            )
 
     # --- messages ----------------------------------------------------------------------------------------------------
 
@@ -161,6 +143,10 @@ class RecorderNode(Node):
         self._write(message)
         if message.topic == self._action and self.current is not None:
             self.current.heard = time.monotonic()
+        elif message.topic == self._command and self.current is not None and not self.current.dry_run:
+            said = deserialize_message(message.data, CommandStatus)
+            if said.episode_id == self.current.episode_id:
+                self.current.dry_run = said.dry_run
         elif message.topic == self._outcome:
             self._on_outcome(deserialize_message(message.data, EpisodeOutcome))
 
@@ -258,8 +244,12 @@ class RecorderNode(Node):
 
     def _close(self, outcome: str, reason: str, label: Label | None = None, problem: str = "") -> None:
         assert self.current is not None
-        episode_id, self.current = self.current.episode_id, None
-        future = self.recorder.finish(outcome, reason, label_data(label) if label is not None and label.by else None)
+        episode_id, dry_run, self.current = self.current.episode_id, self.current.dry_run, None
+        known = label_data(label) if label is not None and label.by else {}
+        if dry_run is not None:
+            known[keys.DRY_RUN] = "true" if dry_run else "false"
+        future = self.recorder.finish(outcome, reason, known)
+        self._tell_missing()
         self.closed.add(episode_id, future)
         told = threading.Event()
         self._telling = [event for event in self._telling if not event.is_set()] + [told]

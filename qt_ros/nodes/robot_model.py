@@ -13,7 +13,8 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from qt_ros.contract.robot import load_contract
-from qt_ros.nodes.bringup import INTO_NAMESPACE, flag, installed
+from qt_ros.nodes.bringup import flag, installed
+from qt_ros.nodes.namespaces import INTO_NAMESPACE
 
 
 def state_publisher_node(description: str) -> Node:

@@ -60,6 +60,7 @@ PARAMETERS = ParameterTable(
 SOURCE = "teleop"  # stands where policy_node names its checkpoint; recorder_node takes it for the source
 DISCARDED = "discarded"  # comment of the outcome of an episode that is not worth keeping
 KEY_PERIOD = 0.05  # s between two looks at the keyboard
+ESTOP_PERIOD = 0.2  # s between two messages that the emergency stop is pressed
 
 
 class TeleopNode(PolicyNode):
@@ -71,6 +72,7 @@ class TeleopNode(PolicyNode):
         self._label: tuple[int, str] | None = None  # outcome and comment for the running episode
         self._judged = ("", 0)  # the last episode that the operator judged, and its outcome
         self._was_driving = self._estop_down = False
+        self._estop_told = 0.0  # monotonic s
         self._joy_problem = ""
 
     def load_actor(self) -> Actor:
@@ -95,6 +97,8 @@ class TeleopNode(PolicyNode):
         if s.keyboard and keys is not None:
             self._read_keys(keys)
         self.get_logger().info(f"obeying joy, mapping for {mapping.device}")
+        for note in keys.notes if keys is not None else mapping.notes:
+            self.get_logger().warning(note)
         return self.teleop
 
     def _read_keys(self, keys: KeyboardMapping) -> None:
@@ -136,10 +140,7 @@ class TeleopNode(PolicyNode):
         if self._hasty and self._was_driving and not driving and self.runner is not None:
             self.runner.hasten()  # let go: the neutral action with the next image, not at the end of the period
         self._was_driving = driving
-        if (down := "estop" in self.teleop.pressed) != self._estop_down:
-            self._estop_down = down
-            self._estop_out.publish(Bool(data=down))
-            self.get_logger().warning(f"emergency stop {'pressed' if down else 'let go'}")
+        self._tell_estop("estop" in self.teleop.pressed)
         for role, act in (
             ("discard", self._discard),
             ("failure", self._fail),
@@ -149,6 +150,14 @@ class TeleopNode(PolicyNode):
             if role in pressed:
                 act()
                 break
+
+    def _tell_estop(self, down: bool) -> None:
+        """Every change, and again and again while it is pressed: whoever missed it the first time still stops."""
+        if (changed := down != self._estop_down) or (down and time.monotonic() - self._estop_told > ESTOP_PERIOD):
+            self._estop_down, self._estop_told = down, time.monotonic()
+            self._estop_out.publish(Bool(data=down))
+        if changed:
+            self.get_logger().warning(f"emergency stop {'pressed' if down else 'let go'}")
 
     def _start(self) -> None:
         instruction = self.settings.instruction.strip()

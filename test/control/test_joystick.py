@@ -91,22 +91,32 @@ def changed(**changes: Any) -> dict[str, Any]:
     return {**document, **changes}
 
 
+def in_si(*axes: dict[str, Any], schema: int = 1) -> dict[str, Any]:
+    """A file of schema 1: speeds in m/s and rad/s."""
+    return changed(schema=schema, axes=list(axes))
+
+
 @pytest.mark.parametrize(
     ("document", "words"),
     [
         (changed(speling=1), "speling"),
-        (changed(schema=2), "schema 2"),
+        (changed(schema=3), "schema 3"),
         (changed(deadzone=1.0), "deadzone"),
         (changed(buttons={**BUTTONS, "dance": 9}), "dance"),
         (changed(buttons={"deadman": 0, "estop": 1}), "success, failure"),
         (changed(buttons={**BUTTONS, "close": 0}), "a button number of its own"),
         (changed(axes=[]), "no axis"),
-        (changed(axes=[{"dimension": "gripper", "axis": 0, "speed": 0.1}]), "gripper"),
-        (changed(axes=[{"dimension": "dx", "axis": 0, "speed": 0.3}]), "at most 0.25 m/s"),
-        (changed(axes=[{"dimension": "dx", "axis": 0, "speed": 0.0}]), "0 m per policy step"),
-        (changed(axes=[{"dimension": "dx", "axis": 0, "speed": ".nan"}]), "axes\\[0\\]"),
-        (changed(axes=[{"dimension": "dx", "axis": -1, "speed": 0.1}]), "bind every dimension once"),
-        (changed(axes=[{"dimension": d, "axis": 0, "speed": 0.1} for d in ("dx", "dy")]), "every axis once"),
+        (in_si({"dimension": "gripper", "axis": 0, "speed": 0.1}), "gripper"),
+        (in_si({"dimension": "dx", "axis": 0, "speed": 0.3}), "at most 0.25 m/s"),
+        (in_si({"dimension": "dx", "axis": 0, "speed": 0.0}), "0 m per policy step"),
+        (in_si({"dimension": "dx", "axis": 0, "speed": ".nan"}), "axes\\[0\\]"),
+        (in_si({"dimension": "dx", "axis": -1, "speed": 0.1}), "bind every dimension once"),
+        (in_si(*({"dimension": d, "axis": 0, "speed": 0.1} for d in ("dx", "dy"))), "every axis once"),
+        (in_si({"dimension": "dx", "axis": 0, "speed": 0.1}, schema=2), "speed"),
+        (in_si({"dimension": "dx", "axis": 0, "fraction": 0.1}), "fraction"),
+        (in_si({"dimension": "dx", "axis": 0, "fraction": 1.1}, schema=2), "above 0 and at most 1"),
+        (in_si({"dimension": "dx", "axis": 0, "fraction": 0.0}, schema=2), "above 0 and at most 1"),
+        (in_si({"dimension": "forward", "axis": 0, "fraction": 0.5}, schema=2), "'forward' is no dimension"),
     ],
 )
 def test_a_mapping_that_makes_no_sense_is_refused_with_its_file(

@@ -109,8 +109,10 @@ def test_every_dimension_of_the_shipped_robot_has_its_two_keys_and_a_line_of_hel
         ({"speling": 1}, "speling"),
         ({"schema": 3}, "schema 3"),
         ({"hold": 3.0}, "hold 3.0"),
-        ({"speeds": {"dx": 9.0}}, "moves: a"),
-        ({"speeds": {"dx": 9.0}, "moves": {"w": "+dx"}}, "at most 0.25 m/s"),
+        ({"fractions": {"dx": 1.0}}, "moves: a"),
+        ({"fractions": {"dx": 1.5}, "moves": {"w": "+dx"}}, "at most 1"),
+        ({"fractions": {"forward": 1.0}, "moves": {"w": "+forward"}}, "no dimension"),
+        ({"schema": 1}, "fractions"),
         ({"moves": {"w": "dx"}}, "no \\+ or -"),
         ({"moves": {True: "+dx"}}, "quote them"),
         ({"moves": {"c": "+dx"}}, "choose one"),
@@ -125,3 +127,35 @@ def test_a_mapping_that_makes_no_sense_is_refused_with_its_file(
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**document, **change}))
     with pytest.raises(ConfigError, match=f"mine.yaml.*{words}"):
         load_keyboard(tmp_path / "mine.yaml", CONTRACT)
+
+
+def in_si(speed: float) -> str:
+    """A file of schema 1, as it was written for one robot: m/s and rad/s."""
+    document = yaml.safe_load((package_root() / "config" / "nodes" / "teleop_keyboard.yaml").read_text())
+    del document["fractions"]
+    return str(yaml.safe_dump({**document, "schema": 1, "speeds": {"dx": speed}, "moves": {"w": "+dx", "s": "-dx"}}))
+
+
+def test_speeds_of_one_s_own_are_taken_as_they_are_or_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(in_si(0.2))
+    mapping = load_keyboard(tmp_path / "mine.yaml", CONTRACT)
+    assert mapping.speeds == {"dx": 0.2}
+    assert "does not move dy, dz, droll, dpitch, dyaw, base_forward, base_turn" in " ".join(mapping.notes)
+    (tmp_path / "mine.yaml").write_text(in_si(0.3))
+    with pytest.raises(ConfigError, match=r"at most 0.25 m/s.*or give fractions"):
+        load_keyboard(tmp_path / "mine.yaml", CONTRACT)
+    (tmp_path / "mine.yaml").write_text(in_si(0.01))
+    with pytest.raises(ConfigError, match=r"dx: robot stretch moves dy, dz, dyaw.*leave it out"):
+        load_keyboard(tmp_path / "mine.yaml", load_contract("stretch"))
+
+
+def test_the_keys_of_what_the_robot_does_not_have_stop_motion_like_any_other_key() -> None:
+    keys = load_keyboard("teleop_keyboard", load_contract("stretch"))
+    stick = VirtualStick(keys)
+    stick.type("a", 0.0)
+    moving = keys.joystick.read(*stick.read(0.01)).speeds
+    assert moving["dy"] == keys.speeds["dy"] > 0.0
+    stick.type("w", 0.02)
+    after = keys.joystick.read(*stick.read(0.03))
+    assert not any(after.speeds.values()) and after.pressed == frozenset()
+    assert not any("dx" in line for _, line in keys.help())

@@ -7,9 +7,12 @@ import pytest
 
 pytest.importorskip("rclpy", reason="no ROS here")
 
-from bag_factory import custom_data, episode, write_bag  # noqa: E402
+from bag_factory import BEGIN, Said, custom_data, episode, write_bag  # noqa: E402
 
+from qt_ros.cli.episodes import summary  # noqa: E402
 from qt_ros.contract.robot import RobotContract  # noqa: E402
+from qt_ros.episodes import bag_metadata as keys  # noqa: E402
+from qt_ros.episodes.audit import audit  # noqa: E402
 from qt_ros.episodes.bag import find_bags  # noqa: E402
 from qt_ros.episodes.bag_labels import label_bag  # noqa: E402
 from qt_ros.episodes.build import build_store  # noqa: E402
@@ -17,6 +20,7 @@ from qt_ros.episodes.from_bag import episode_from_bag  # noqa: E402
 from qt_ros.episodes.manifest import StoreError  # noqa: E402
 from qt_ros.episodes.store import EpisodeStore  # noqa: E402
 from qt_ros.episodes.store_labels import label_episode  # noqa: E402
+from qt_ros.msg import CommandStatus  # noqa: E402
 
 SIZE = (24, 32)
 
@@ -136,3 +140,25 @@ def test_a_store_of_another_image_size_is_refused(own_bags: Path, tmp_path: Path
     build_store([own_bags / "a"], tmp_path / "store", contract, SIZE)
     with pytest.raises(StoreError, match="image_height differs"):
         build_store([own_bags / "c"], tmp_path / "store", contract, (48, 64))
+
+
+def commanded(ns: int, episode_id: str, dry_run: bool) -> Said:
+    """What command_node says during an episode."""
+    return Said(ns, "command_status", CommandStatus(episode_id=episode_id, state=1, dry_run=dry_run))
+
+
+def test_what_was_never_executed_is_left_out_by_name(tmp_path: Path, contract: RobotContract) -> None:
+    """By the recorder's word, or by command_node's own where the recorder was killed or older than the word."""
+    for name, said, dry_run in (("new", "true", False), ("old", None, True), ("real", "false", False)):
+        data = {**custom_data(contract, name), **({keys.DRY_RUN: said} if said else {})}
+        story = [*episode(contract, name, steps=2), commanded(BEGIN + 1, name, dry_run)]
+        story += [commanded(BEGIN + 2, "the one before", True), commanded(BEGIN + 3, "", True)]
+        write_bag(tmp_path / name, sorted(story, key=lambda s: s.ns), data)
+    report = build_store(find_bags([tmp_path]), tmp_path / "store", contract, SIZE)
+    assert report.added == ["real"]
+    assert set(report.skipped) == {str(tmp_path / "new"), str(tmp_path / "old")}
+    assert all("dry run" in reason and "executed" in reason for reason in report.skipped.values())
+    audits = {name: audit(tmp_path / name, contract) for name in ("new", "old", "real")}
+    assert {name: found.dry_run for name, found in audits.items()} == {"new": True, "old": True, "real": False}
+    assert any("dry run" in p for p in audits["old"].problems) and audits["real"].problems == []
+    assert [summary(tmp_path / name)["dry_run"] for name in ("new", "real")] == [True, False]

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from domains import reserved_domain
 from patient import patient_contract
+from std_msgs.msg import Bool
 
 from qt_ros.contract.robot import load_contract
 from qt_ros.episodes.bag import is_complete
@@ -32,16 +33,17 @@ UP = CONTRACT.action_space.index("dz")
 class Terminal:
     """A person at a pseudo-terminal with `qt-ros record` in it, who also watches the graph."""
 
-    def __init__(self, folder: Path, options: list[str]) -> None:
+    def __init__(self, folder: Path, options: list[str], namespace: str = "") -> None:
         self._line, theirs = pty.openpty()
         command = [sys.executable, "-m", "qt_ros.cli", "record", "--out", str(folder), "--json", *options]
+        command += ["--namespace", namespace] if namespace else []
         self._told = (folder.parent / "told.txt").open("w+")
         self.process = subprocess.Popen(
             command, stdin=theirs, stdout=subprocess.PIPE, stderr=self._told, text=True, start_new_session=True
         )
         os.close(theirs)
         self.key, self._typed = b"", 0.0
-        self.client = GraphClient(self._check)
+        self.client = GraphClient(self._check, namespace=namespace)
         self.actions: list[Any] = []
         self.status: list[Any] = []
         self.client.node.create_subscription(PolicyAction, "policy_action", self.actions.append, 50)
@@ -115,3 +117,30 @@ def test_an_operator_drives_labels_and_interrupts_and_every_bag_is_where_it_belo
     aside = Path(canceled["bag"])
     assert aside.parent == tmp_path / "out" / "discarded" and is_complete(aside)
     assert [p.name for p in bag.parent.iterdir()] == [e["episode_id"] for e in result["document"]["episodes"][:-1]]
+
+
+def test_in_a_namespace_the_emergency_stop_is_pressed_confirmed_and_released(tmp_path: Path) -> None:
+    robot = patient_contract(tmp_path)
+    options = ["--sim", "--task", "pick_red_cube", "--instruction", "raise the hand", "--countdown", "0"]
+    options += ["--episodes", "1", "--real-time-factor", "0.5", "--joy-timeout", "8", "--robot", str(robot)]
+    person = Terminal(tmp_path / "out", options, "left")
+    stops: list[Any] = []
+    person.client.node.create_subscription(Bool, "estop", stops.append, 10)
+    person.hold(b"r", lambda: any(m.values[UP] > 0.01 for m in person.actions), "the arm to be sent up")
+    ours = ("teleop_node", "sim_node", "command_node", "servo_node", "recorder_node", "record_client")
+    found = lambda: set(person.client.node.get_node_names_and_namespaces())  # noqa: E731
+    person.client.wait(lambda: {(name, "/left") for name in ours} <= found(), 60.0, "all nodes in the namespace")
+    topics = {name for name, _ in person.client.node.get_topic_names_and_types()}
+    assert not {"/clock", "/diagnostics", "/joy", "/estop"} & topics and "/left/clock" in topics
+    person.type(b" ")
+    person.client.wait(lambda: "keep it as" in person.told(), 180.0, "the question what to do with it")
+    assert any(m.data for m in stops)
+    person.type(b"\n")
+    person.client.wait(lambda: "press Enter when it is safe" in person.told(), 60.0, "the question when to go on")
+    person.type(b"\n")
+    result = person.finish()
+    assert result["status"] == 0, result["told"]
+    (row,) = result["document"]["episodes"]
+    assert row["reason"] == "estop" and Path(row["bag"]).is_dir()
+    assert "/left/estop" in {t.name for t in read_metadata(Path(row["bag"])).topics if t.message_count}
+    assert "emergency stop reset" in result["told"]

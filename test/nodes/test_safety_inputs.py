@@ -19,6 +19,8 @@ from qt_ros.msg import CommandStatus, EpisodeStatus, PolicyAction
 
 STOPPED = CommandStatus.STATE_STOPPED
 BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+EVENT = QoSProfile(depth=1)  # reliable and not latched, as most buttons are
+BOTH_KINDS = {ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT}
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -49,6 +51,22 @@ def test_a_best_effort_button_is_heard(robot: Harness) -> None:
     button.publish(Bool(data=True))
     robot.until(lambda: robot.statuses[-1].state == STOPPED, "the stop", lambda: button.publish(Bool(data=True)))
     assert stops(robot, "e", EpisodeStatus.REASON_ESTOP).estop
+
+
+def test_a_single_message_of_a_reliable_button_is_enough(robot: Harness) -> None:
+    """What a reliable publisher sends is sent again until it is received, but only to a reliable subscription."""
+    button = robot.node.create_publisher(Bool, "estop", EVENT)
+    ears = lambda: robot.node.get_subscriptions_info_by_topic("/estop")  # noqa: E731
+    robot.until(lambda: {e.qos_profile.reliability for e in ears()} == BOTH_KINDS, "command_node's subscriptions")
+    robot.until(lambda: button.get_subscription_count() == len(ears()), "the button to be matched")
+    robot.begin("e")
+    robot.move("e")
+    button.publish(Bool(data=True))
+    assert stops(robot, "e", EpisodeStatus.REASON_ESTOP).estop
+    button.publish(Bool(data=False))
+    robot.until(lambda: robot.reset().success, "the reset, once the button has been let go")
+    robot.begin("free")
+    robot.move("free")
 
 
 def test_a_button_that_was_pressed_and_latched_before_the_node_came_counts(

@@ -1,0 +1,84 @@
+"""A recorder of a robot with names of its own: what is under them is in the bag, what is missing is told, dry runs are
+marked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from geometry_msgs.msg import TwistStamped
+from nav_msgs.msg import Odometry
+from trajectory_msgs.msg import JointTrajectory
+
+from qt_ros.cli.processes import NodeGroup
+from qt_ros.episodes.bag_metadata import DRY_RUN, read_metadata
+from qt_ros.msg import CommandStatus, EpisodeStatus
+from qt_ros.nodes.demo_client import LATCHED, GraphClient
+
+WAIT = 60.0
+ARM = "arm_0_joint_trajectory_controller/joint_trajectory"
+
+
+class Robot(GraphClient):
+    """Publishes what a robot and command_node would."""
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        super().__init__(check, "robot")
+        self.status = self.node.create_publisher(EpisodeStatus, "episode_status", LATCHED)
+        self.commands = self.node.create_publisher(CommandStatus, "command_status", 10)
+
+    def offer(self, kind: Any, topic: str) -> Any:
+        """A publisher that the recorder listens to."""
+        publisher = self.node.create_publisher(kind, topic, 10)
+        self.wait_for_links([("robot", topic, "recorder_node")], WAIT)
+        return publisher
+
+    def episode(self, episode_id: str, log: Path, *messages: tuple[Any, Any], dry_run: bool | None = None) -> Path:
+        """Record ``messages`` (publisher, message), and what command_node says, in one episode; its bag."""
+        self.status.publish(EpisodeStatus(episode_id=episode_id, state=EpisodeStatus.STATE_RUNNING))
+        self.wait(lambda: list((log / episode_id).glob("*.mcap")), WAIT, "the bag to be opened")
+        for publisher, message in messages:
+            publisher.publish(message)
+            assert publisher.wait_for_all_acked()
+        if dry_run is not None:
+            self.commands.publish(CommandStatus(episode_id=episode_id, dry_run=dry_run))
+            assert self.commands.wait_for_all_acked()
+        self.status.publish(
+            EpisodeStatus(episode_id=episode_id, state=EpisodeStatus.STATE_ENDED, reason=EpisodeStatus.REASON_OPERATOR)
+        )
+        return Path(self.record(episode_id, WAIT).uri)
+
+
+def recorded(bag: Path) -> dict[str, int]:
+    return {t.name: t.message_count for t in read_metadata(bag).topics if t.message_count}
+
+
+def test_topics_of_other_names_and_dry_runs(ros_domain_id: int, tmp_path: Path) -> None:
+    names = {"robot": "husky_ur5e", "odometry_topic": "platform/odom", "trajectory_topic": ARM}
+    patience = {"outcome_timeout": 0.0, "silence_timeout": 3600.0}
+    with NodeGroup(tmp_path / "logs").running() as group:
+        recorder = group.start("recorder_node", {**names, "root": str(tmp_path / "bags"), **patience})
+        robot = Robot(group.check)
+        try:
+            links = [("robot", topic, "recorder_node") for topic in ("episode_status", "command_status")]
+            robot.wait_for_links([*links, ("recorder_node", "episode_record", "robot")], WAIT)
+            odometry = robot.offer(Odometry, "platform/odom"), Odometry()
+            quiet = robot.episode("quiet", tmp_path / "bags", odometry)
+            assert recorded(quiet)["/platform/odom"] == 1
+            assert DRY_RUN not in read_metadata(quiet).custom_data, "command_node has said nothing"
+            told = [line for line in recorder.tail(100).splitlines() if "nobody publishes" in line]
+            assert len(told) == 2 and "/platform/joint_states:" in told[1] and f"/{ARM}:" in told[0], told
+
+            arm = robot.offer(JointTrajectory, ARM), JointTrajectory()
+            real = robot.episode("real", tmp_path / "bags", odometry, arm, dry_run=False)
+            assert recorded(real)[f"/{ARM}"] == 1 and read_metadata(real).custom_data[DRY_RUN] == "false"
+
+            shown = robot.offer(TwistStamped, "command_node/dry_run/arm"), TwistStamped()
+            grip = robot.offer(JointTrajectory, "command_node/dry_run/gripper"), JointTrajectory()
+            dry = robot.episode("dry", tmp_path / "bags", shown, grip, dry_run=True)
+            assert read_metadata(dry).custom_data[DRY_RUN] == "true"
+            assert {f"/command_node/dry_run/{name}" for name in ("arm", "gripper")} <= set(recorded(dry))
+            assert sum("nobody publishes" in line for line in recorder.tail(100).splitlines()) == 2, "told once"
+        finally:
+            robot.close()
