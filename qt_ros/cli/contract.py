@@ -103,6 +103,7 @@ def init(
     """
     from qt_ros.contract.check import check_contract
     from qt_ros.contract.draft import draft_contract
+    from qt_ros.contract.files import write_atomically
     from qt_ros.contract.robot import parse_contract
     from qt_ros.contract.strict import ConfigError
 
@@ -114,9 +115,7 @@ def init(
         urdf = urdf.absolute()
     facts = _look(namespace, sim_time, seconds, None)
     text = draft_contract(facts, robot, urdf)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(target)
+    write_atomically(target, text.encode())
     contract = parse_contract(text, str(target))
     findings = check_contract(contract if urdf is not None else contract.with_description(facts.urdf))
     guesses = sum("guessed" in line for line in text.splitlines()) - 1  # one line says what the word means
@@ -188,7 +187,8 @@ def _plain(contract: RobotContract) -> dict[str, Any]:
         "description": contract.description,
         "policy_rate": contract.policy_rate,
         "command_rate": contract.command_rate,
-        "kinematics": asdict(contract.kinematics),
+        # Without a gripper its positions are NaN, which JSON does not know.
+        "kinematics": {k: v for k, v in asdict(contract.kinematics).items() if v == v and v != ""},
         "observations": [asdict(o) for o in contract.observations.values()],
         "commands": [asdict(c) for c in contract.commands.values()],
         "prepare": [asdict(c) for c in contract.prepare],

@@ -21,7 +21,9 @@ class Backend(str, Enum):
 
 def command(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder.")],
-    episodes: Annotated[int, typer.Option(help="How many episodes, one scene each.", min=1)] = 300,
+    episodes: Annotated[
+        int | None, typer.Option(help="How many episodes, one scene each; 300 if absent, --manual: 10.", min=1)
+    ] = None,
     seed: Annotated[
         int, typer.Option(help="First scene. Tune on 1000000 and up, report on 2000000 and up.", min=0)
     ] = 2_000_000,
@@ -40,6 +42,24 @@ def command(
         typer.Option(help="embedded: MuJoCo in worker processes. ros: the simulator or robot that runs on ROS now."),
     ] = Backend.embedded,
     namespace: Annotated[str, typer.Option(help="With --backend ros: the namespace that the nodes run in.")] = "",
+    manual: Annotated[
+        bool, typer.Option("--manual", help="With --backend ros: you set the scenes up and judge the episodes.")
+    ] = False,
+    instruction: Annotated[
+        list[str] | None, typer.Option(help="With --manual: what the robot is asked; may be repeated.")
+    ] = None,
+    instructions: Annotated[
+        Path | None, typer.Option(help="With --manual: YAML list 'instructions' of {instruction: ..., setup: ...}.")
+    ] = None,
+    operator: Annotated[
+        str | None, typer.Option(help="With --manual: your name, for the labels; the login name if absent.")
+    ] = None,
+    max_duration: Annotated[
+        float, typer.Option(min=0.0, help="With --manual: longest episode in s; 0: as policy_node has it.")
+    ] = 0.0,
+    results: Annotated[
+        Path | None, typer.Option(help="With --manual: file of the judgements; give it again to go on.")
+    ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
 ) -> None:
     """Run a checkpoint in seeded scenes and print its success rate per skill and task with 95% Wilson intervals.
@@ -49,7 +69,25 @@ def command(
     With --backend ros nothing is started: sim.launch.py or gazebo.launch.py with this checkpoint runs already.
 
     Example: qt-ros evaluate checkpoints/default --backend ros --episodes 20
+
+    On a robot you set the scenes up and judge: with --manual, while robot.launch.py with this checkpoint runs.
+
+    Example: qt-ros evaluate CHECKPOINT --backend ros --manual --instruction "pick up the red cube" --episodes 10
     """
+    by_hand = (instruction, instructions, operator, max_duration, results)
+    if manual:
+        if backend is not Backend.ros:
+            raise typer.BadParameter("a person judges episodes of --backend ros", param_hint="--manual")
+        if task or skill or wrong_instruction or held_out:
+            raise typer.BadParameter("you choose tasks and words with --instruction", param_hint="--manual")
+        named = (instruction or [], instructions)
+        _by_hand(checkpoint, episodes or 10, named, operator, max_duration, results, namespace, json_output)
+        return
+    if any(by_hand):
+        raise typer.BadParameter(
+            "--instruction, --instructions, --operator, --max-duration and --results need --manual"
+        )
+    episodes = episodes or 300
     from qt_ros.cli.collect import episode_progress
     from qt_ros.cli.train import stop_on_interrupt
     from qt_ros.sim.tasks import select_tasks
@@ -79,6 +117,46 @@ def command(
         print(json.dumps({**settings, "wrong_instruction": wrong_instruction, **evaluation.to_dict()}))
     else:
         print_table(evaluation)
+    if stopped():
+        raise typer.Exit(130)
+
+
+def _by_hand(
+    checkpoint: Path,
+    episodes: int,
+    named: tuple[list[str], Path | None],
+    operator: str | None,
+    max_duration: float,
+    results: Path | None,
+    namespace: str,
+    json_output: bool,
+) -> None:
+    from qt_ros.cli.episode_labels import login_name
+    from qt_ros.cli.evaluate_manual import evaluate_by_hand, print_results, to_document
+    from qt_ros.cli.manual_results import Assignment, load_assignments
+    from qt_ros.cli.train import stop_on_interrupt
+
+    stopped = stop_on_interrupt()
+    name = login_name() if operator is None else operator
+    if not name.strip():
+        raise typer.BadParameter("labels need the name of who judges", param_hint="--operator")
+    sentences, file = named
+    assignments = [*map(Assignment, sentences), *(load_assignments(file) if file is not None else ())]
+    so_far, path = evaluate_by_hand(
+        checkpoint,
+        episodes,
+        assignments,
+        results=results,
+        operator=name,
+        max_duration=max_duration,
+        namespace=namespace,
+        stopped=stopped,
+        console=Console(stderr=json_output),
+    )
+    if json_output:
+        print(json.dumps(to_document(so_far, path, checkpoint, name)))
+    else:
+        print_results(so_far, path, Console())
     if stopped():
         raise typer.Exit(130)
 

@@ -84,3 +84,25 @@ class Operator:
             if answer in choices.values():
                 return answer
             self.console.print(f"{answer!r} is none of them", markup=False)
+
+    def press(self, question: str, keys: dict[str, str], wait: Callable[[Callable[[], bool]], None]) -> str:
+        """One of ``keys`` {key: answer}, without Enter; ``wait(ready)`` serves the graph until ``ready()``.
+
+        Space is the emergency stop here too. EOFError when the line was hung up.
+        """
+        typed: list[str] = []
+        with RawTerminal() as terminal:  # before the question: what was typed earlier is no answer to it
+            shown = ", ".join(f"{key} = {answer}" for key, answer in keys.items())
+            self.console.print(f"{question} ({shown})", markup=False, highlight=False, soft_wrap=True)
+
+            def ready() -> bool:
+                for key in terminal.read():
+                    if key == "space":
+                        self.estop()
+                        self.console.print("emergency stop pressed")
+                    elif key in keys:
+                        typed.append(key)
+                return bool(typed)
+
+            wait(ready)
+        return keys[typed[0]]

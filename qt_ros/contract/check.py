@@ -63,7 +63,7 @@ def check_description(contract: RobotContract) -> Iterator[Finding]:
     spec = contract.kinematics
     try:
         arm = Kinematics.of(contract)
-        gripper = Kinematics(contract.urdf, spec.base_frame, spec.base_frame, [spec.gripper_joint])
+        gripper = _gripper(contract) if spec.gripper_joint else None
     except ConfigError as error:
         yield Finding("error", "description", str(error), "correct description, joint and frame names")
         return
@@ -73,12 +73,18 @@ def check_description(contract: RobotContract) -> Iterator[Finding]:
         if not low <= position <= high:
             told = f"{joint}: {position:g} is outside its limits {low:.4g} .. {high:.4g}"
             yield Finding("error", "kinematics.home", told, "move it inside")
-    low, high = float(gripper.lower[0]), float(gripper.upper[0])
-    for name, position in (("gripper_open", spec.gripper_open), ("gripper_closed", spec.gripper_closed)):
-        if not low - 1e-9 <= position <= high + 1e-9:
-            told = f"{position:g} is outside the limits of {spec.gripper_joint}, {low:.4g} .. {high:.4g}"
-            yield Finding("error", f"kinematics.{name}", told, "read the gripper's positions off its joint states")
+    if gripper is not None:
+        low, high = float(gripper.lower[0]), float(gripper.upper[0])
+        for name, position in (("gripper_open", spec.gripper_open), ("gripper_closed", spec.gripper_closed)):
+            if not low - 1e-9 <= position <= high + 1e-9:
+                told = f"{position:g} is outside the limits of {spec.gripper_joint}, {low:.4g} .. {high:.4g}"
+                yield Finding("error", f"kinematics.{name}", told, "read the gripper's positions off its joint states")
     yield from _reach(contract, arm, home)
+
+
+def _gripper(contract: RobotContract) -> Kinematics:
+    spec = contract.kinematics
+    return Kinematics(contract.urdf, spec.base_frame, spec.base_frame, [spec.gripper_joint])
 
 
 def _reach(contract: RobotContract, arm: Kinematics, home: Any) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qt_ros.contract.commands import COMMANDS
 from qt_ros.contract.description import UrdfText
@@ -24,13 +25,15 @@ TRAJECTORY, ARRAY = COMMANDS["arm_joints"][0]
 REACH = 0.3  # m: half the workspace box around the tool as it stands
 STEP = {"m": 0.03, "rad": 0.15}  # of one policy step
 POLICY_RATE, COMMAND_RATE = 3.0, 50.0
+CAMERA_RATE = 15.0  # Hz, where none was measured
 WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")  # YAML takes them for something else
 
 
 def draft_contract(facts: GraphFacts, robot: str, urdf_path: Path | None = None) -> str:
     """The YAML of a first contract. The description is a file where ``urdf_path`` is given, else its topic.
 
-    The result loads. ConfigError says what is missing on the robot: description, joint states, camera, arm.
+    The result loads. ConfigError says what is missing on the robot: description, joint states, arm. A robot without a
+    gripper gets a contract without one; a camera that was not heard is a placeholder in a comment.
     """
     text = urdf_path.read_text(encoding="utf-8") if urdf_path is not None else facts.urdf
     if not text:
@@ -43,6 +46,9 @@ def draft_contract(facts: GraphFacts, robot: str, urdf_path: Path | None = None)
         raise ConfigError(
             f"{joints.name} does not report {', '.join(missing)}; start the arm's joint state broadcaster"
         )
+    held = {j: positions.get(j, 0.0) for j in guess.carriers}
+    arm = Kinematics(UrdfText(text), guess.base_frame, guess.tool_frame, guess.arm_joints, fixed=held)
+    stance = [positions[j] for j in guess.arm_joints]
     description = str(urdf_path) if urdf_path is not None else "topic robot_description"
     lines = [
         f"# First contract of {robot}, written from the running robot by `qt-ros contract init`.",
@@ -57,8 +63,8 @@ def draft_contract(facts: GraphFacts, robot: str, urdf_path: Path | None = None)
         *_kinematics(facts, guess, positions),
         *_observations(facts, joints),
         *_commands(facts, guess),
-        *_limits(guess, positions, text),
-        *_actions(facts, guess, positions, text),
+        *_limits(arm.fk(stance)[0]),
+        *_actions(facts, guess, movable_axes(arm, stance)),
     ]
     draft = "\n".join(lines) + "\n"
     parse_contract(draft, "the draft")
@@ -66,9 +72,9 @@ def draft_contract(facts: GraphFacts, robot: str, urdf_path: Path | None = None)
 
 
 def _kinematics(facts: GraphFacts, guess: RobotGuess, positions: dict[str, float]) -> list[str]:
-    opened, closed = guess.gripper_range
     home = {j: positions.get(j, 0.0) for j in (*guess.carriers, *guess.arm_joints)}
-    home[guess.gripper_joint] = positions.get(guess.gripper_joint, opened)
+    if guess.gripper_joint:
+        home[guess.gripper_joint] = positions.get(guess.gripper_joint, guess.gripper_range[0])
     array = _arm_array(facts, guess)
     home |= {j: positions.get(j, 0.0) for j in (facts.controllers[facts.owner(array)] if array else ())} | home
     return [
@@ -76,37 +82,33 @@ def _kinematics(facts: GraphFacts, guess: RobotGuess, positions: dict[str, float
         f"  base_frame: {_quoted(guess.base_frame)}  # guessed from the URDF's frames",
         f"  tool_frame: {_quoted(guess.tool_frame)}  # guessed: the point between the fingers is best",
         f"  arm_joints: {_list(guess.arm_joints)}  # guessed from controllers and URDF",
-        f"  gripper_joint: {_quoted(guess.gripper_joint)}  # guessed by its name",
-        f"  gripper_open: {_number(opened)}  # guessed from the limits: open it and look at the joint states",
-        f"  gripper_closed: {_number(closed)}  # guessed from the limits: close it and look",
+        *_gripper_positions(guess),
         "  home:  # guessed: where the robot stood while this was written",
         *(f"    {_quoted(joint)}: {_number(position)}" for joint, position in home.items()),
     ]
 
 
+def _gripper_positions(guess: RobotGuess) -> list[str]:
+    if not guess.gripper_joint:
+        return [
+            "  # guessed: no gripper, for no joint of the URDF is named like one. To add it: here gripper_joint,",
+            "  # gripper_open and gripper_closed (rad or m) and its place in home; a command named gripper; in",
+            '  # action_space, after terminate, {name: gripper, unit: "1", low: 0.0, high: 1.0, target: gripper}.',
+        ]
+    opened, closed = guess.gripper_range
+    return [
+        f"  gripper_joint: {_quoted(guess.gripper_joint)}  # guessed by its name",
+        f"  gripper_open: {_number(opened)}  # guessed from the limits: open it and look at the joint states",
+        f"  gripper_closed: {_number(closed)}  # guessed from the limits: close it and look",
+    ]
+
+
 def _observations(facts: GraphFacts, joints: Topic) -> list[str]:
-    camera = _camera(facts)
-    assert camera.heard is not None and joints.heard is not None
-    rate, joint_rate = (round(heard.rate or usual, 1) for heard, usual in ((camera.heard, 15.0), (joints.heard, 50.0)))
-    width, height = camera.heard.details["sizes"][0]
-    frame = camera.heard.frames[0] if camera.heard.frames else ""
-    others = [t.name for t in _cameras(facts) if t is not camera]
+    assert joints.heard is not None
+    joint_rate = round(joints.heard.rate or 50.0, 1)
     return [
         "observations:",
-        *([f"  # guessed: this camera; others here: {', '.join(others)}"] if others else []),
-        _entry(
-            name="head_camera",
-            kind="image",
-            topic=_relative(facts, camera.name),
-            type=_kind_of(camera, IMAGE_TYPES),
-            **({"frame": frame} if frame else {}),
-            rate=rate,
-            align="exact",
-            max_age=_age(rate, 0.5),
-            on_stale="stop",
-            height=height,
-            width=width,
-        ),
+        *_image(facts),
         _entry(
             name="joints",
             kind="joint_state",
@@ -130,6 +132,39 @@ def _observations(facts: GraphFacts, joints: Topic) -> list[str]:
     ]
 
 
+def _image(facts: GraphFacts) -> list[str]:
+    """The camera; where none was heard, a comment to complete: a contract loads without, no policy acts without."""
+    camera = _camera(facts)
+    if camera is None or camera.heard is None:
+        line = _image_entry("head_camera/image_raw", IMAGE_TYPES[0], "head_camera_optical_frame", CAMERA_RATE, 640, 480)
+        return [
+            "  # No colour images were heard, and policies need them: start the camera and write this contract anew,",
+            "  # or correct the next line (topic, type, frame, rate in Hz, size in pixels) and take its '#' away.",
+            f"  #{line.removeprefix('  ')}",
+        ]
+    others = [t.name for t in _cameras(facts) if t is not camera]
+    width, height = camera.heard.details["sizes"][0]
+    frame, rate = next(iter(camera.heard.frames), ""), round(camera.heard.rate or CAMERA_RATE, 1)
+    line = _image_entry(_relative(facts, camera.name), _kind_of(camera, IMAGE_TYPES), frame, rate, width, height)
+    return [*([f"  # guessed: this camera; others here: {', '.join(others)}"] if others else []), line]
+
+
+def _image_entry(topic: str, kind: str, frame: str, rate: float, width: int, height: int) -> str:
+    return _entry(
+        name="head_camera",
+        kind="image",
+        topic=topic,
+        type=kind,
+        **({"frame": frame} if frame else {}),
+        rate=rate,
+        align="exact",
+        max_age=_age(rate, 0.5),
+        on_stale="stop",
+        height=height,
+        width=width,
+    )
+
+
 def _commands(facts: GraphFacts, guess: RobotGuess) -> list[str]:
     arm = {"type": "geometry_msgs/msg/TwistStamped", "frame": guess.base_frame, "on_stop": "zero"}
     switches = [n for n, t in facts.services.items() if t == "moveit_msgs/srv/ServoCommandType"]
@@ -138,7 +173,8 @@ def _commands(facts: GraphFacts, guess: RobotGuess) -> list[str]:
         lines = [_entry(name="arm", topic=topic, **arm, follower="moveit_servo")]
     else:
         lines = [_entry(name="arm", topic="servo_node/delta_twist_cmds", **arm), _arm_joints(facts, guess)]
-    lines.append(_gripper(facts, guess))
+    if guess.gripper_joint:
+        lines.append(_gripper(facts, guess))
     base = _base(facts)
     if base is not None:
         kind = next(e.type for e in base.subscriptions if e.type in COMMANDS["base"][0])
@@ -198,8 +234,7 @@ def _gripper(facts: GraphFacts, guess: RobotGuess) -> str:
     return f"{entry}  # guessed: nothing that looks like a gripper listens"
 
 
-def _limits(guess: RobotGuess, positions: dict[str, float], urdf: str) -> list[str]:
-    tool = _arm(guess, positions, urdf).fk([positions[j] for j in guess.arm_joints])[0]
+def _limits(tool: NDArray[np.float64]) -> list[str]:
     low, high = np.floor((tool - REACH) * 100) / 100, np.ceil((tool + REACH) * 100) / 100
     return [
         "limits:  # guessed, all of them: slow, and a box around the tool as it stood",
@@ -218,25 +253,20 @@ def _limits(guess: RobotGuess, positions: dict[str, float], urdf: str) -> list[s
     ]
 
 
-def _actions(facts: GraphFacts, guess: RobotGuess, positions: dict[str, float], urdf: str) -> list[str]:
-    axes = movable_axes(_arm(guess, positions, urdf), [positions[j] for j in guess.arm_joints])
+def _actions(facts: GraphFacts, guess: RobotGuess, axes: Sequence[str]) -> list[str]:
+    gripper = _entry(name="gripper", unit="1", low=0.0, high=1.0, target="gripper")
     named = [(axis, "rad" if axis in ("droll", "dpitch", "dyaw") else "m", "arm") for axis in axes]
     if _base(facts) is not None:
         named += [("base_forward", "m", "base"), ("base_turn", "rad", "base")]
     return [
         "action_space:  # guessed: the axes that the arm can move from where it stood",
         _entry(name="terminate", unit="1", low=0.0, high=1.0, target="episode"),
-        _entry(name="gripper", unit="1", low=0.0, high=1.0, target="gripper"),
+        *([gripper] if guess.gripper_joint else []),
         *(
             _entry(name=name, unit=unit, low=-STEP[unit], high=STEP[unit], neutral=0.0, target=target)
             for name, unit, target in named
         ),
     ]
-
-
-def _arm(guess: RobotGuess, positions: dict[str, float], urdf: str) -> Kinematics:
-    held = {j: positions.get(j, 0.0) for j in guess.carriers}
-    return Kinematics(UrdfText(urdf), guess.base_frame, guess.tool_frame, guess.arm_joints, fixed=held)
 
 
 # --- what there is ----------------------------------------------------------------------------------------------------
@@ -254,16 +284,12 @@ def _cameras(facts: GraphFacts) -> list[Topic]:
     return [t for t in found if not any(w in t.name for w in ("depth", "infra", "compressedDepth"))]
 
 
-def _camera(facts: GraphFacts) -> Topic:
-    found = _cameras(facts)
-    if not found:
-        raise ConfigError("no colour images were heard: start the camera")
-
+def _camera(facts: GraphFacts) -> Topic | None:
     def likely(topic: Topic) -> tuple[bool, bool, bool]:
         name = topic.name
         return topic.publishers[0].type == IMAGE_TYPES[0], "head" in name, "color" in name or "rgb" in name
 
-    return max(found, key=likely)
+    return max(_cameras(facts), key=likely, default=None)
 
 
 def _base(facts: GraphFacts) -> Topic | None:

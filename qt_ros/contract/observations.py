@@ -52,7 +52,7 @@ def newest_positions(
 def observed_joints(contract: RobotContract) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The joints that a policy's state is made of: those that must be known, and those that are at home if unknown."""
     spec = contract.kinematics
-    needed = (*spec.arm_joints, spec.gripper_joint)
+    needed = (*spec.arm_joints, spec.gripper_joint) if spec.gripper_joint else spec.arm_joints
     return needed, tuple(j for j in spec.home if j not in needed)
 
 
@@ -61,7 +61,7 @@ class Proprioception:
 
     P = 10: tool position in the base frame scaled so that the workspace box of the contract is [-1, 1], the first two
     columns of the tool's rotation (the continuous 6D representation, Zhou et al. 2019), and the gripper's closedness (0
-    open, 1 closed; negative or above 1 possible where the hardware overshoots).
+    open, 1 closed; negative or above 1 possible where the hardware overshoots; 0 of a robot without a gripper).
 
     ``joints`` must be given to it. ``optional_joints``, the others of the contract's home (a lift, say), enter where
     they are reported and are taken to be at home where not.
@@ -88,11 +88,12 @@ class Proprioception:
         if missing:
             raise ValueError(f"joint state lacks {', '.join(missing)}; check the joint names in the contract")
         position, rotation = self.tool(joint_positions)
-        gripper = joint_positions[self._spec.gripper_joint]
-        if not math.isfinite(gripper):
-            raise ValueError(f"joint position is not finite for {self._spec.gripper_joint}")
         scaled = (position - self._centre) / self._half
-        closedness = self._spec.closedness(gripper)
+        closedness = 0.0
+        if joint := self._spec.gripper_joint:
+            if not math.isfinite(joint_positions[joint]):
+                raise ValueError(f"joint position is not finite for {joint}")
+            closedness = self._spec.closedness(joint_positions[joint])
         return np.concatenate([scaled, rotation[:, 0], rotation[:, 1], [closedness]]).astype(np.float32)
 
     def tool(self, joint_positions: Mapping[str, float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

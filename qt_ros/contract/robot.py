@@ -7,6 +7,7 @@ bag and checkpoint.
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -74,16 +75,17 @@ class KinematicsSpec:
     """Names of frames and joints in the URDF; ``home`` maps every named joint to its rest position (rad or m).
 
     ``coupled``: joints that the robot reports and commands as one although the URDF has several in a row, such as a
-    telescope: {name: its joints in the URDF}. Its position is their sum, shared equally.
+    telescope: {name: its joints in the URDF}. Its position is their sum, shared equally. A robot without a gripper has
+    no ``gripper_joint`` ('') and neither of its positions (NaN).
     """
 
     base_frame: str
     tool_frame: str
     arm_joints: tuple[str, ...]
-    gripper_joint: str
-    gripper_open: float
-    gripper_closed: float
     home: dict[str, float]
+    gripper_joint: str = ""
+    gripper_open: float = math.nan
+    gripper_closed: float = math.nan
     coupled: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -92,7 +94,11 @@ class KinematicsSpec:
         alone = [name for name, joints in self.coupled.items() if not joints or name not in self.arm_joints]
         if alone:
             raise ConfigError(f"kinematics: coupled {', '.join(alone)} must be an arm joint made of URDF joints")
-        missing = [j for j in (*self.arm_joints, self.gripper_joint) if j not in self.home]
+        if not self.gripper_joint and not (math.isnan(self.gripper_open) and math.isnan(self.gripper_closed)):
+            raise ConfigError("kinematics: gripper_open and gripper_closed are positions of gripper_joint; name it")
+        if self.gripper_joint and (math.isnan(self.gripper_open) or math.isnan(self.gripper_closed)):
+            raise ConfigError("kinematics: gripper_joint needs gripper_open and gripper_closed, its positions then")
+        missing = [j for j in (*self.arm_joints, self.gripper_joint) if j and j not in self.home]
         if missing:
             raise ConfigError(f"kinematics: home lacks a position for {', '.join(missing)}")
         if self.gripper_open == self.gripper_closed:
@@ -283,8 +289,25 @@ def parse_contract(text: str, where: str = "contract") -> RobotContract:
             raise ConfigError(
                 f"{where}: {dimension.name} is sent to {dimension.target!r}, which is not among the commands"
             )
+    if not contract.kinematics.gripper_joint:
+        _refuse_gripper(contract, where)
     check_joints(contract, where)
     return contract
+
+
+def _refuse_gripper(contract: RobotContract, where: str) -> None:
+    """Without a gripper joint nothing may speak of a gripper."""
+    bound = contract.limits
+    found = {
+        "commands: gripper": "gripper" in contract.commands,
+        "action_space: gripper": "gripper" in contract.action_space.names,
+        "limits: gripper_...": any(v is not None for v in (bound.gripper_low, bound.gripper_high, bound.gripper_force)),
+    }
+    if named := [name for name, there in found.items() if there]:
+        raise ConfigError(
+            f"{where}: {', '.join(named)} but no gripper_joint in kinematics; name it with its home, gripper_open and "
+            "gripper_closed, or leave the gripper out everywhere"
+        )
 
 
 def load_contract(name_or_path: str | Path) -> RobotContract:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,10 @@ BASES = ("base_footprint", "base_link")
 
 @dataclass(frozen=True)
 class RobotGuess:
-    """Names in the URDF. ``gripper_range``: (open, closed) in rad or m; ``carriers`` move the arm (a lift)."""
+    """Names in the URDF. ``carriers`` move the arm (a lift); ``gripper_range``: (open, closed) in rad or m.
+
+    A robot without a gripper has '' for its joint.
+    """
 
     base_frame: str
     tool_frame: str
@@ -34,10 +38,11 @@ class RobotGuess:
 
 
 def guess_robot(urdf: Path | UrdfText, controllers: Sequence[Sequence[str]], reported: Collection[str]) -> RobotGuess:
-    """The arm and its gripper. ``controllers``: joints that one controller owns; ``reported``: joints with positions.
+    """The arm, and its gripper if it has one.
 
-    The arm is what a controller owns in one chain of three joints or more; without such a controller, the longest
-    chain. ConfigError when there is none.
+    ``controllers``: joints that one controller owns; ``reported``: joints with positions. The arm is what a controller
+    owns in one chain of three joints or more; without such a controller, the longest chain. ConfigError when there is
+    none.
     """
     model = parse_urdf(urdf)
     usable = [n for n in list(model.names)[1:] if model.joints[model.getJointId(n)].nq == 1]
@@ -48,11 +53,10 @@ def guess_robot(urdf: Path | UrdfText, controllers: Sequence[Sequence[str]], rep
         raise ConfigError(f"{urdf.name}: no arm found among the joints {', '.join(usable)}; write its contract by hand")
     fingers = [j for j in usable if j not in arm and GRIPPER.search(j)]
     moving = [j for j in fingers if j in reported] or fingers
-    if not moving:
-        raise ConfigError(f"{urdf.name}: no gripper joint found among {', '.join(usable)}; write its contract by hand")
     above = {a for j in arm for a in _ancestors(model, j)} - set(arm)
     carriers = tuple(j for j in usable if j in above)
-    return RobotGuess(_base(model), _tool(model, arm), arm, moving[0], _gripper_range(model, moving[0]), carriers)
+    gripper, span = (moving[0], _gripper_range(model, moving[0])) if moving else ("", (math.nan, math.nan))
+    return RobotGuess(_base(model), _tool(model, arm), arm, gripper, span, carriers)
 
 
 def movable_axes(arm: Kinematics, positions: Sequence[float], least: float = 0.05) -> tuple[str, ...]:

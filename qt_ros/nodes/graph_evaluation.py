@@ -44,18 +44,23 @@ class GraphEvaluation:
     ``checkpoint``: folder of the checkpoint that is to be measured; the running policy_node must have loaded the same.
     """
 
+    launch = "start sim.launch.py or gazebo.launch.py (with its namespace)"
+
     def __init__(
         self, checkpoint: Path, namespace: str = "", stopped: Callable[[], bool] = lambda: False, find: float = FIND
     ) -> None:
         self.wanted = read_info(checkpoint).id
         self.stopped, self.find = stopped, find
         self._patient = False
-        self.client = GraphClient(self._check, name="evaluation_client", namespace=namespace)
+        self.client = self._connect(namespace)
         self._status: EpisodeStatus | None = None
         self._outcomes: dict[str, EpisodeOutcome] = {}
         node = self.client.node
         node.create_subscription(EpisodeStatus, "episode_status", self._on_status, LATCHED)
         node.create_subscription(EpisodeOutcome, "episode_outcome", self._on_outcome, LATCHED)
+
+    def _connect(self, namespace: str) -> GraphClient:
+        return GraphClient(self._check, name="evaluation_client", namespace=namespace)
 
     def __enter__(self) -> GraphEvaluation:
         return self
@@ -84,18 +89,26 @@ class GraphEvaluation:
 
     def require(self) -> None:
         """Raise GraphNotReady unless everything is there: scene service, scoring, active nodes, this checkpoint."""
-        launch = "start sim.launch.py or gazebo.launch.py (with its namespace)"
-        client = self.client
+        self._require_verdicts()
+        self._require_policy()
+
+    def _require_verdicts(self) -> None:
+        """Somebody sets scenes and judges episodes."""
+        launch, client = self.launch, self.client
         self._need(
             lambda: client.node.count_services(self._name("reset_scene")) > 0,
             f"no scoring service: nobody serves {self._name('reset_scene')}. {launch}; on a robot a person sets scenes "
-            "and labels episodes (qt-ros episodes label), and there is nothing to evaluate automatically",
+            "and judges episodes: give --manual",
         )
         self._need(
             lambda: bool(self._scorers()),
             f"no scoring: nobody but {', '.join(LABELLERS)} publishes {self._name('episode_outcome')}. {launch}, for "
             "Gazebo with scoring:=true",
         )
+
+    def _require_policy(self) -> None:
+        """The nodes are active, no episode runs, and this checkpoint decides."""
+        launch, client = self.launch, self.client
         for name in NODES:
             try:
                 state = client.state(name, self.find)

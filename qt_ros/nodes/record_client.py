@@ -1,4 +1,4 @@
-"""What `qt-ros record` asks of the graph: a virtual joystick, the e-stop, labels, and what was said about episodes."""
+"""What an operator's console asks of the graph: the e-stop and labels; to record, a virtual joystick too."""
 
 from __future__ import annotations
 
@@ -21,27 +21,16 @@ ESTOP_PATIENCE = 1.0  # s for command_node to confirm an emergency stop
 TRIES, PAUSE = 20, 0.25  # s between two offers of a goal: teleop_node accepts none before it hears the joystick
 
 
-class RecordClient(GraphClient):
-    """`GraphClient` with what an operator's console needs. ``check`` is called while waiting, and may publish Joy."""
+class OperatorClient(GraphClient):
+    """`GraphClient` with what every operator's console needs. ``check`` is called while waiting."""
 
-    def __init__(self, check: Callable[[], None], namespace: str = "") -> None:
-        super().__init__(check, name="record_client", namespace=namespace)
-        self._joy_out = self.node.create_publisher(Joy, "joy", EVENT)
+    def __init__(self, check: Callable[[], None], name: str, namespace: str = "") -> None:
+        super().__init__(check, name, namespace)
         self._estop_out = self.node.create_publisher(Bool, "estop", EVENT)
         self._labels = self.node.create_client(SetOutcome, "set_outcome")
         self._stops = self.node.create_client(Trigger, "command_node/estop")
         self._pressed: tuple[float, Any] | None = None  # when the emergency stop was pressed, and the answer to it
         self._resets = self.node.create_client(Trigger, "command_node/reset")
-        self._discarded: set[str] = set()
-        self.node.create_subscription(EpisodeOutcome, "episode_outcome", self._on_outcome, LATCHED)
-
-    def _on_outcome(self, message: EpisodeOutcome) -> None:
-        if message.comment == DISCARDED:
-            self._discarded.add(message.episode_id)
-
-    def steer(self, axes: list[float], buttons: list[int]) -> None:
-        """Publish the state of a virtual joystick."""
-        self._joy_out.publish(joy_message(axes, buttons, self.node.get_clock().now().to_msg()))
 
     def press_estop(self) -> None:
         """Press the emergency stop and let go of it; command_node keeps it latched.
@@ -80,6 +69,37 @@ class RecordClient(GraphClient):
         """How many listen to ``topic``."""
         return int(self.node.count_subscribers(topic))
 
+    def pause(self, seconds: float, while_: Callable[[float], Any] = lambda left: None) -> None:
+        """Go on serving the graph for so long; ``while_(seconds left)`` is called again and again."""
+        end = time.monotonic() + seconds
+        self.wait(lambda: while_(end - time.monotonic()) or time.monotonic() >= end, seconds + 60.0, "time to pass")
+
+    def label(self, episode_id: str, outcome: str, operator: str, comment: str = "") -> None:
+        """Write a label into a closed bag; RuntimeError with the recorder's words when it cannot."""
+        request = SetOutcome.Request(episode_id=episode_id, labelled_by=operator, comment=comment)
+        request.outcome = OUTCOMES.index(outcome)
+        response = self.call(self._labels, request, 30.0, "the label to be written")
+        if not response.success:
+            raise RuntimeError(f"episode {episode_id} was not labelled: {response.message}")
+
+
+class RecordClient(OperatorClient):
+    """What `qt-ros record` asks beyond. ``check`` may publish Joy."""
+
+    def __init__(self, check: Callable[[], None], namespace: str = "") -> None:
+        super().__init__(check, "record_client", namespace)
+        self._joy_out = self.node.create_publisher(Joy, "joy", EVENT)
+        self._discarded: set[str] = set()
+        self.node.create_subscription(EpisodeOutcome, "episode_outcome", self._on_outcome, LATCHED)
+
+    def _on_outcome(self, message: EpisodeOutcome) -> None:
+        if message.comment == DISCARDED:
+            self._discarded.add(message.episode_id)
+
+    def steer(self, axes: list[float], buttons: list[int]) -> None:
+        """Publish the state of a virtual joystick."""
+        self._joy_out.publish(joy_message(axes, buttons, self.node.get_clock().now().to_msg()))
+
     def begin(
         self, instruction: str, episode_id: str, max_duration: float, on_step: Callable[[int, float], None]
     ) -> None:
@@ -93,18 +113,6 @@ class RecordClient(GraphClient):
                     raise
                 self.pause(PAUSE)
 
-    def pause(self, seconds: float, while_: Callable[[float], Any] = lambda left: None) -> None:
-        """Go on serving the graph for so long; ``while_(seconds left)`` is called again and again."""
-        end = time.monotonic() + seconds
-        self.wait(lambda: while_(end - time.monotonic()) or time.monotonic() >= end, seconds + 60.0, "time to pass")
-
     def discarded(self, episode_id: str) -> bool:
         """Whether the operator pressed the discard button in this episode."""
         return episode_id in self._discarded
-
-    def label(self, episode_id: str, outcome: str, operator: str) -> None:
-        """Write a label into a closed bag; RuntimeError with the recorder's words when it cannot."""
-        request = SetOutcome.Request(episode_id=episode_id, outcome=OUTCOMES.index(outcome), labelled_by=operator)
-        response = self.call(self._labels, request, 30.0, "the label to be written")
-        if not response.success:
-            raise RuntimeError(f"episode {episode_id} was not labelled: {response.message}")

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 from facts import VOLATILE, add, fitting
-from robots import shipped_urdf, telescope_contract, telescope_urdf
+from robots import arm_facts, shipped_urdf, telescope_contract, telescope_urdf
 
 from qt_ros.contract.check import check_contract, worst
 from qt_ros.contract.draft import draft_contract
 from qt_ros.contract.graph_facts import Endpoint, GraphFacts, Topic
 from qt_ros.contract.kinematics import Kinematics
+from qt_ros.contract.observations import Proprioception
 from qt_ros.contract.robot import load_contract, package_root, parse_contract
 from qt_ros.contract.strict import ConfigError
 
@@ -103,7 +104,6 @@ def test_what_is_missing_on_the_robot_is_said(facts: GraphFacts) -> None:
     for spoil, message in (
         (lambda f: setattr(f, "urdf", ""), "no robot description: start robot_state_publisher"),
         (lambda f: f.topics.pop("/joint_states"), "no joint states were heard"),
-        (lambda f: f.topics.pop("/head_camera/image_raw"), "no colour images were heard"),
     ):
         seen = GraphFacts(**{**vars(facts), "topics": dict(facts.topics)})
         spoil(seen)
@@ -111,6 +111,48 @@ def test_what_is_missing_on_the_robot_is_said(facts: GraphFacts) -> None:
             draft_contract(seen, "my_robot")
     with pytest.raises(ConfigError, match="use letters"):
         draft_contract(facts, "my robot!")
+
+
+@pytest.mark.parametrize("lift", [False, True], ids=["arm alone", "arm on a lift"])
+def test_an_arm_without_a_gripper_gets_a_contract_without_one(lift: bool) -> None:
+    facts = arm_facts(lift)
+    text = draft_contract(facts, "arm")
+    draft = parse_contract(text).with_description(facts.urdf)
+    assert draft.kinematics.arm_joints == tuple(f"joint_{i}" for i in range(1, 7))
+    assert draft.kinematics.gripper_joint == "" and "gripper" not in draft.commands
+    assert draft.action_space.names[0] == "terminate" and "gripper" not in draft.action_space.names
+    assert set(draft.kinematics.home) == {*draft.kinematics.arm_joints, *(["lift"] if lift else [])}
+    assert any("guessed: no gripper" in line for line in text.splitlines())
+    assert worst(check_contract(draft)) == "ok"
+    state = Proprioception(draft)
+    assert state.joints == draft.kinematics.arm_joints
+    assert state.encode(draft.kinematics.home)[-1] == 0.0, "an open gripper, as far as a policy is concerned"
+
+
+def test_what_the_comment_says_adds_the_gripper() -> None:
+    text = draft_contract(arm_facts(), "arm")
+    with_joint = text.replace(
+        "  home:", "  gripper_joint: joint_6\n  gripper_open: 1.0\n  gripper_closed: 0.0\n  home:"
+    )
+    dimension = next(line for line in text.splitlines() if "after terminate" in line).partition("{")[2].rstrip(".")
+    lines = with_joint.splitlines()
+    lines.insert(next(i for i, line in enumerate(lines) if "name: terminate" in line) + 1, "  - {" + dimension)
+    gripper = "  - {name: gripper, topic: g/commands, type: std_msgs/msg/Float64MultiArray, on_stop: hold}"
+    lines.insert(lines.index("commands:") + 1, gripper)
+    assert parse_contract("\n".join(lines)).action_space.names[1] == "gripper"
+
+
+def test_without_a_camera_its_line_is_a_comment_to_complete(facts: GraphFacts) -> None:
+    del facts.topics["/head_camera/image_raw"]
+    text = draft_contract(facts, "my_robot")
+    draft = parse_contract(text).with_description(facts.urdf)
+    found = [f for f in check_contract(draft) if f.level == "error"]
+    assert [f.subject for f in found] == ["observations"] and "no observation of kind 'image'" in found[0].message
+    assert "start the camera" in text
+    line = next(line for line in text.splitlines() if "kind: image" in line)
+    assert line.startswith("  #")
+    completed = parse_contract(text.replace(line, line.replace("#", "", 1))).with_description(facts.urdf)
+    assert completed.observation("image").topic == "head_camera/image_raw" and worst(check_contract(completed)) == "ok"
 
 
 def test_a_urdf_file_is_named_in_place_of_the_topic(facts: GraphFacts) -> None:

@@ -62,6 +62,8 @@ def test_any_change_of_the_text_changes_the_hash(text: str) -> None:
         ("frame: base_link, on_stop", "frame: tool0, on_stop", "arm: frame must be the base frame 'base_link'"),
         ("cmd_vel, type: geometry_msgs/msg/TwistStamped", "cmd_vel, type: geometry_msgs/msg/Vector3", "base: type"),
         ("name: base, topic", "name: wheels, topic", "command name must be one of arm, gripper, base"),
+        ("  gripper_joint: left_finger_joint\n", "", "positions of gripper_joint; name it"),
+        ("  gripper_open: 0.05\n", "", "gripper_joint needs gripper_open and gripper_closed"),
     ],
 )
 def test_a_wrong_key_or_value_raises_and_is_named(text: str, old: str, new: str, message: str) -> None:
@@ -75,6 +77,22 @@ def test_a_second_camera_is_refused_by_name(text: str) -> None:
     second = camera.replace("name: head_camera", "name: wrist_camera")
     with pytest.raises(ConfigError, match="one camera is supported by now, found head_camera, wrist_camera"):
         parse_contract(text.replace(camera, f"{camera}\n{second}"))
+
+
+def test_a_robot_without_a_gripper_joint_has_no_gripper_anywhere(text: str) -> None:
+    spoken = [line for line in text.splitlines() if "gripper_" in line or "name: gripper" in line]
+    bare = "\n".join(line for line in text.splitlines() if line not in spoken)
+    assert parse_contract(bare).kinematics.carriers == ("lift_joint", "left_finger_joint")
+    command, dimension = (line for line in spoken if "name: gripper" in line)
+    for line, after, where in (
+        (command, "commands:", "commands: gripper"),
+        ("  gripper_force: 5.0", "limits:", "limits: gripper_..."),
+    ):
+        with pytest.raises(ConfigError, match=f"{where} but no gripper_joint in kinematics"):
+            parse_contract(bare.replace(after, f"{after}\n{line}", 1))
+    with pytest.raises(ConfigError, match="commands: gripper, action_space: gripper but no gripper_joint"):
+        both = bare.replace("commands:", f"commands:\n{command}", 1)
+        parse_contract(both.replace("  - {name: dx", f"{dimension}\n  - {{name: dx", 1))
 
 
 def test_an_unknown_robot_lists_the_known_ones() -> None:

@@ -12,7 +12,8 @@ from qt_ros.cli.processes import NodeGroup
 from qt_ros.contract.check import check_contract
 from qt_ros.contract.robot import load_contract
 
-GONE = ("name: gripper,", "name: base,", "name: base_forward", "name: base_turn")
+GRIPPER = ("name: gripper,", "gripper_joint:", "gripper_open:", "gripper_closed:", "left_finger_joint: 0.05")
+GONE = (*GRIPPER, "name: base,", "name: base_forward", "name: base_turn")
 
 
 def test_an_arm_without_gripper_and_base_moves(ros_domain_id: int, tmp_path: Path) -> None:
@@ -21,7 +22,7 @@ def test_an_arm_without_gripper_and_base_moves(ros_domain_id: int, tmp_path: Pat
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     contract = load_contract(path)
     space = contract.action_space
-    assert set(contract.commands) == {"arm"} and space.size == 7
+    assert set(contract.commands) == {"arm"} and space.size == 7 and not contract.kinematics.gripper_joint
     assert not [f for f in check_contract(contract) if f.level == "error"]
     with NodeGroup(tmp_path / "logs").running() as group:
         with FarSide(ros_domain_id, group.check, contract.kinematics.home, "joint_states") as far:

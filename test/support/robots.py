@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from facts import VOLATILE, add
+
+from qt_ros.contract.graph_facts import Endpoint, GraphFacts, Heard, Topic
 from qt_ros.contract.robot import RobotContract, load_contract, package_root, parse_contract
 
 TELESCOPE = ("stage_1", "stage_2", "stage_3", "stage_4")
@@ -27,6 +30,37 @@ def telescope_urdf() -> str:
     text.append('<link name="link_grasp_center"/><joint name="grasp" type="fixed"><parent link="wrist"/>')
     text.append('<child link="link_grasp_center"/><origin xyz="0 -0.2 0"/></joint></robot>')
     return "\n".join(text)
+
+
+def arm_urdf(lift: bool = False) -> str:
+    """Six turning joints, a flange, and nothing to grip with; on a column that slides where ``lift``."""
+    joints = [("lift", "prismatic", "0 0 1", 0.0, 0.5, "0 0 0.1")] if lift else []
+    axes = ("0 0 1", "0 1 0", "0 1 0", "0 0 1", "0 1 0", "0 0 1")
+    joints += [(f"joint_{i + 1}", "revolute", axis, -3.0, 3.0, "0 0 0.2") for i, axis in enumerate(axes)]
+    text, parent = ['<robot name="arm"><link name="base_link"/>'], "base_link"
+    for name, kind, axis, low, high, origin in joints:
+        text.append(_joint(name, kind, parent, f"link_{name}", axis, low, high, origin))
+        parent = f"link_{name}"
+    text.append(f'<link name="flange"/><joint name="end" type="fixed"><parent link="{parent}"/>')
+    text.append('<child link="flange"/><origin xyz="0 0 0.1"/></joint></robot>')
+    return "\n".join(text)
+
+
+def arm_facts(lift: bool = False) -> GraphFacts:
+    """What is seen of that arm while it runs: its joints bent, one trajectory controller, a camera."""
+    facts = GraphFacts(urdf=arm_urdf(lift))
+    bent = [0.1, 0.6, 0.8, 0.2, 0.9, 0.1]
+    positions = {f"joint_{i + 1}": angle for i, angle in enumerate(bent)} | ({"lift": 0.2} if lift else {})
+    states = Heard(50, 100.0, 0.01, 0.005, ("",), {"joints": list(positions), "positions": positions})
+    add(facts, "joint_states", "sensor_msgs/msg/JointState", "joint_state_broadcaster", states)
+    image = Heard(50, 30.0, 0.04, 0.02, ("camera_optical_frame",), {"sizes": [(640, 480)], "encodings": ["rgb8"]})
+    add(facts, "camera/image_raw", "sensor_msgs/msg/Image", "camera", image)
+    facts.controllers = {"arm_controller": [f"joint_{i + 1}" for i in range(6)]}
+    name = "/arm_controller/joint_trajectory"
+    facts.topics[name] = Topic(
+        name, [], [Endpoint("arm_controller", "trajectory_msgs/msg/JointTrajectory", **VOLATILE)]
+    )
+    return facts
 
 
 def _joint(name: str, kind: str, parent: str, child: str, axis: str, low: float, high: float, origin: str) -> str:
