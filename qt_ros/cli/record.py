@@ -78,7 +78,7 @@ def command(
 ) -> None:
     """Record demonstrations, one bag each, by keyboard or joystick.
 
-    On a robot its nodes (robot.launch.py with policy:=false) must be running; with --sim nothing else is needed.
+    On a robot its nodes (robot.launch.py, without policy_node) must be running; with --sim nothing else is needed.
 
     Example: qt-ros record --sim --instruction "pick up the red cube" --episodes 10
     """
