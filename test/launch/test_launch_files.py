@@ -239,7 +239,9 @@ def test_gazebo_robot_controllers_and_nodes_start_one_after_the_other(
 ) -> None:
     log = fake_gazebo_packages.install(tmp_path / "prefix")
     path = f"{tmp_path / 'prefix'}{os.pathsep}{os.environ['AMENT_PREFIX_PATH']}"
-    launched = start("gazebo", f"checkpoint:={checkpoint}", "namespace:=robot1", AMENT_PREFIX_PATH=path)
+    launched = start(
+        "gazebo", f"checkpoint:={checkpoint}", "namespace:=robot1", "viewers:=true", AMENT_PREFIX_PATH=path
+    )
     client = GraphClient(launched.check, namespace="robot1")
     try:
         client.wait(lambda: "policy_node is active" in launched.said, 240.0, "policy_node to be active")
@@ -250,7 +252,7 @@ def test_gazebo_robot_controllers_and_nodes_start_one_after_the_other(
     told = fake_gazebo_packages.calls(log)
     names = [call["name"] for call in told]
     assert sorted(names) == sorted(
-        ["gz", "parameter_bridge", "image_bridge", "robot_state_publisher", "create", "spawner", "spawner"]
+        ["gz", "parameter_bridge", "image_bridge", "robot_state_publisher", "create", "spawner", "spawner", "rviz2"]
     )
     in_order = [call["arguments"] for call in told if call["name"] in ("create", "spawner")]
     assert in_order[0][:4] == ["-topic", "robot_description", "-name", "robot"]
@@ -262,6 +264,7 @@ def test_gazebo_robot_controllers_and_nodes_start_one_after_the_other(
     assert {call["ip"] for call in told} == {"127.0.0.1"}  # the test's environment keeps to this machine
     assert "--headless-rendering" in " ".join(told[names.index("gz")]["arguments"])
     assert "__ns:=/robot1" in told[names.index("parameter_bridge")]["arguments"]
+    assert "/intended_motion:=intended_motion" in told[names.index("rviz2")]["arguments"]  # the namespace's, not all's
     assert launched.interrupt() == 0
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from control_harness import SIMULATED, Harness, twist_of
 
+from qt_ros.cli.processes import NodeDied
 from qt_ros.contract.kinematics import Kinematics
 from qt_ros.contract.robot import RobotContract
 
@@ -70,6 +71,14 @@ def test_a_stream_of_twists_moves_the_tool(start: Callable[..., Any], kinematics
     after = message.points[0].time_from_start
     assert after.sec == 0 and after.nanosec == pytest.approx(40_000_000, abs=1000)
     assert not message.points[0].velocities and (message.header.stamp.sec, message.header.stamp.nanosec) == (0, 0)
+
+
+def test_an_arm_that_moveit_servo_follows_is_refused(start: Callable[..., Any]) -> None:
+    """Two nodes would command it; nobody waits for the robot's description to say so."""
+    process, robot = start("servo_node", robot="husky_ur5e", autostart=True)
+    with pytest.raises(NodeDied, match="moveit_servo follows its arm, so servo_node must not run.*servo:=false"):
+        robot.await_state("servo_node", "active")
+    assert "no robot description" not in process.tail(50)
 
 
 def test_refused_twists_do_not_move_the_arm(start: Callable[..., Any], kinematics: Kinematics) -> None:

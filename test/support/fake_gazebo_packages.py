@@ -1,4 +1,4 @@
-"""Stand-ins for the ROS packages around Gazebo: programs of the same names that note how they were called.
+"""Stand-ins for the ROS packages around Gazebo, and for RViz: programs of the same names that note how they were called.
 
 With them gazebo.launch.py runs under the real launch system where Gazebo is not installed. `create` and `spawner` end
 at once, as the real ones do when they are done; the others run until they are told to stop.
@@ -16,6 +16,7 @@ RUNNING = {
     "ros_gz_bridge": "parameter_bridge",
     "ros_gz_image": "image_bridge",
     "robot_state_publisher": "robot_state_publisher",
+    "rviz2": "rviz2",
 }
 PROGRAM = """#!{python}
 import json, os, signal, sys
