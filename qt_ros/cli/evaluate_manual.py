@@ -72,6 +72,7 @@ class Sitting:
             try:
                 with self.console.status("looking for the robot's nodes"):
                     graph.require()
+                self.results.write(self.path)  # better refused now than after the first episode
                 self._say("while an episode runs: space = emergency stop, x = end it; between episodes space works too")
                 while not self.results.complete:
                     self._episode(graph)

@@ -30,7 +30,7 @@ SUBCOMMANDS = {
     "train": "Train a Q-Transformer from a training store.",
     "experiment": "Train and evaluate every cell of an experiment, and write its tables.",
     "improve": "Rounds of improvement: collect, judge, learn, compare, keep the better policy.",
-    "evaluate": "Measure a checkpoint's success rate in the simulator.",
+    "evaluate": "Measure a checkpoint's success rate in the simulator or on a robot.",
     "episodes": "List, inspect, check and label recorded episodes; build training stores from bags.",
     "contract": "Show, check or write a robot's contract, offline or against the running robot.",
     "security": "Write SROS 2 policies for the nodes; say what this machine can protect.",

@@ -167,7 +167,7 @@ def _image_entry(topic: str, kind: str, frame: str, rate: float, width: int, hei
 
 def _commands(facts: GraphFacts, guess: RobotGuess) -> list[str]:
     arm = {"type": "geometry_msgs/msg/TwistStamped", "frame": guess.base_frame, "on_stop": "zero"}
-    switches = [n for n, t in facts.services.items() if t == "moveit_msgs/srv/ServoCommandType"]
+    switches = _own_first(facts, (n for n, t in facts.services.items() if t == "moveit_msgs/srv/ServoCommandType"))
     if switches:
         topic = _relative(facts, switches[0].rpartition("/")[0] + "/delta_twist_cmds")
         lines = [_entry(name="arm", topic=topic, **arm, follower="moveit_servo")]
@@ -221,8 +221,8 @@ def _gripper(facts: GraphFacts, guess: RobotGuess) -> str:
                 on_stop="hold",
             )
             return entry if joints else f"{entry}  # guessed by its name"
-    for name, kind in sorted(facts.actions.items()):
-        if kind in COMMANDS["gripper"][0]:
+    for name in _own_first(facts, facts.actions):
+        if (kind := facts.actions[name]) in COMMANDS["gripper"][0]:
             return _entry(name="gripper", topic=_relative(facts, name), type=kind, on_stop="hold")
     entry = _entry(
         name="gripper",
@@ -276,7 +276,8 @@ def _joint_states(facts: GraphFacts) -> Topic:
     found = [t for t in _published(facts, ("sensor_msgs/msg/JointState",)) if t.heard is not None and t.heard.count]
     if not found:
         raise ConfigError("no joint states were heard: start the robot's joint state broadcaster")
-    return max(found, key=lambda t: len(t.heard.details.get("joints", ())) if t.heard is not None else 0)
+    own = [t for t in found if facts.within(t.name)] or found
+    return max(own, key=lambda t: len(t.heard.details.get("joints", ())) if t.heard is not None else 0)
 
 
 def _cameras(facts: GraphFacts) -> list[Topic]:
@@ -285,16 +286,21 @@ def _cameras(facts: GraphFacts) -> list[Topic]:
 
 
 def _camera(facts: GraphFacts) -> Topic | None:
-    def likely(topic: Topic) -> tuple[bool, bool, bool]:
+    def likely(topic: Topic) -> tuple[bool, ...]:
         name = topic.name
-        return topic.publishers[0].type == IMAGE_TYPES[0], "head" in name, "color" in name or "rgb" in name
+        return (
+            facts.within(name),
+            topic.publishers[0].type == IMAGE_TYPES[0],
+            "head" in name,
+            "color" in name or "rgb" in name,
+        )
 
     return max(_cameras(facts), key=likely, default=None)
 
 
 def _base(facts: GraphFacts) -> Topic | None:
     takers = [t for kind in COMMANDS["base"][0] for t in _taken(facts, kind) if "cmd_vel" in t.name]
-    return min(takers, key=lambda t: len(t.name), default=None)
+    return min(takers, key=lambda t: (not facts.within(t.name), len(t.name)), default=None)
 
 
 def _published(facts: GraphFacts, kinds: Sequence[str]) -> list[Topic]:
@@ -310,7 +316,12 @@ def _kind_of(topic: Topic, kinds: Sequence[str]) -> str:
 
 
 def _sorted(facts: GraphFacts) -> Iterable[Topic]:
-    return sorted(facts.topics.values(), key=lambda t: t.name)
+    return [facts.topics[name] for name in _own_first(facts, facts.topics)]
+
+
+def _own_first(facts: GraphFacts, names: Iterable[str]) -> list[str]:
+    """By name, those of the robot's namespace before those of its neighbours."""
+    return sorted(names, key=lambda name: (not facts.within(name), name))
 
 
 # --- YAML -------------------------------------------------------------------------------------------------------------
@@ -318,8 +329,7 @@ def _sorted(facts: GraphFacts) -> Iterable[Topic]:
 
 def _relative(facts: GraphFacts, name: str) -> str:
     """Without the robot's namespace; absolute where the topic is outside of it."""
-    prefix = facts.namespace.rstrip("/") + "/"
-    return name.removeprefix(prefix) if name.startswith(prefix) else name
+    return name.removeprefix(facts.namespace.rstrip("/") + "/") if facts.within(name) else name
 
 
 def _age(rate: float, usual: float) -> float:

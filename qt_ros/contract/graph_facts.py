@@ -81,6 +81,10 @@ class GraphFacts:
             return name
         return "/" + "/".join(p for p in (self.namespace.strip("/"), name) if p)
 
+    def within(self, name: str) -> bool:
+        """Whether an absolute name lies in this namespace."""
+        return name.startswith(self.namespace.rstrip("/") + "/")
+
     def owner(self, topic: Topic) -> str:
         """Among a topic's takers, the controller that says which joints it owns; '' when none does."""
         return next((e.node for e in topic.subscriptions if self.controllers.get(e.node)), "")

@@ -91,13 +91,18 @@ class ManualEvaluation(GraphEvaluation):
     ) -> EpisodeResult:
         """Run ``instruction`` to its end, at most ``max_duration`` s (0: as policy_node has it).
 
-        It is cancelled once ``gave_up()``. Raises GoalRejected, GraphNotReady when another checkpoint decides now, and
-        Cut when the sitting ends in mid-episode or policy_node fell silent: it was told to stop then.
+        It is cancelled once ``gave_up()``. Raises GoalRejected, GraphNotReady when another checkpoint decides now or
+        nobody takes the goal, and Cut when the sitting ends in mid-episode or policy_node fell silent: it was told to
+        stop then.
         """
         assert self._status is not None
         if self._status.checkpoint != self.wanted:
             raise GraphNotReady(f"policy_node acts by another checkpoint now ({self._status.checkpoint[:12]})")
-        self.client.send(instruction, "", max_duration, on_step)
+        try:
+            with self._patiently():  # a goal on its way cannot be taken back before it is accepted
+                self.client.send(instruction, "", max_duration, on_step)
+        except TimeoutError as error:
+            raise GraphNotReady(f"{error}; is policy_node active?") from error
         self._heard, told = time.monotonic(), False
 
         def watch() -> None:

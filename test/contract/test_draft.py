@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from facts import VOLATILE, add, fitting
-from robots import arm_facts, shipped_urdf, telescope_contract, telescope_urdf
+from robots import arm_facts, arm_urdf, shipped_urdf, telescope_contract, telescope_urdf
 
 from qt_ros.contract.check import check_contract, worst
 from qt_ros.contract.draft import draft_contract
@@ -98,6 +98,26 @@ def test_topics_lose_the_namespace_and_others_stay_absolute(facts: GraphFacts) -
     draft = parse_contract(draft_contract(seen, "a"))
     assert draft.observation("image").topic == "/camera/color/image_raw"
     assert draft.observation("joint_state").topic == "joint_states"
+
+
+def test_a_robot_beside_another_gets_its_own_topics_actions_and_services() -> None:
+    seen, other = (fitting(load_contract("husky_ur5e"), namespace) for namespace in ("/b", "/a"))
+    finger = '<parent link="flange"/><child link="tip"/><axis xyz="0 1 0"/><limit lower="0" upper="0.04" velocity="1" '
+    finger = f'<link name="tip"/><joint name="finger_joint" type="prismatic">{finger}effort="1"/></joint></robot>'
+    seen.urdf = arm_urdf().replace("</robot>", finger)
+    positions = {"finger_joint": 0.04, **{f"joint_{i}": 0.3 * i for i in range(1, 7)}}
+    for facts in (seen, other):
+        heard = facts.topics[facts.resolve("platform/joint_states")].heard
+        assert heard is not None
+        heard.details = {"joints": list(positions), "positions": positions}
+        facts.services[facts.resolve("servo_node/switch_command_type")] = "moveit_msgs/srv/ServoCommandType"
+    seen.topics.update(other.topics)
+    seen.services = {**other.services, **seen.services}
+    seen.actions = {**other.actions, **seen.actions}
+    text = draft_contract(seen, "b")
+    commands = parse_contract(text).commands
+    assert commands["arm"].follower == "moveit_servo" and commands["gripper"].type.endswith("GripperCommand")
+    assert "topic: /" not in text and "/a/" not in text.replace("others here: /a/", "")
 
 
 def test_what_is_missing_on_the_robot_is_said(facts: GraphFacts) -> None:

@@ -11,6 +11,7 @@ from robots import shipped_urdf, variant
 
 from qt_ros.contract.check import worst
 from qt_ros.contract.graph_facts import Endpoint, GraphFacts, Heard
+from qt_ros.contract.interfaces import MOVEIT_SWITCH, servo_switch
 from qt_ros.contract.live import compare
 from qt_ros.contract.robot import load_contract
 
@@ -95,6 +96,19 @@ def test_a_servo_that_is_to_come_is_a_note_and_its_services_are_looked_for() -> 
     assert "prepare" not in told(robot, husky)
     robot.actions["/a200/arm_0_gripper_controller/gripper_cmd"] = "control_msgs/action/ParallelGripperCommand"
     assert "set type to control_msgs/action/ParallelGripperCommand" in told(robot, husky)["commands.gripper"][1]
+
+
+@pytest.mark.parametrize(("robot", "service"), [("stretch", "switch_to_navigation_mode"),
+                                                ("husky_ur5e", "servo_node/switch_command_type")])  # fmt: skip
+def test_services_are_looked_for_in_the_robots_namespace(robot: str, service: str) -> None:
+    contract = load_contract(robot)
+    facts = fitting(contract, "/robot1")
+    if switch := servo_switch(contract):
+        facts.services[facts.resolve(switch)] = MOVEIT_SWITCH
+    assert "prepare" not in told(facts, contract)
+    facts.services["/" + service] = facts.services.pop(f"/robot1/{service}")  # somebody else's
+    level, words = told(facts, contract)["prepare"]
+    assert level == "error" and words.startswith(f"nobody serves /robot1/{service};") and f" /{service}" in words
 
 
 def test_a_position_controller_with_another_order_is_an_error() -> None:

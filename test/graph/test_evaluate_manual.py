@@ -19,8 +19,10 @@ from patient import patient_contract
 from qt_ros.cli.processes import NodeGroup
 from qt_ros.episodes.bag_labels import bag_labels
 from qt_ros.msg import EpisodeStatus
+from qt_ros.nodes import manual_evaluation
 from qt_ros.nodes.demo_client import GraphClient
 from qt_ros.nodes.lifecycle import LATCHED
+from qt_ros.nodes.manual_evaluation import Cut, ManualEvaluation
 from qt_ros.sim.evaluation import wilson
 
 NAMESPACE = "robot1"
@@ -110,8 +112,8 @@ def said(bag: str) -> tuple[str, str, str]:
     return label.outcome, label.by, label.comment
 
 
-def test_an_operator_judges_redoes_interrupts_and_goes_on(
-    robot: tuple[NodeGroup, GraphClient, Path], checkpoint: Path
+def test_an_operator_judges_redoes_interrupts_goes_on_and_is_told_when_the_policy_dies(
+    robot: tuple[NodeGroup, GraphClient, Path], checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     group, client, folder = robot
     person = Person(client, checkpoint, folder, 1)
@@ -146,3 +148,13 @@ def test_an_operator_judges_redoes_interrupts_and_goes_on(
     assert (second["rate"], second["low"], second["high"]) == (0.5, round(low, 4), round(high, 4))
     assert {k: v["success"] for k, v in second["by_instruction"].items()} == {LIFT: 1, PUSH: 0}
     group.check()
+
+    policy = next(node for node in group.nodes if node.name == "policy_node")
+    monkeypatch.setattr(manual_evaluation, "SILENT", 5.0)
+    monkeypatch.setattr(manual_evaluation, "GOING", 1.0)
+    with ManualEvaluation(checkpoint, NAMESPACE) as evaluation:
+        evaluation.require()
+        with pytest.raises(Cut) as cut:  # nobody will ever tell how this one ended
+            evaluation.attempt(LIFT, 30.0, on_step=lambda step, value: policy.process.kill())
+    assert "nothing from /robot1/policy_node" in cut.value.problem
+    assert cut.value.result.reason == "lost_policy" and cut.value.result.episode_id

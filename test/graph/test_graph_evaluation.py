@@ -13,6 +13,7 @@ from small_checkpoint import make_checkpoint
 from qt_ros.cli.processes import NodeGroup
 from qt_ros.nodes.demo_client import GraphClient
 from qt_ros.nodes.graph_evaluation import GraphEvaluation, GraphNotReady, evaluate_graph
+from qt_ros.nodes.manual_evaluation import ManualEvaluation
 from qt_ros.sim.tasks import find_task, sample_scene
 
 SEED = 2_000_000
@@ -54,6 +55,12 @@ def test_without_a_scoring_service_it_says_so_by_name(graph: NodeGroup, checkpoi
     with GraphEvaluation(checkpoint, NAMESPACE, find=2.0) as evaluation, pytest.raises(GraphNotReady) as missing:
         evaluation.require()
     assert "no scoring service: nobody serves /robot1/reset_scene" in str(missing.value)
+
+
+def test_by_hand_no_scoring_service_is_asked_for_but_one_that_takes_labels(graph: NodeGroup, checkpoint: Path) -> None:
+    with ManualEvaluation(checkpoint, NAMESPACE, find=2.0) as evaluation, pytest.raises(GraphNotReady) as missing:
+        evaluation.require()
+    assert "nobody serves /robot1/set_outcome" in str(missing.value) and "record:=true" in str(missing.value)
 
 
 def test_it_runs_the_scenes_and_words_of_the_embedded_evaluation(simulated: NodeGroup, checkpoint: Path) -> None:
