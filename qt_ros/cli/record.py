@@ -62,12 +62,8 @@ def command(
 ) -> None:
     """Record demonstrations, one bag each, by keyboard or joystick.
 
-<<<<<<< HEAD
     On a robot its nodes must be running, without policy_node: `ros2 launch qt_ros robot.launch.py robot:=my_robot
     policy:=false`. With --sim nothing else is needed.
-=======
-    On a robot its nodes (robot.launch.py, without policy_node) must be running; with --sim nothing else is needed.
->>>>>>> la
 
     Example: qt-ros record --sim --instruction "pick up the red cube" --episodes 10
     """

@@ -61,11 +61,7 @@ PARAMETERS = ParameterTable(
     Parameter("checkpoint", "", "Folder of the checkpoint that decides (model.safetensors, checkpoint.json)."),
     Parameter("device", "cpu", "Where the network runs: cpu, cuda or cuda:<number>."),
     Parameter(
-        "threads",
-        1,
-        "CPU threads of the network; 0: as torch chooses, which is slow where other nodes share the cores.",
-        low=0,
-        high=256,
+        "threads", 1, "CPU threads of the network; 0: as torch chooses, slow beside other nodes.", low=0, high=256
     ),
     Parameter("max_duration", 12.0, "Longest episode when the goal does not say.", unit="s", low=0.1, high=3600.0),
     Parameter("outcome_wait", 1.0, "How long a result waits for episode_outcome.", unit="s", low=0.0, high=600.0),
@@ -139,8 +135,8 @@ class PolicyNode(LifecycleNode):
         kind = CompressedImage if camera.type.endswith("CompressedImage") else Image
         self._action_out = self.create_publisher(PolicyAction, "policy_action", EVENT)
         self._status_out = self.create_publisher(EpisodeStatus, "episode_status", LATCHED)
-        for out in (self._action_out, self._status_out):
-            self._made.callback(self.destroy_publisher, out)
+        self._made.callback(self.destroy_publisher, self._action_out)
+        self._made.callback(self.destroy_publisher, self._status_out)
         self._images, self._joints = Stream(camera.topic, camera.rate), Stream(joints.topic, joints.rate)
         self._made.callback(Diagnostics(self, self.health, self.contract.robot).close)
         inputs: list[tuple[Any, str, Any, Any, Stream | None]] = [
@@ -150,10 +146,10 @@ class PolicyNode(LifecycleNode):
             (EpisodeOutcome, "episode_outcome", self._on_outcome, LATCHED, None),
         ]
         if self.settings.follow_instruction_topic:
-            # Not latched: a sentence from before we came must not start motion, however its publisher keeps it.
-            inputs.append((String, self.contract.observation("text").topic, self._on_instruction, EVENT, None))
-        for what, topic, callback, qos, stream in inputs:
-            subscription = subscribe(self, what, topic, callback, qos, self._on_odd_message, stream=stream)
+            text = self.contract.observation("text").topic  # not latched: what was said before must not start motion
+            inputs.append((String, text, self._on_instruction, EVENT, None))
+        for what, topic, work, qos, stream in inputs:
+            subscription = subscribe(self, what, topic, work, qos, self._on_odd_message, stream=stream)
             self._made.callback(self.destroy_subscription, subscription)
         self._bury()  # two servers of one name would both accept a goal
         self._server = _ActionServer(
