@@ -1,7 +1,7 @@
-"""Stand-ins for the ROS packages around Gazebo, and for RViz: programs of the same names that note their calls.
+"""Stand-ins for the ROS packages around Gazebo, and for RViz: programs that note how they were called.
 
-With them gazebo.launch.py runs under the real launch system where Gazebo is not installed. `create` and `spawner` end
-at once, as the real ones do when they are done; the others run until they are told to stop.
+They have the real names, so that gazebo.launch.py runs under the real launch system where Gazebo is not installed.
+`create` and `spawner` end at once, as the real ones do when they are done; the others run until they are told to stop.
 """
 
 from __future__ import annotations
