@@ -43,9 +43,9 @@ def list_bags(paths: Paths, json_output: Json = False) -> None:
             escape(row["bag"]),
             escape(row["instruction"]),
             coloured(row["outcome"]),
-            row["reason"] + ", [yellow]dry run[/]" * row["dry_run"]
-            if not row["problem"]
-            else f"[red]{escape(row['problem'])}",
+            f"[red]{escape(row['problem'])}"
+            if row["problem"]
+            else ", ".join([row["reason"], *["[yellow]dry run[/]"] * row["dry_run"]]),
             f"{row['seconds']:.1f}",
             str(row["messages"]),
             f"{row['bytes'] / 1e6:.1f}",

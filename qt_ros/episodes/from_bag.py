@@ -76,10 +76,9 @@ def episode_from_bag(
 
     Rewards are 0 but for 1 at the last step of a success; an unknown outcome gives neither reward nor a terminal step.
     Steps at the beginning whose image or joint state was not recorded are left out (logged); a hole later on is
-    refused, since the transition across it never happened. So is a
-    dry run, by its metadata or its command_status. ``proprioception`` may be passed to share its model among
-    many bags. Raises BagError (incomplete bag, other contract or action space, missing topics, holes, undecodable
-    messages) naming the bag.
+    refused, since the transition across it never happened. So is a dry run, by its metadata or its command_status.
+    ``proprioception`` may be passed to share its model among many bags. Raises BagError (incomplete bag, other contract
+    or action space, missing topics, holes, undecodable messages) naming the bag.
     """
     try:
         return _episode_from_bag(
@@ -204,8 +203,10 @@ def _first_pass(
     outcome_topic = resolve_topic(EPISODE_OUTCOME, present, namespace)
     needed, optional = observed_joints(contract)
     known = (*needed, *optional)
-    # Bags of older recorders do not say in their metadata whether anything was executed.
-    command_topic = None if keys.DRY_RUN in metadata.custom_data else resolve_topic(COMMAND_STATUS, present, namespace)
+    command_topic = None
+    if keys.DRY_RUN not in metadata.custom_data:  # an older recorder, or it was killed: command_node itself says it
+        spoken = [t.name for t in metadata.topics if t.message_count and t.type == "qt_ros/msg/CommandStatus"]
+        command_topic = resolve_topic(COMMAND_STATUS, spoken, namespace)
     wanted = [t for t in (action_topic, joint_topic, status_topic, outcome_topic, command_topic) if t is not None]
     stories: dict[str, _Story] = {}
     joints: list[_Joints] = []

@@ -51,7 +51,8 @@ def recorded_topics(contract: RobotContract, settings: SimpleNamespace) -> dict[
 def expected_topics(contract: RobotContract, settings: SimpleNamespace) -> set[str]:
     """Those of them that every bag of this robot should have, and that may have another name on it."""
     sensors = {o.topic for o in contract.observations.values() if o.kind == "joint_state"}
-    return sensors | set(_beside(contract, settings))
+    drives = "base" in contract.commands
+    return sensors | {t for t in _beside(contract, settings) if drives or t != settings.odometry_topic}
 
 
 def _beside(contract: RobotContract, settings: SimpleNamespace) -> dict[str, str]:

@@ -15,6 +15,7 @@ from qt_ros.cli.processes import NodeGroup
 from qt_ros.episodes.bag_metadata import DRY_RUN, read_metadata
 from qt_ros.msg import CommandStatus, EpisodeStatus
 from qt_ros.nodes.demo_client import LATCHED, GraphClient
+from qt_ros.srv import SetOutcome
 
 WAIT = 60.0
 ARM = "arm_0_joint_trajectory_controller/joint_trajectory"
@@ -26,6 +27,7 @@ class Robot(GraphClient):
     def __init__(self, check: Callable[[], None]) -> None:
         super().__init__(check, "robot")
         self.status = self.node.create_publisher(EpisodeStatus, "episode_status", LATCHED)
+        self.service = self.node.create_client(SetOutcome, "set_outcome")
         self.commands = self.node.create_publisher(CommandStatus, "command_status", 10)
 
     def offer(self, kind: Any, topic: str) -> Any:
@@ -40,10 +42,10 @@ class Robot(GraphClient):
         self.wait(lambda: list((log / episode_id).glob("*.mcap")), WAIT, "the bag to be opened")
         for publisher, message in messages:
             publisher.publish(message)
-            assert publisher.wait_for_all_acked()
         if dry_run is not None:
             self.commands.publish(CommandStatus(episode_id=episode_id, dry_run=dry_run))
-            assert self.commands.wait_for_all_acked()
+        # A question that is answered after all of this has been taken, sooner than messages are acknowledged.
+        self.call(self.service, SetOutcome.Request(episode_id=episode_id, outcome=99), WAIT, "the recorder")
         self.status.publish(
             EpisodeStatus(episode_id=episode_id, state=EpisodeStatus.STATE_ENDED, reason=EpisodeStatus.REASON_OPERATOR)
         )
