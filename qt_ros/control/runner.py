@@ -28,6 +28,7 @@ from qt_ros.contract.codecs import (
 )
 from qt_ros.contract.observations import observed_joints
 from qt_ros.contract.robot import ObservationSpec, RobotContract
+from qt_ros.control.frozen_camera import FrozenCamera
 from qt_ros.control.joint_history import JointHistory
 from qt_ros.control.latency import LatencyTracker
 from qt_ros.control.limits import NonFiniteError
@@ -92,7 +93,8 @@ class Step:
 class EpisodeRunner:
     """``on_step(step)`` and ``on_end(episode)`` are called with the lock held: nothing follows the end of an episode.
 
-    ``clock`` gives seconds on the clock the stamps are from.
+    ``clock`` gives seconds on the clock the stamps are from. ``real_camera``: one with noise, whose picture is frozen
+    when it never changes.
     """
 
     def __init__(
@@ -102,10 +104,12 @@ class EpisodeRunner:
         clock: Callable[[], float],
         on_step: Callable[[Step], None],
         on_end: Callable[[Episode], None],
+        real_camera: bool = False,
     ) -> None:
         self.contract, self.actor = contract, actor
         self.camera, self.joint_spec = contract.observation("image"), contract.observation("joint_state")
         self.joints = JointHistory(*observed_joints(contract))
+        self._frozen = FrozenCamera(contract) if real_camera else None
         self.episode: Episode | None = None
         self._clock, self._on_step, self._on_end = clock, on_step, on_end
         self._frame: Frame | None = None
@@ -247,6 +251,8 @@ class EpisodeRunner:
             try:
                 if not episode.greeted:
                     self.actor.reset(episode.instruction)
+                    if self._frozen is not None:
+                        self._frozen.forget()
                     episode.greeted = True
                 elif frame is not None:
                     self._step(episode, frame)
@@ -267,6 +273,9 @@ class EpisodeRunner:
             what = f"no position of {', '.join(missing)} from the last {self.joint_spec.max_age:g} s before the image"
             self.end("stale_joints", f"{self.joint_spec.topic}: {what}; is every joint published?", only=episode)
             return
+        if self._frozen is not None and (told := self._frozen.look(image, positions, frame.stamp)):
+            self.end("stale_camera", f"{self.camera.topic}: {told}", only=episode)
+            return
         decision = self.actor.step(image, positions)
         network_ms = decision.timings_ms["encode"] + decision.timings_ms["decode"]
         if not (np.isfinite(decision.values).all() and np.isfinite(decision.q).all()):
@@ -283,6 +292,8 @@ class EpisodeRunner:
             episode.latency.add(latency_ms)
             episode.overhead.add(max(0.0, latency_ms - network_ms))
             self._on_step(step)
+            if self._frozen is not None:
+                self._frozen.drive(decision.values)
             period = self.contract.policy_period
             on_grid = episode.due + period
             episode.due = on_grid if episode.steps > 1 and on_grid > frame.stamp else frame.stamp + period

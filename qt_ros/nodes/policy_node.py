@@ -111,7 +111,8 @@ class PolicyNode(LifecycleNode):
         self.contract = robot_contract(self, self.settings.robot)
         actor = self.load_actor()
         self._make_topics()
-        self.runner = EpisodeRunner(self.contract, actor, self._now, self._on_step, self._on_end)
+        real = not self.get_parameter("use_sim_time").value  # pictures of a simulator have no noise
+        self.runner = EpisodeRunner(self.contract, actor, self._now, self._on_step, self._on_end, real)
         freeze_memory()
         return super().on_configure(state)
 

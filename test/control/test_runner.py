@@ -59,11 +59,11 @@ class ScriptedActor:
 class Harness:
     """A runner with a clock that is moved by hand, and what it reported."""
 
-    def __init__(self, actor: ScriptedActor, contract: RobotContract = CONTRACT) -> None:
+    def __init__(self, actor: ScriptedActor, contract: RobotContract = CONTRACT, real: bool = False) -> None:
         self.now = 100.0
         self.steps: list[Step] = []
         self.ends: list[Episode] = []
-        self.runner = EpisodeRunner(contract, actor, lambda: self.now, self.steps.append, self.ends.append)
+        self.runner = EpisodeRunner(contract, actor, lambda: self.now, self.steps.append, self.ends.append, real)
 
     def joints(self, **changed: float) -> None:
         self.runner.offer_joints(joint_state(**{**HOME, **changed}), self.now)
@@ -84,8 +84,8 @@ class Harness:
 def started() -> Iterator[Callable[..., Harness]]:
     made: list[Harness] = []
 
-    def start(actor: ScriptedActor | None = None, max_duration: float = 60.0) -> Harness:
-        harness = Harness(actor or ScriptedActor())
+    def start(actor: ScriptedActor | None = None, max_duration: float = 60.0, real: bool = False) -> Harness:
+        harness = Harness(actor or ScriptedActor(), real=real)
         made.append(harness)
         harness.runner.start("e1", "pick the red cube", max_duration)
         return harness
@@ -235,6 +235,23 @@ def test_a_silent_camera_ends_with_stale_camera(started: Callable[..., Harness])
     h.joints()
     h.runner.check()
     assert h.ends[0].reason == "stale_camera"
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_a_real_camera_frozen_under_fresh_stamps_ends_with_stale_camera(
+    started: Callable[..., Harness], real: bool
+) -> None:
+    h = started(real=real)
+    for i in range(8):
+        h.runner.offer_joints(joint_state(**{**HOME, "arm_joint_4": HOME["arm_joint_4"] - 0.05 * i}), h.now)
+        h.runner.offer_image(image(), h.now, time.monotonic())
+        h.until(lambda i=i: len(h.steps) > i or bool(h.ends))
+        if h.ends:
+            break
+        h.now += 0.2
+    if real:
+        assert h.ends[0].reason == "stale_camera" and "same picture for 0.60 s" in h.ends[0].message
+    assert len(h.steps) == (3 if real else 8), "a simulator's pictures have no noise"
 
 
 def test_silent_joints_end_with_stale_joints(started: Callable[..., Harness]) -> None:
