@@ -26,7 +26,8 @@ install_packages() {
     fi
     say "installing $* ($why)"
     mkdir -p "$LOGS"
-    if ! { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; } \
+    if ! { apt-get -o Acquire::Retries=3 update &&
+        DEBIAN_FRONTEND=noninteractive apt-get -o Acquire::Retries=3 install -y --no-install-recommends "$@"; } \
         >"$LOGS/apt.log" 2>&1 </dev/null; then
         tail -n 5 "$LOGS/apt.log" >&2
         echo "setup: apt-get could not install $* ($why); see $LOGS/apt.log" >&2
