@@ -211,7 +211,7 @@ class World:
         if event == "ticks":
             self.go(value)
         elif event == "late tick":
-            self.hidden += max(0.0, min(value, 0.1) - min(2 * self.tick_time, 0.08))
+            self.hidden += max(0.0, min(value, 0.1) - 2 * self.tick_time)
             self.tick(value)
         elif event == "tend towards":
             space = self.space
