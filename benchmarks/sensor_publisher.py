@@ -61,6 +61,8 @@ def publish(publisher: Any, message: Any, clock: Any, options: argparse.Namespac
         late.append(max(0.0, time.monotonic() - due) * 1e3)
         if options.numbered:
             message.header.frame_id = f"{len(late) - 1:010d}"
+        if options.kind == "image":
+            message.data[0] = len(late) % 256  # no two pictures of a real camera are the same
         message.header.stamp = clock.now().to_msg()
         publisher.publish(message)
     seconds = time.monotonic() - start

@@ -23,7 +23,7 @@ LOST_POLICY = "lost_policy"
 FAULT = "fault"
 ARM_AXES, BASE_AXES = DIMENSIONS["arm"], DIMENSIONS["base"]
 _HOLD_SLACK = 1e-6  # s: a tick exactly one period after receipt belongs to the next action
-_WALL_HORIZON = 0.04  # s that pass before the tool really brakes in front of a workspace wall
+_WALL_HORIZON = 0.04  # s that pass before the tool really brakes in front of a workspace wall, or 2 slow ticks
 _CONTINUES = 0.1  # s: an episode that begins so soon after the last tick begins with the speed there is
 BRAKE_TIME = 0.16  # s from full speed to standing, at most
 
@@ -65,6 +65,7 @@ class CommandShaper:
         self.space = space
         self.period = contract.policy_period
         self._tick_period = 1.0 / contract.command_rate
+        self._horizon = max(_WALL_HORIZON, 2.0 * self._tick_period)
         self._arm = [space.names.index(a) if a in space.names else -1 for a in ARM_AXES]
         self._base = [space.names.index(a) if a in space.names else -1 for a in BASE_AXES]
         self._gripper = space.names.index("gripper") if "gripper" in space.names else -1
@@ -224,5 +225,5 @@ class CommandShaper:
         each_axis = self.limits.linear_acceleration / np.sqrt(3.0)  # all three at once: within the limit
         up = (np.asarray(self.limits.workspace_high) - tools).min(axis=0)
         down = (tools - np.asarray(self.limits.workspace_low)).min(axis=0)
-        speeds = (limits.approach_speed(room, _WALL_HORIZON, each_axis) for room in (down, up))
+        speeds = (limits.approach_speed(room, self._horizon, each_axis) for room in (down, up))
         return next(speeds), next(speeds)
