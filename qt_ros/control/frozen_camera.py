@@ -51,5 +51,5 @@ class FrozenCamera:
         return f"the same picture for {age:.2f} s under new stamps while the robot moved {moved:.2f} m; is it frozen?"
 
     def drive(self, values: NDArray[np.float64]) -> None:
-        """The base was sent where the action ``values`` (D,) says."""
+        """The base was sent where the action ``values`` (D,) says; call it only where commands are executed."""
         self._driven += sum(by * abs(float(values[i])) for i, by in self._base)

@@ -16,6 +16,7 @@ from qt_ros.episodes.episode import TERMINAL_REASONS
 OK, WARN, ERROR, STALE = range(4)
 SLOW = 0.8  # of the expected rate: below it a stream is too slow
 WINDOW = 5.0  # s over which a rate is measured
+RESTART = 50  # messages: between two restarts of a publisher there are more
 UNNUMBERED = 2**64 - 1  # what a middleware gives for a number that it does not know (rmw/types.h)
 FAULTS = {  # stops that are nobody's wish, and what to look at
     "stale_camera": "look at the camera's status here, its driver and its QoS",
@@ -50,13 +51,14 @@ class Health:
 class Stream:
     """Rate and age of a stream of messages. Times in s of one clock, passed in; a clock set back starts anew.
 
-    ``lost``: messages of the publisher that never came, by its own numbers; None while none of them was numbered.
+    ``lost``: messages of the publisher that never came, by its own numbers; None while none of them was numbered, and
+    where several publish, whose numbers cannot be told apart.
     """
 
     def __init__(self, name: str, expected: float = 0.0) -> None:
         self.name, self.expected, self.count = name, expected, 0
         self.lost: int | None = None
-        self._number = 0
+        self._number, self._steady, self._mixed = 0, RESTART, False
         self._times: deque[float] = deque(maxlen=1000)
 
     def seen(self, now: float) -> None:
@@ -68,13 +70,19 @@ class Stream:
 
     def numbered(self, number: int | None) -> None:
         """The publisher's number of the message that came: those left out since the last one are lost, on the way or
-        in a queue that was full. A smaller number is another publisher's, and counting starts anew."""
-        if number is None or number >= UNNUMBERED:
+        in a queue that was full. A smaller number is of a publisher that was started again; where that
+        happens all the time several publish at once."""
+        if number is None or number >= UNNUMBERED or self._mixed:
             return
         if self.lost is None:
             self.lost = 0
         elif number > self._number:
             self.lost += number - self._number - 1
+            self._steady += 1
+        elif self._steady < RESTART:
+            self.lost, self._mixed = None, True
+        else:
+            self._steady = 0
         self._number = number
 
     def rate(self, now: float) -> float:

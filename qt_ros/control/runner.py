@@ -94,7 +94,7 @@ class EpisodeRunner:
     """``on_step(step)`` and ``on_end(episode)`` are called with the lock held: nothing follows the end of an episode.
 
     ``clock`` gives seconds on the clock the stamps are from. ``real_camera``: one with noise, whose picture is frozen
-    when it never changes.
+    when it never changes. ``obeyed``: whether what is decided is executed, as far as is known.
     """
 
     def __init__(
@@ -118,6 +118,7 @@ class EpisodeRunner:
         self._lock = threading.RLock()
         self._wake = threading.Condition(self._lock)
         self._closed = False
+        self.obeyed = False
         self._thread = threading.Thread(target=self._work, name="policy", daemon=True)
         self._thread.start()
 
@@ -292,7 +293,7 @@ class EpisodeRunner:
             episode.latency.add(latency_ms)
             episode.overhead.add(max(0.0, latency_ms - network_ms))
             self._on_step(step)
-            if self._frozen is not None:
+            if self._frozen is not None and self.obeyed:
                 self._frozen.drive(decision.values)
             period = self.contract.policy_period
             on_grid = episode.due + period

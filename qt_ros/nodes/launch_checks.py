@@ -7,6 +7,7 @@ Plain functions without ROS. `launch` itself accepts any ``name:=value`` and dro
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def refuse_undeclared(given: Iterable[str], declared: Sequence[str], alone: bool
     """
     unknown = sorted(set(given) - set(declared) - OF_LAUNCH)
     if not alone:
-        unknown = [name for name in unknown if difflib.get_close_matches(name, [DRY_RUN], cutoff=0.9)]
+        unknown = [name for name in unknown if _nearly_dry_run(name)]
     if not unknown:
         return
     near = difflib.get_close_matches(unknown[0], declared, n=1)
@@ -46,6 +47,12 @@ def refuse_undeclared(given: Iterable[str], declared: Sequence[str], alone: bool
     raise ArgumentError(
         f"unknown launch argument {', '.join(unknown)}{hint}; nothing was started. Known: {', '.join(declared)}"
     )
+
+
+def _nearly_dry_run(name: str) -> bool:
+    """A typing error; `enable_motion_a` and `enable_motion1` may be the including file's, for one of several robots."""
+    several = re.fullmatch(rf"{DRY_RUN}(_.+|\d+)", name)
+    return not several and bool(difflib.get_close_matches(name, [DRY_RUN], cutoff=0.9))
 
 
 def named_on_command_line(path: str, command_line: Sequence[str]) -> bool:

@@ -43,8 +43,8 @@ class Parameter:
             raise ValueError(f"parameter {self.name}: give low and high together, for numbers only")
         if self.low is not None and self.high is not None and not self.low <= self.default <= self.high:
             raise ValueError(f"parameter {self.name}: default {self.default} is outside {self.low}..{self.high}")
-        if self.safety not in ("", "above", "below") or (self.safety and not number):
-            raise ValueError(f"parameter {self.name}: safety is 'above' or 'below', for numbers only")
+        if self.safety not in ("", "above", "below") or (self.safety and not isinstance(self.default, (int, float))):
+            raise ValueError(f"parameter {self.name}: safety is 'above' or 'below', for numbers and booleans only")
         if self.choices and self.default not in self.choices:
             raise ValueError(f"parameter {self.name}: default {self.default!r} is none of {', '.join(self.choices)}")
 
@@ -60,7 +60,9 @@ class Parameter:
         """What to warn of when ``value`` is less safe than the default, else ''."""
         if not self.safety or not (value > self.default if self.safety == "above" else value < self.default):
             return ""
-        given, usual = f"{value:g} {self.unit}".strip(), f"{self.default:g} {self.unit}".strip()
+        given, usual = (
+            str(v).lower() if isinstance(v, bool) else f"{v:g} {self.unit}".strip() for v in (value, self.default)
+        )
         return f"{self.name} is {given}, looser than the default of {usual} that the safety case counts on"
 
     def descriptor(self, read_only: bool) -> ParameterDescriptor:
@@ -84,6 +86,22 @@ class Parameter:
 ROBOT = Parameter("robot", "mobile_manipulator", "Robot contract: a name in config/robots or the path of a YAML file.")
 AUTOSTART = Parameter(
     "autostart", False, "Configure and activate at start; else a lifecycle manager does it.", at_start=True
+)
+
+COMMAND_TIMEOUT = Parameter(
+    "command_timeout",
+    2.0,
+    "Once command_status was heard, its silence for so long ends an episode.",
+    unit="s",
+    low=0.3,
+    high=60.0,
+    safety="above",
+)
+FROZEN_CAMERA = Parameter(
+    "frozen_camera",
+    True,
+    "Stop where a real camera (without use_sim_time) repeats its picture byte for byte while the robot moves.",
+    safety="below",
 )
 
 

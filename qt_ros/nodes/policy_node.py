@@ -34,7 +34,7 @@ from qt_ros.msg import CommandStatus, EpisodeOutcome, EpisodeStatus, PolicyActio
 from qt_ros.nodes.diagnostics import Diagnostics
 from qt_ros.nodes.inputs import subscribe
 from qt_ros.nodes.lifecycle import EVENT, LATCHED, SENSOR, LifecycleNode, run
-from qt_ros.nodes.parameters import AUTOSTART, ROBOT, Parameter, ParameterTable
+from qt_ros.nodes.parameters import AUTOSTART, COMMAND_TIMEOUT, FROZEN_CAMERA, ROBOT, Parameter, ParameterTable
 from qt_ros.nodes.policy_messages import (
     action_message,
     goal_problem,
@@ -46,15 +46,6 @@ from qt_ros.nodes.policy_messages import (
 from qt_ros.nodes.preparation import robot_contract
 from qt_ros.nodes.real_time import freeze_memory, take_short_turns, thaw_memory
 
-COMMAND_TIMEOUT = Parameter(
-    "command_timeout",
-    2.0,
-    "Once command_status was heard, its silence for so long ends an episode.",
-    unit="s",
-    low=0.3,
-    high=60.0,
-    safety="above",
-)
 PARAMETERS = ParameterTable(
     ROBOT,
     AUTOSTART,
@@ -68,6 +59,7 @@ PARAMETERS = ParameterTable(
     Parameter("preempt", False, "A new goal takes the place of the running one; else it is rejected."),
     Parameter("follow_instruction_topic", False, "Obey the contract's instruction topic too; empty text stops."),
     COMMAND_TIMEOUT,
+    FROZEN_CAMERA,
     Parameter("q_curves", False, "Publish the Q of every bin on ~/q_curves too, to look at; costs a message a step."),
 )
 WATCH_PERIOD = 0.05  # s on the wall: how often limits in time are checked
@@ -111,7 +103,8 @@ class PolicyNode(LifecycleNode):
         self.contract = robot_contract(self, self.settings.robot)
         actor = self.load_actor()
         self._make_topics()
-        real = not self.get_parameter("use_sim_time").value  # pictures of a simulator have no noise
+        # Pictures of a simulator have no noise.
+        real = self.settings.frozen_camera and not self.get_parameter("use_sim_time").value
         self.runner = EpisodeRunner(self.contract, actor, self._now, self._on_step, self._on_end, real)
         freeze_memory()
         return super().on_configure(state)
@@ -230,6 +223,8 @@ class PolicyNode(LifecycleNode):
     def _on_command_status(self, message: CommandStatus) -> None:
         episode = self.runner.episode if self.runner is not None else None
         self._command_heard = time.monotonic()
+        if self.runner is not None:
+            self.runner.obeyed = message.state == CommandStatus.STATE_MOVING and not message.dry_run
         if message.state != CommandStatus.STATE_STOPPED or episode is None or message.episode_id != episode.episode_id:
             return
         self._stop(reason_name(message.reason), f"command_node stopped: {message.message}")

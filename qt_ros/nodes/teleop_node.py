@@ -27,8 +27,8 @@ from qt_ros.control.terminal import NoTerminal, RawTerminal
 from qt_ros.msg import EpisodeOutcome, EpisodeStatus
 from qt_ros.nodes.inputs import subscribe
 from qt_ros.nodes.lifecycle import EVENT, LATCHED, run
-from qt_ros.nodes.parameters import AUTOSTART, ROBOT, Parameter, ParameterTable
-from qt_ros.nodes.policy_node import COMMAND_TIMEOUT, PolicyNode
+from qt_ros.nodes.parameters import AUTOSTART, COMMAND_TIMEOUT, FROZEN_CAMERA, ROBOT, Parameter, ParameterTable
+from qt_ros.nodes.policy_node import PolicyNode
 
 PARAMETERS = ParameterTable(
     ROBOT,
@@ -56,6 +56,7 @@ PARAMETERS = ParameterTable(
     Parameter("preempt", False, "A new goal takes the place of the running one; else it is rejected."),
     Parameter("follow_instruction_topic", False, "Obey the contract's instruction topic too; empty text stops."),
     COMMAND_TIMEOUT,
+    FROZEN_CAMERA,
 )
 SOURCE = "teleop"  # stands where policy_node names its checkpoint; recorder_node takes it for the source
 DISCARDED = "discarded"  # comment of the outcome of an episode that is not worth keeping

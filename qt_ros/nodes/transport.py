@@ -39,7 +39,9 @@ def launched(environment: Mapping[str, str], local: bool) -> tuple[dict[str, str
 
     ``local``: nobody but this machine, unless one of `REACH` says otherwise.
     """
-    told = next((f"{name}={environment[name]}" for name in REACH if environment.get(name)), "")
+    nothing = {"ROS_LOCALHOST_ONLY": "0"}  # as not set
+    said = (name for name in REACH if environment.get(name, "") not in ("", nothing.get(name)))
+    told = next((f"{name}={environment[name]}" for name in said), "")
     wanted = {**image_transport(), **environment}
     if local and not told:
         wanted[RANGE] = "LOCALHOST"

@@ -57,6 +57,8 @@ def test_a_stream_at_its_rate_is_well_and_a_slow_or_silent_one_is_told_what_to_l
         ([7, 10, 11, 15], 5),
         ([700, 1, 2, 4], 1),  # the publisher was started again
         ([5], 0),
+        ([700, 3, 4, 6], 1),  # and was heard a little late
+        ([1, 200, 2, 201, 3, 202, 203], None),  # two publishers on one topic
         ([None, None], None),
         ([2**64 - 1] * 3, None),  # a middleware that does not number
     ],

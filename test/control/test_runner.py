@@ -254,6 +254,21 @@ def test_a_real_camera_frozen_under_fresh_stamps_ends_with_stale_camera(
     assert len(h.steps) == (3 if real else 8), "a simulator's pictures have no noise"
 
 
+@pytest.mark.parametrize("obeyed", [True, False])
+def test_the_base_counts_as_moving_only_where_commands_are_executed(
+    started: Callable[..., Harness], obeyed: bool
+) -> None:
+    h = started(ScriptedActor(value=0.02), real=True)
+    h.runner.obeyed = obeyed
+    for i in range(8):
+        h.frame()
+        h.until(lambda i=i: len(h.steps) > i or bool(h.ends))
+        if h.ends:
+            break
+        h.now += 0.2
+    assert [e.reason for e in h.ends] == (["stale_camera"] if obeyed else [])
+
+
 def test_silent_joints_end_with_stale_joints(started: Callable[..., Harness]) -> None:
     h = started()
     h.frame()

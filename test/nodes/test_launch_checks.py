@@ -33,7 +33,7 @@ def test_what_is_declared_or_launchs_own_passes() -> None:
 
 
 def test_included_in_another_launch_file_its_arguments_pass_but_a_typing_error_of_the_dry_run_does_not() -> None:
-    refuse_undeclared([*ROBOT, "robot1", "dry_run", "rviz"], ROBOT, alone=False)
+    refuse_undeclared([*ROBOT, "robot1", "dry_run", "rviz", "enable_motion_a", "enable_motion1"], ROBOT, alone=False)
     for name in ("enable_moton", "enablemotion", "enable_motions", "enabel_motion"):
         with pytest.raises(ArgumentError, match="did you mean enable_motion"):
             refuse_undeclared([*ROBOT, name], ROBOT, alone=False)

@@ -82,6 +82,14 @@ def test_a_value_less_safe_than_the_default_is_warned_about(
     assert f"patience is {looser:g} s, looser than the default of 2 s" in capfd.readouterr().err
 
 
+def test_a_switch_that_is_off_is_warned_about(make: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    table = ParameterTable(Parameter("watch", True, "Whether.", safety="below"))
+    table.declare(make())
+    assert "looser" not in capfd.readouterr().err
+    table.declare(make(watch=False))
+    assert "watch is false, looser than the default of true" in capfd.readouterr().err
+
+
 def test_a_lifecycle_node_warns_when_it_is_configured(ros_context: Any, capfd: pytest.CaptureFixture[str]) -> None:
     table = ParameterTable(Parameter("patience", 2.0, "How long.", unit="s", low=0.5, high=9.0, safety="above"))
     given = [RosParameter("patience", value=9.0)]

@@ -37,6 +37,13 @@ def test_an_environment_of_this_machine_alone_is_obeyed_with_lan_too() -> None:
     assert all(variables[name].endswith("fastdds_local.xml") for name in PROFILES)
 
 
+def test_a_variable_that_asks_for_nothing_does_not_open_the_network() -> None:
+    variables, told = launched({"ROS_LOCALHOST_ONLY": "0", "ROS_STATIC_PEERS": ""}, local=True)
+    assert variables[RANGE] == "LOCALHOST" and "this machine only" in told
+    variables, told = launched({"ROS_LOCALHOST_ONLY": "1"}, local=True)
+    assert RANGE not in variables and "ROS_LOCALHOST_ONLY=1" in told
+
+
 def test_a_profile_of_the_users_own_stays() -> None:
     variables, _ = launched(dict.fromkeys(PROFILES, "/mine.xml"), local=True)
     assert variables == {RANGE: "LOCALHOST"}
