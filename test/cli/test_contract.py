@@ -35,7 +35,8 @@ def test_a_urdf_file_stands_in_for_the_robot_s_topic(capsys: pytest.CaptureFixtu
     urdf.write_text(telescope_urdf(), encoding="utf-8")
     assert main(["contract", "check", str(contract), "--urdf", str(urdf), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["level"] == "ok" and "3 arm joints" in report["findings"][0]["message"]
+    assert "3 arm joints" in report["findings"][0]["message"]
+    assert [f["subject"] for f in report["findings"] if f["level"] != "ok"] == ["limits.gripper_force"]
     assert main(["contract", "check", str(contract), "--urdf", str(tmp_path / "none.urdf")]) == 2
     assert "none.urdf: cannot be read" in capsys.readouterr().err
 
