@@ -8,29 +8,34 @@ on whatever comes between. So a stop needs to know which of the two it is. Nothi
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Callable
 
 from qt_ros.contract.robot import RobotContract
 
 ARRIVED = 0.01  # of the way from open to closed: as close to its goal as that, a gripper has arrived
 RESTS = 0.15  # s in which a gripper that stands moves less than `ARRIVED`
 BEGINS = 0.5  # s that may pass from a command to the first motion (of a gripper behind a slow bus)
-KNOWN = 1.0  # s: where a gripper was measured longer ago says nothing about where it is
+KNOWN = 1.0  # s: where a gripper was measured longer ago, by the clock and by the wall, says nothing about where it is
 
 
 class GripperHold:
-    """Follows what the gripper joint is sent and where it is measured (m or rad, s of one clock, all passed in)."""
+    """Follows what the gripper joint is sent and where it is measured (m or rad, s of one clock, all passed in).
 
-    def __init__(self, contract: RobotContract) -> None:
+    ``wall``: seconds of a clock that never jumps. A clock that leaps forward makes no measurement old.
+    """
+
+    def __init__(self, contract: RobotContract, wall: Callable[[], float] = time.monotonic) -> None:
         spec = contract.kinematics
         self._near = ARRIVED * abs(spec.gripper_closed - spec.gripper_open)
-        self._goal = math.nan
-        self._asked_at = -math.inf  # when it was first asked to go to this side of where it is
+        self._goal, self._wall, self._received = math.nan, wall, -math.inf
         self.forget()
 
     def forget(self) -> None:
         """Where it was measured belongs to another run of the clock."""
         self._position = self._anchor = math.nan
         self._stamp = self._moved_at = -math.inf
+        self._asked_at = -math.inf  # when it was first asked to go to this side of where it is
 
     def sent(self, position: float, now: float) -> None:
         """The gripper was told to go to ``position``."""
@@ -43,10 +48,9 @@ class GripperHold:
         anew."""
         if stamp < self._stamp - KNOWN:
             self.forget()
-            self._asked_at = min(self._asked_at, stamp)
         if stamp < self._stamp:
             return
-        self._position, self._stamp = position, stamp
+        self._position, self._stamp, self._received = position, stamp, self._wall()
         if not abs(position - self._anchor) <= self._near:
             self._anchor, self._moved_at = position, stamp
 
@@ -57,7 +61,8 @@ class GripperHold:
 
     def travels(self, now: float) -> bool:
         """Whether it is on its way, or may be about to begin, to where it was sent; False where nobody knows."""
-        if not self.known or math.isnan(self._goal) or now - self._stamp > KNOWN:
+        old = min(now - self._stamp, self._wall() - self._received) > KNOWN
+        if not self.known or math.isnan(self._goal) or old:
             return False
         if abs(self._goal - self._position) <= self._near:
             return False

@@ -17,7 +17,8 @@ class Gripper:
     """A gripper that moves at ``speed`` m/s to where it is sent, as far as ``obstacle`` lets it, seen at 50 Hz."""
 
     def __init__(self, contract: RobotContract, obstacle: float = -math.inf, delay: float = 0.0) -> None:
-        self.hold = GripperHold(contract)
+        self.wall = 0.0
+        self.hold = GripperHold(contract, lambda: self.wall)
         self.now, self.place, self.goal, self.obstacle, self.delay = 10.0, OPEN, OPEN, obstacle, delay
         self.begins = self.now
         self.run(0.5)
@@ -29,6 +30,7 @@ class Gripper:
     def run(self, duration: float, speed: float = 0.05) -> None:
         for _ in range(round(duration / PERIOD)):
             self.now += PERIOD
+            self.wall += PERIOD
             if self.now > self.begins:
                 step = min(max(self.goal - self.place, -speed * PERIOD), speed * PERIOD)
                 self.place = max(self.place + step, min(self.place, self.obstacle))
@@ -100,8 +102,16 @@ def test_nothing_is_sent_to_one_that_is_not_measured_or_no_longer(contract: Robo
     gripper = Gripper(contract)
     gripper.send(CLOSED)
     gripper.run(0.4)
+    gripper.wall += KNOWN + 0.1
     assert gripper.hold.stop(gripper.now + KNOWN + 0.1) is None
     assert gripper.hold.stop(gripper.now + 0.3) == pytest.approx(0.03), "joint states that fell silent are the stop"
+
+
+def test_a_clock_that_leaps_forward_makes_no_measurement_old(contract: RobotContract) -> None:
+    gripper = Gripper(contract)
+    gripper.send(CLOSED)
+    gripper.run(0.4)
+    assert gripper.hold.stop(gripper.now + 60.0) == pytest.approx(0.03)
 
 
 def test_overtaken_measurements_are_dropped_and_a_new_run_of_the_clock_begins_anew(contract: RobotContract) -> None:
@@ -114,3 +124,13 @@ def test_overtaken_measurements_are_dropped_and_a_new_run_of_the_clock_begins_an
     gripper.now = 2.0
     gripper.run(0.1)
     assert gripper.stop() == pytest.approx(gripper.place)
+
+
+def test_one_that_presses_keeps_its_command_through_a_new_run_of_the_clock(contract: RobotContract) -> None:
+    gripper = Gripper(contract, obstacle=0.02)
+    gripper.send(CLOSED)
+    gripper.run(1.0)
+    gripper.hold.forget()
+    gripper.now = gripper.begins = 1.0
+    gripper.run(RESTS + 0.06)
+    assert gripper.stop() is None
