@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 
 from qt_ros.contract.robot import RobotContract
 
 ARRIVED = 0.01  # of the way from open to closed: as close to its goal as that, a gripper has arrived
-RESTS = 0.15  # s in which a gripper that stands moves less than `ARRIVED`
+RESTS = 0.15  # s in which a gripper that stands comes less than `ARRIVED` closer to its goal
 BEGINS = 0.5  # s that may pass from a command to the first motion (of a gripper behind a slow bus)
+SURE = 0.05  # of the way: short of its goal by more than that, one that stands is stopped by something
 KNOWN = 1.0  # s: where a gripper was measured longer ago, by the clock and by the wall, says nothing about where it is
 
 
@@ -27,32 +29,56 @@ class GripperHold:
 
     def __init__(self, contract: RobotContract, wall: Callable[[], float] = time.monotonic) -> None:
         spec = contract.kinematics
-        self._near = ARRIVED * abs(spec.gripper_closed - spec.gripper_open)
+        way = abs(spec.gripper_closed - spec.gripper_open)
+        self._near, self._sure = ARRIVED * way, SURE * way
         self._goal, self._wall, self._received = math.nan, wall, -math.inf
         self.forget()
 
     def forget(self) -> None:
         """Where it was measured belongs to another run of the clock."""
-        self._position = self._anchor = math.nan
-        self._stamp = self._moved_at = -math.inf
-        self._asked_at = -math.inf  # when it was first asked to go to this side of where it is
+        self._position, self._stamp = math.nan, -math.inf
+        self._stopped = (0, math.nan)  # to which side it could not go on, and where
+        self._begin(-math.inf)
+
+    def _begin(self, asked_at: float) -> None:
+        """It was first asked to go to this side of where it is at ``asked_at``; nothing is known of its motion."""
+        self._asked_at, self._moves, self._moved = asked_at, False, False
+        # Since when it has been how far on its way, the furthest ever: the last of `RESTS`, and what was before it.
+        self._furthest: deque[tuple[float, float]] = deque()
+        if self.known:
+            self._furthest.append((self._stamp, self._position))
 
     def sent(self, position: float, now: float) -> None:
         """The gripper was told to go to ``position``."""
-        if math.isnan(self._goal) or self._side(position) != self._side(self._goal):
-            self._asked_at = now
+        side = self._side(position)
+        if math.isnan(self._goal) or side != self._side(self._goal):
+            stands = side != 0 and side == self._stopped[0]  # as it did before a goal that passed by: nothing begins
+            self._begin(-math.inf if stands else now)
         self._goal = position
 
     def measured(self, position: float, stamp: float) -> None:
         """The gripper was at ``position`` at ``stamp``. Overtaken measurements are dropped; a clock set back starts
-        anew."""
+        anew.
+
+        Only what brings it closer to its goal than it ever was is motion: a noisy encoder, or one that drifts to and
+        fro, comes to an end of that, a gripper on its way does not.
+        """
         if stamp < self._stamp - KNOWN:
             self.forget()
         if stamp < self._stamp:
             return
         self._position, self._stamp, self._received = position, stamp, self._wall()
-        if not abs(position - self._anchor) <= self._near:
-            self._anchor, self._moved_at = position, stamp
+        way = self._furthest
+        if not way or (position - way[-1][1]) * (self._goal - position) > 0.0:
+            way.append((stamp, position))
+        while len(way) > 1 and way[1][0] <= stamp - RESTS:
+            way.popleft()
+        self._moves = abs(way[-1][1] - way[0][1]) > self._near
+        self._moved |= self._moves
+        if abs(self._goal - position) > self._sure and not self.travels(stamp):
+            self._stopped = (self._side(self._goal), position)
+        elif abs(position - self._stopped[1]) > self._sure:
+            self._stopped = (0, math.nan)
 
     @property
     def known(self) -> bool:
@@ -66,8 +92,7 @@ class GripperHold:
             return False
         if abs(self._goal - self._position) <= self._near:
             return False
-        rests = RESTS if self._moved_at >= self._asked_at else BEGINS
-        return self._stamp - max(self._moved_at, self._asked_at) < rests
+        return self._moves or (not self._moved and self._stamp - self._asked_at < BEGINS)
 
     def stop(self, now: float) -> float | None:
         """Where to send the gripper at a stop: the position where it was measured; None: leave it as it is."""
