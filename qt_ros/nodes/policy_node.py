@@ -46,15 +46,8 @@ from qt_ros.nodes.policy_messages import (
 from qt_ros.nodes.preparation import robot_contract
 from qt_ros.nodes.real_time import freeze_memory, take_short_turns, thaw_memory
 
-COMMAND_TIMEOUT = Parameter(
-    "command_timeout",
-    2.0,
-    "Once command_status was heard, its silence for so long ends an episode.",
-    unit="s",
-    low=0.3,
-    high=60.0,
-    safety="above",
-)
+_TOLD = "Once command_status was heard, its silence for so long ends an episode."
+COMMAND_TIMEOUT = Parameter("command_timeout", 2.0, _TOLD, unit="s", low=0.3, high=60.0, safety="above")
 PARAMETERS = ParameterTable(
     ROBOT,
     AUTOSTART,
