@@ -35,8 +35,15 @@ def subscribe(
         except Exception as error:
             problem = f"{topic}: {type(error).__name__}: {error}"
             logger.error(f"message refused: {problem}", throttle_duration_sec=QUIET)
+            tell(problem)
+
+    def tell(problem: str) -> None:
+        try:
             if on_error is not None:
                 on_error(problem)
+        except Exception as error:
+            told = f"{topic}: no answer to a refused message: {type(error).__name__}: {error}"
+            logger.error(told, throttle_duration_sec=QUIET)
 
     def incompatible(event: Any) -> None:
         logger.error(
