@@ -18,6 +18,7 @@ ARRIVED = 0.01  # of the way from open to closed: as close to its goal as that, 
 RESTS = 0.15  # s in which a gripper that stands comes less than `ARRIVED` closer to its goal
 BEGINS = 0.5  # s that may pass from a command to the first motion (of a gripper behind a slow bus)
 SURE = 0.05  # of the way: short of its goal by more than that, one that stands is stopped by something
+AWAY = 0.1  # of the way: so far back is no noise; somebody opened it
 KNOWN = 1.0  # s: where a gripper was measured longer ago, by the clock and by the wall, says nothing about where it is
 
 
@@ -30,7 +31,7 @@ class GripperHold:
     def __init__(self, contract: RobotContract, wall: Callable[[], float] = time.monotonic) -> None:
         spec = contract.kinematics
         way = abs(spec.gripper_closed - spec.gripper_open)
-        self._near, self._sure = ARRIVED * way, SURE * way
+        self._near, self._sure, self._away = ARRIVED * way, SURE * way, AWAY * way
         self._goal, self._wall, self._received = math.nan, wall, -math.inf
         self.forget()
 
@@ -61,7 +62,7 @@ class GripperHold:
         anew.
 
         Only what brings it closer to its goal than it ever was is motion: a noisy encoder, or one that drifts to and
-        fro, comes to an end of that, a gripper on its way does not.
+        fro, comes to an end of that, a gripper on its way does not. One that was moved away by `AWAY` begins there.
         """
         if stamp < self._stamp - KNOWN:
             self.forget()
@@ -69,7 +70,9 @@ class GripperHold:
             return
         self._position, self._stamp, self._received = position, stamp, self._wall()
         way = self._furthest
-        if not way or (position - way[-1][1]) * (self._goal - position) > 0.0:
+        if way and abs(position - way[-1][1]) > self._away and not self._closer(position, way[-1][1]):
+            way.clear()
+        if not way or self._closer(position, way[-1][1]):
             way.append((stamp, position))
         while len(way) > 1 and way[1][0] <= stamp - RESTS:
             way.popleft()
@@ -100,6 +103,10 @@ class GripperHold:
             return None
         self._goal = self._position
         return self._position
+
+    def _closer(self, position: float, than: float) -> bool:
+        """Whether ``position`` lies between ``than`` and the goal."""
+        return (position - than) * (self._goal - position) > 0.0
 
     def _side(self, goal: float) -> int:
         """To which side of where it is ``goal`` lies; 0: where it is, or nobody knows."""

@@ -265,3 +265,19 @@ def test_one_that_opened_for_good_and_closes_again_may_be_about_to_begin(contrac
     gripper.run(0.5)
     gripper.send(CLOSED)
     assert all(gripper.travels(0.25))
+
+
+def test_one_that_somebody_else_opened_travels_when_it_closes_again_however_far_it_was_before(
+    contract: RobotContract,
+) -> None:
+    gripper = Gripper(contract)
+    gripper.send(CLOSED)
+    gripper.run(0.6)
+    held = gripper.stop()
+    assert held == pytest.approx(0.02)
+    gripper.goal = OPEN  # by hand, or by another node
+    gripper.run(1.0)
+    assert gripper.place == OPEN
+    gripper.send(CLOSED)
+    gripper.run(0.04)
+    assert all(gripper.travels(0.8))
