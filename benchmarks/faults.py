@@ -46,6 +46,7 @@ from qt_ros.episodes.episode import REASONS
 RELAYED = ("head_camera/image_raw", "joint_states")
 PATIENCE = 300.0  # s on the wall for anything that a loaded machine does late; longer is a hung graph
 EPISODE = 4.0  # simulated s
+SETTLES = 5.0  # s on the wall after a node's start: links that are seen from here may not be there yet between others
 CLOCK_PATIENCE = 2.0  # s on the wall: command_node's own patience with a clock that stands still
 WALL_SLACK = 5.0  # s on the wall that a loaded machine may be late with it
 console = Console(stderr=True)
@@ -93,6 +94,7 @@ class Bench:
     # --- nodes --------------------------------------------------------------------------------------------------------
 
     def start(self, name: str) -> NodeProcess:
+        self.started = time.monotonic()
         return self.group.start(name, self.parameters[name], self.remap.get(name))
 
     def node(self, name: str) -> NodeProcess | None:
@@ -143,6 +145,7 @@ class Bench:
             ("servo_node", "arm_controller/joint_trajectory", "sim_node"),
         ]
         self.client.wait_for_links(links, PATIENCE)
+        self.client.wait(lambda: time.monotonic() > self.started + SETTLES, PATIENCE, "the last links")
 
     def _everybody_once(self) -> bool:
         names = self.client.node.get_node_names()

@@ -66,6 +66,7 @@ class Commander:
         self.gripper = GripperLimits(contract)
         self.grip = GripperHold(contract)
         self._grip_stop: float | None = None
+        self._gripped = False  # whether the gripper was told anything in this episode
         self.joint_max_age = contract.observation("joint_state").max_age
         self.estop = estop or EStop()
         self.active = False
@@ -121,6 +122,8 @@ class Commander:
         return True
 
     def _stop_gripper(self, now: float) -> None:
+        if not (self.active and self._gripped):  # what it does is not ours: somebody else may have sent it
+            return
         position = self.grip.stop(now)
         if position is not None:
             self._grip_stop = self.gripper.clip(position)
@@ -137,6 +140,7 @@ class Commander:
         """
         position = self.gripper.position(closedness)
         self.grip.sent(position, now)
+        self._gripped = True
         return position
 
     def press_estop(self, pressed: bool, now: float) -> None:
@@ -165,7 +169,7 @@ class Commander:
             self._past.append(self.episode_id)
         self.episode_id, self.step, self._observed, self._begun = episode_id, -1, -math.inf, now
         self.reason, self.message = "", ""
-        self._tolerated, self._action_age = None, 0.0
+        self._tolerated, self._action_age, self._gripped = None, 0.0, False
         self.gripper.release()
         self.shaper.start(episode_id, now)
         self.heed_estop(now)

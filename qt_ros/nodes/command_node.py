@@ -271,14 +271,17 @@ class CommandNode(LifecycleNode):
     def _settle(self) -> None:
         """Tell every change; a stop that need not brake goes out as zeros before anything else happens."""
         commander = self.commander
-        if commander is not None and (position := commander.take_grip_stop()) is not None:
-            self._gripper_out.hold(position)
-        if commander is None or (state := (commander.state, commander.reason, commander.episode_id)) == self._settled:
+        if commander is None:
+            return
+        changed = (state := (commander.state, commander.reason, commander.episode_id)) != self._settled
+        if changed and commander.reason and not commander.shaper.braking:
+            self._publish(ZERO)
+        if (position := commander.take_grip_stop()) is not None:
+            self._hold_gripper(position)
+        if not changed:
             return
         self._settled = state
         if commander.reason:
-            if not commander.shaper.braking:
-                self._publish(ZERO)
             self._zeros_left = ZEROS_AFTER_STOP
             told = f"episode {commander.episode_id}: stopped, {commander.reason}. {commander.message}"
             if commander.reason in TERMINAL_REASONS:  # two calls: rclpy wants one severity per line of code
@@ -286,6 +289,14 @@ class CommandNode(LifecycleNode):
             else:
                 self.get_logger().warning(told)
         self._report()
+
+    def _hold_gripper(self, position: float) -> None:
+        """Whatever a gripper's driver makes of it, the rest of a stop goes on."""
+        try:
+            self._gripper_out.hold(position)
+        except Exception as error:
+            told = f"the gripper could not be held, it goes on to where it was sent: {type(error).__name__}: {error}"
+            self.get_logger().error(told)
 
     def _publish(self, command: Command) -> None:
         arm, base = twist_messages(command, self._frame, self.get_clock().now().to_msg())

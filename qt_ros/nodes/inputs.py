@@ -44,8 +44,15 @@ def subscribe(
             if (now := time.monotonic()) - said >= QUIET:  # rclpy's throttle would count all topics as one
                 said = now
                 logger.error(f"message refused: {problem}")
+            tell(problem)
+
+    def tell(problem: str) -> None:
+        try:
             if on_error is not None:
                 on_error(problem)
+        except Exception as error:
+            told = f"{topic}: no answer to a refused message: {type(error).__name__}: {error}"
+            logger.error(told, throttle_duration_sec=QUIET)
 
     def counted(message: Any, info: Mapping[str, Any]) -> None:
         assert stream is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -17,6 +18,8 @@ from qt_ros.contract.robot import RobotContract
 from qt_ros.control.joint_vector import JointVector
 from qt_ros.control.servo_loop import Setpoint
 from qt_ros.nodes.preparation import installed_class
+
+LEAVES = 0.1  # s within which a request has left this process; nothing tells when
 
 MakePublisher = Callable[[Any, str, str], Any]
 """(message class, topic, name of the command) -> a publisher that is silent unless its node is active."""
@@ -135,6 +138,7 @@ class GripperAction:
         self.client = ActionClient(node, kind, spec.topic)
         self._asked = self._void = 0  # goals sent so far; those up to `_void` are to be canceled
         self._newest: Any = None  # handle of the newest goal that was accepted
+        self._held_at: float | None = None  # s of the monotonic clock
 
     def publish(self, position: float) -> None:
         if not self.client.server_is_ready():
@@ -160,12 +164,21 @@ class GripperAction:
 
     def hold(self, position: float) -> None:
         self._void, newest, self._newest = self._asked, self._newest, None
-        if newest is not None:
-            newest.cancel_goal_async()
-        self.publish(position)
+        self._held_at = time.monotonic()
+        try:
+            if newest is not None:
+                newest.cancel_goal_async()
+        finally:
+            self.publish(position)
 
     def wait_for_all_acked(self, patience: Duration) -> None:
-        pass  # services tell nothing of it
+        """Until a hold of just now has left, as far as one can know."""
+        held_at, self._held_at = self._held_at, None
+        if held_at is None:
+            return
+        left = min(LEAVES, patience.nanoseconds / 1e9) - (time.monotonic() - held_at)
+        if left > 0.0:
+            time.sleep(left)
 
 
 class JointOutput(Protocol):

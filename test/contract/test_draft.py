@@ -8,7 +8,7 @@ import pytest
 from facts import VOLATILE, add, fitting
 from robots import arm_facts, arm_urdf, shipped_urdf, telescope_contract, telescope_urdf
 
-from qt_ros.contract.check import check_contract, worst
+from qt_ros.contract.check import check_contract
 from qt_ros.contract.draft import draft_contract
 from qt_ros.contract.graph_facts import Endpoint, GraphFacts, Topic
 from qt_ros.contract.kinematics import Kinematics

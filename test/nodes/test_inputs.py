@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from control_harness import Harness, to_time
 from domains import reserved_domain
 from geometry_msgs.msg import TwistStamped
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState, Joy
 from std_msgs.msg import Bool
@@ -25,10 +26,11 @@ from qt_ros.control.health import Stream
 from qt_ros.control.joystick import load_joystick
 from qt_ros.msg import EpisodeStatus, PolicyAction
 from qt_ros.nodes.inputs import subscribe
-from qt_ros.nodes.lifecycle import SENSOR
+from qt_ros.nodes.lifecycle import EVENT, SENSOR, serve_until
 
 BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 VOLATILE = QoSProfile(depth=1, durability=DurabilityPolicy.VOLATILE)
+PATIENCE = 60.0  # s
 BEYOND = 4_000_000_000  # nanoseconds of a stamp: four seconds
 
 
@@ -190,3 +192,39 @@ def test_messages_that_a_busy_node_never_saw_are_counted(ros_context: Any) -> No
     executor.shutdown()
     for node in (sender, receiver):
         node.destroy_node()
+
+
+@pytest.fixture
+def spun(ros_context: Any) -> Iterator[tuple[Node, Callable[[Callable[[], object]], bool]]]:
+    """A node, and what spins it until something holds."""
+    node, executor = rclpy.create_node("inputs", context=ros_context), SingleThreadedExecutor(context=ros_context)
+    executor.add_node(node)
+    yield node, lambda true: serve_until(executor, true, PATIENCE)
+    executor.shutdown()
+    node.destroy_node()
+
+
+@pytest.mark.parametrize("answer_fails", [False, True])
+def test_whatever_a_message_does_the_next_one_is_heard(spun: Any, answer_fails: bool) -> None:
+    node, until = spun
+    heard: list[bool] = []
+    problems: list[str] = []
+
+    def hear(message: Bool) -> None:
+        heard.append(message.data)
+        if message.data:
+            raise ValueError("no such thing")
+
+    def answer(problem: str) -> None:
+        problems.append(problem)
+        if answer_fails:
+            raise RuntimeError("nor an answer to it")
+
+    subscribe(node, Bool, "said", hear, EVENT, answer)
+    out = node.create_publisher(Bool, "said", EVENT)
+    assert until(out.get_subscription_count)
+    out.publish(Bool(data=True))
+    assert until(lambda: problems)
+    assert problems == ["said: ValueError: no such thing"]
+    out.publish(Bool(data=False))
+    assert until(lambda: len(heard) == 2) and heard == [True, False]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from control_harness import Harness, twist_of
+from control_harness import SIMULATED, Harness, harness, twist_of
 from geometry_msgs.msg import TwistStamped
 from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.parameter import Parameter
@@ -190,3 +191,22 @@ def test_an_episode_under_way_is_not_joined(start: Callable[..., Any]) -> None:
     assert not any(any(twist_of(m)) for m in robot.twists)
     robot.begin("next")
     robot.move("next")
+
+
+def test_a_gripper_that_cannot_be_held_keeps_no_zeros_back_and_ends_no_node(
+    node_group: Any, contract: Any, ros_domain_id: int
+) -> None:
+    support = str(Path(__file__).parents[1] / "support")
+    node_group.environment["PYTHONPATH"] = support + ":" + node_group.environment.get("PYTHONPATH", "")
+    process = node_group.start("command_node", {**SIMULATED, "autostart": True}, module="stubborn_gripper")
+    with harness(contract, ros_domain_id, node_group.check) as robot:
+        ready(robot)
+        robot.joints["left_finger_joint"] = 0.05
+        robot.begin("e")
+        robot.move("e", dx=0.05, gripper=1.0)
+        robot.joints["left_finger_joint"] = 0.045
+        robot.tick_commands(2)
+        assert robot.call(Trigger, "command_node/estop", Trigger.Request()).success, "the node is alive"
+        stops(robot, "e", EpisodeStatus.REASON_ESTOP)
+        told = process.tail(100)
+        assert "could not be held" in told and "no holding, after zeros" in told

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,13 +121,16 @@ def test_an_estop_while_the_gripper_closes_cancels_the_goal_and_asks_for_the_mea
         far.await_state("command_node", "active")
         far.said.append(ActingPolicy(far, load_contract(path).action_space, dx=0.01, gripper=1.0))
 
-        def close() -> None:  # slowly, for as long as it takes
+        began: list[float] = []
+
+        def close() -> None:  # 1 cm/s from the first goal on: five seconds
             if "travel 0.000 40" in told:
-                far.joints["left_finger_joint"] = max(0.0, far.joints["left_finger_joint"] - 0.0002)
+                began.append(time.monotonic())
+                far.joints["left_finger_joint"] = max(0.0, 0.05 - 0.01 * (began[-1] - began[0]))
 
         far.said.append(close)
         far.until(lambda: far.joints["left_finger_joint"] < 0.048, "a goal, and a gripper on its way")
-        button.publish(Bool(data=True))
+        far.said.append(lambda: button.publish(Bool(data=True)))
         far.until(lambda: "cancel" in told, "the goal to be canceled")
         far.until(lambda: told[-1].startswith("travel 0.0") and told[-1] != "travel 0.000 40", "the position to hold")
         position = float(told[-1].split()[1])

@@ -25,6 +25,7 @@ class Watched(World):
     def __init__(self) -> None:
         self.commander, self.now, self._seen = Commander(CONTRACT), 1.0, 0.0
         self.commander.activate(self.now)
+        self.commander.begin("episode", self.now)
         super().__init__(CONTRACT)
 
     def step(self, dt: float) -> None:
@@ -39,7 +40,6 @@ class Watched(World):
 
     def stop(self, how: Callable[[Commander, float], object]) -> float | None:
         """What a stop sends the gripper, and the second after it."""
-        self.commander.begin("episode", self.now)
         how(self.commander, self.now)
         position = self.commander.take_grip_stop()
         if position is not None:
