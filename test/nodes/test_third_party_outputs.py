@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 from domains import reserved_domain
-from far_side import LATCHED, ActingPolicy, FarSide
+from far_side import ActingPolicy, FarSide
 from lifecycle_msgs.msg import Transition
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from robots import ARM_LINE, write
 from standin_interfaces import build
 from std_msgs.msg import Bool, String
@@ -29,6 +30,9 @@ pytestmark = [
         shutil.which("colcon") is None or shutil.which("cmake") is None, reason="needs colcon and CMake"
     ),
 ]
+ALL = QoSProfile(
+    depth=1000, durability=DurabilityPolicy.TRANSIENT_LOCAL
+)  # what is told once drowns in what is repeated
 HOME = load_contract("mobile_manipulator").kinematics.home
 SERVERS = str(Path(__file__).parents[1] / "support")
 GRIPPER = "gripper_controller/joint_trajectory, type: trajectory_msgs/msg/JointTrajectory, joints: [left_finger_joint]"
@@ -88,7 +92,7 @@ def test_moveit_servo_is_switched_before_it_gets_twists_and_the_gripper_gets_goa
     space = load_contract(path).action_space
     with FarSide(domain, nodes.check, HOME, "joint_states") as far:
         told: list[str] = []
-        far.node.create_subscription(String, "told", lambda m: told.append(m.data), LATCHED)
+        far.node.create_subscription(String, "told", lambda m: told.append(m.data), ALL)
         nodes.start("third_party", module="third_party_servers")
         process = nodes.start("command_node", {"robot": path})
         far.await_state("command_node", "unconfigured")
@@ -114,7 +118,7 @@ def test_an_estop_while_the_gripper_closes_cancels_the_goal_and_asks_for_the_mea
     path = write(tmp_path, (GRIPPER, slow))
     with FarSide(domain, nodes.check, HOME, "joint_states") as far:
         told: list[str] = []
-        far.node.create_subscription(String, "told", lambda m: told.append(m.data), LATCHED)
+        far.node.create_subscription(String, "told", lambda m: told.append(m.data), ALL)
         button = far.node.create_publisher(Bool, "estop", 10)
         nodes.start("third_party", module="third_party_servers")
         process = nodes.start("command_node", {"robot": path, "autostart": True})
