@@ -65,7 +65,7 @@ def test_options_that_would_have_no_effect_are_refused(repository: Path, options
 
 
 class Lost:
-    """A graph whose policy_node was lost in mid-episode, or which ends one; the operator presses space while it judges."""
+    """A graph that lost its policy_node in mid-episode, or ends one; the operator presses space while it judges."""
 
     def __init__(self, keyboard: int, lost: bool) -> None:
         self.keyboard, self.lost, self.pump = keyboard, lost, lambda: None
