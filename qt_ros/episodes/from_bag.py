@@ -210,15 +210,12 @@ def _first_pass(
     wanted = [t for t in (action_topic, joint_topic, status_topic, outcome_topic, command_topic) if t is not None]
     stories: dict[str, _Story] = {}
     joints: list[_Joints] = []
-    doubted = False
     for raw in read_raw(uri, wanted):
         if raw.topic == command_topic:
             try:
                 status = raw.decode()
             except BagError as error:
-                if not doubted:  # nothing else of the episode comes from there
-                    log.warning("%s: a command_status is ignored, it may have been a dry run: %s", uri, error)
-                doubted = True
+                log.warning("%s: a command_status is ignored, it may have been a dry run: %s", uri, error)
                 continue
             if getattr(status, "dry_run", False) is True:  # older ones do not have it
                 stories.setdefault(getattr(status, "episode_id", ""), _Story()).dry_run = True
