@@ -102,26 +102,32 @@ class Sitting:
             raise Quit
         values: list[float] = []
         try:
-            with self.operator.driving(), self.console.status(escape(task.instruction)) as line:
-
-                def follow(step: int, value: float) -> None:
-                    values.append(value)
-                    line.update(f"{escape(task.instruction)}, step {step + 1}")
-
-                ended = graph.attempt(task.instruction, self.max_duration, lambda: self.operator.gave_up, follow)
+            with self.operator.driving():
+                try:
+                    ended = self._attempt(graph, task, values)
+                except Cut as cut:  # the robot may move still: space works on
+                    spoilt_by = "lost policy_node" if cut.problem else INTERRUPTED
+                    self._add(graph, task, cut.result, values, MISHAP, spoilt_by)
+                    if cut.problem:
+                        raise GraphNotReady(f"{cut.problem}; what was judged is in {self.path}") from cut
+                    raise
         except GoalRejected as error:
             self._say(str(error))
             self._clear(graph, self.operator.press("the goal was refused", REFUSED, graph.wait))
             return
-        except Cut as cut:
-            self._add(graph, task, cut.result, values, MISHAP, "lost policy_node" if cut.problem else INTERRUPTED)
-            if cut.problem:
-                raise GraphNotReady(f"{cut.problem}; what was judged is in {self.path}") from cut
-            raise
         self._say(f"it ended: {ended.reason} after {ended.steps} steps. {ended.message}".rstrip())
         self._judge(graph, task, ended, values)
         if ended.reason == "estop":
             self._clear(graph, self.operator.press("the emergency stop is latched", RELEASE, graph.wait))
+
+    def _attempt(self, graph: ManualEvaluation, task: Assignment, values: list[float]) -> EpisodeResult:
+        with self.console.status(escape(task.instruction)) as line:
+
+            def follow(step: int, value: float) -> None:
+                values.append(value)
+                line.update(f"{escape(task.instruction)}, step {step + 1}")
+
+            return graph.attempt(task.instruction, self.max_duration, lambda: self.operator.gave_up, follow)
 
     def _judge(self, graph: ManualEvaluation, task: Assignment, ended: EpisodeResult, values: list[float]) -> None:
         """Ask how it went; an answer that never comes leaves a mishap behind, so that no episode is hidden."""
@@ -132,7 +138,8 @@ class Sitting:
                 outcome = MISHAP
                 mishap = self.operator.press("what, other than the policy, spoilt it?", MISHAPS, graph.wait)
         finally:
-            self._add(graph, task, ended, values, outcome, mishap if outcome == MISHAP else "")
+            with self.operator.listening():
+                self._add(graph, task, ended, values, outcome, mishap if outcome == MISHAP else "")
 
     def _add(
         self,

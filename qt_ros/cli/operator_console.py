@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
 
 from qt_ros.control.keyboard import KeyboardMapping, VirtualStick
-from qt_ros.control.terminal import RawTerminal
+from qt_ros.control.terminal import NoTerminal, RawTerminal
 
 JOY_PERIOD = 0.05  # s between two Joy messages
 
@@ -46,6 +47,14 @@ class Operator:
                 self._terminal = None
                 if self.stick is not None:
                     self.stick.release()
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """As `driving`, where there still is a terminal: what is done inside is done without one too."""
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(NoTerminal, termios.error):  # the line was hung up
+                stack.enter_context(self.driving())
+            yield
 
     def pump(self) -> None:
         """Read keys and publish Joy when it is time; call it again and again. EOFError when the line was hung up."""

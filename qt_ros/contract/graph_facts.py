@@ -57,8 +57,9 @@ class Topic:
 class GraphFacts:
     """A running graph: ``topics``, ``services`` and ``actions`` (with their types) by absolute name.
 
-    ``seconds`` of listening; ``clock`` is the node that publishes /clock, or ''. ``controllers``: the joints that
-    controllers say they own, by node, in their order. ``urdf``: the description that was heard.
+    ``seconds`` of listening; ``clock`` is the node that publishes the clock (in the namespace, else /clock), or ''.
+    ``controllers``: the joints that controllers say they own, by node, in their order. ``urdf``: the description that
+    was heard.
     """
 
     namespace: str = "/"

@@ -35,11 +35,12 @@ def _clock(facts: GraphFacts) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "time",
-            f"{facts.clock} publishes /clock, but wall time was used here",
+            f"{facts.clock} publishes the clock of a simulation, but wall time was used here",
             "use --sim-time, and use_sim_time:=true for every node",
         )
     if facts.use_sim_time and not facts.clock:
-        yield Finding("error", "time", "nobody publishes /clock", "start the simulator, or leave --sim-time out")
+        topics = " or ".join(dict.fromkeys((facts.resolve("clock"), "/clock")))
+        yield Finding("error", "time", f"nobody publishes {topics}", "start the simulator, or leave --sim-time out")
 
 
 def _description(contract: RobotContract, facts: GraphFacts) -> Iterator[Finding]:

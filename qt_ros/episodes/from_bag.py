@@ -211,6 +211,15 @@ def _first_pass(
     stories: dict[str, _Story] = {}
     joints: list[_Joints] = []
     for raw in read_raw(uri, wanted):
+        if raw.topic == command_topic:
+            try:
+                status = raw.decode()
+            except BagError as error:
+                log.warning("%s: a command_status is ignored, it may have been a dry run: %s", uri, error)
+                continue
+            if getattr(status, "dry_run", False) is True:  # older ones do not have it
+                stories.setdefault(getattr(status, "episode_id", ""), _Story()).dry_run = True
+            continue
         message = raw.decode()
         if raw.topic == joint_topic:
             try:
@@ -226,8 +235,6 @@ def _first_pass(
             story.actions.append(message)
         elif raw.topic == outcome_topic:
             story.outcome = int(message.outcome)
-        elif raw.topic == command_topic:
-            story.dry_run = story.dry_run or bool(getattr(message, "dry_run", False))  # older ones do not have it
         elif message.state == _STATE_ENDED:
             story.reason = int(message.reason)
             story.outcome = story.outcome or int(message.outcome)

@@ -31,11 +31,17 @@ from qt_ros.srv import ResetScene
 
 PATIENCE = 180.0  # s: loading a network on a busy machine takes its time
 ASK_AGAIN = 2.0  # s
+ANSWER = 30.0  # s for a goal to be accepted or not
+CANCELLATION = 10.0  # s for a cancellation to be answered
 LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class GoalRejected(RuntimeError):
     """policy_node did not accept the instruction; its log says why."""
+
+
+class GoalUnanswered(TimeoutError):
+    """The goal was sent and no answer came: it may be acted on all the same."""
 
 
 @dataclass(frozen=True)
@@ -108,14 +114,15 @@ class GraphClient:
         if any("command_node" in (source, target) for source, _, target in links):
             self.wait_for_commands(timeout)
 
-    def wait_for_commands(self, timeout: float = PATIENCE) -> None:
-        """Wait until command_node says how things stand by a clock that has begun."""
+    def wait_for_commands(self, timeout: float = PATIENCE) -> CommandStatus:
+        """Its status, as soon as command_node says how things stand by a clock that has begun."""
         heard: list[CommandStatus] = []
         subscription = self.node.create_subscription(CommandStatus, "command_status", heard.append, EVENT)
         try:
             self.wait(lambda: any(stamp_to_ns(m.header.stamp) for m in heard), timeout, "command_node's clock to begin")
         finally:
             self.node.destroy_subscription(subscription)
+        return heard[-1]
 
     def _linked(self, source: str, topic: str, target: str) -> bool:
         name = self.node.resolve_topic_name(topic)
@@ -198,11 +205,17 @@ class GraphClient:
         max_duration: float = 0.0,
         on_step: Callable[[int, float], None] = lambda step, value: None,
     ) -> None:
-        """Send one instruction and wait until it is accepted. Raises GoalRejected."""
+        """Send one instruction and wait until it is accepted.
+
+        Raises GoalRejected, GoalUnanswered, and TimeoutError when nobody takes goals.
+        """
         self.wait(self._actions.server_is_ready, 30.0, "the action execute_instruction")
         goal = ExecuteInstruction.Goal(instruction=instruction, episode_id=episode_id, max_duration=max_duration)
         future = self._actions.send_goal_async(goal, lambda m: on_step(m.feedback.step, m.feedback.value))
-        self.wait(future.done, 30.0, "an answer to the goal")
+        try:
+            self.wait(future.done, ANSWER, "an answer to the goal")
+        except TimeoutError as error:
+            raise GoalUnanswered(str(error)) from error
         handle = future.result()
         if handle is None or not handle.accepted:
             raise GoalRejected(f"policy_node rejected {instruction!r}; its log says why")
@@ -228,7 +241,7 @@ class GraphClient:
         """Cancel the instruction sent last, if it still runs, and wait for the answer."""
         if self._goal is not None:
             future = self._goal.cancel_goal_async()
-            self.wait(future.done, 10.0, "the cancellation")
+            self.wait(future.done, CANCELLATION, "the cancellation")
 
     def record(self, episode_id: str, timeout: float = 30.0) -> EpisodeRecord:
         """Wait until the recorder says what became of the episode's bag."""

@@ -181,9 +181,8 @@ class GazeboNode(Node):
         self.running_episode = ""
         self._busy = True
         try:
-            if request.task:
-                check_skill(find_task(request.task))  # another scene than the embedded simulator's would be no answer
             scene = sample_scene(find_task(request.task) if request.task else None, request.seed)
+            check_skill(find_task(scene.task))  # another scene than the embedded simulator's would be no answer
             instruction = scene.instruction
             if request.instruction_for:
                 instruction = sample_scene(find_task(request.instruction_for), request.seed).instruction

@@ -88,7 +88,7 @@ class GraphEvaluation:
     # --- before the first episode ------------------------------------------------------------------------------------
 
     def require(self) -> None:
-        """Raise GraphNotReady unless everything is there: scene service, scoring, active nodes, this checkpoint."""
+        """Raise GraphNotReady unless all is there: scene service, scoring, active nodes, motion, this checkpoint."""
         self._require_verdicts()
         self._require_policy()
 
@@ -107,7 +107,7 @@ class GraphEvaluation:
         )
 
     def _require_policy(self) -> None:
-        """The nodes are active, no episode runs, and this checkpoint decides."""
+        """The nodes are active, the robot may move, no episode runs, and this checkpoint decides."""
         launch, client = self.launch, self.client
         for name in NODES:
             try:
@@ -117,9 +117,14 @@ class GraphEvaluation:
             if state != State.PRIMARY_STATE_ACTIVE:
                 raise GraphNotReady(f"{self._name(name)} is not active (lifecycle state {state}); activate it first")
         try:
-            client.wait_for_commands(self.find)
+            commands = client.wait_for_commands(self.find)
         except TimeoutError:
             raise GraphNotReady(f"the clock of {self._name('command_node')} has not begun; is /clock there?") from None
+        if commands.dry_run:
+            raise GraphNotReady(
+                f"{self._name('command_node')} is in a dry run: the robot cannot move, so every episode would count as "
+                "a failure; start it with enable_motion:=true"
+            )
         self._need(
             lambda: self._status is not None, f"nothing on {self._name('episode_status')}; is policy_node there?"
         )

@@ -42,11 +42,21 @@ class GraphProbe:
     def __init__(self, namespace: str = "", use_sim_time: bool = False) -> None:
         self.context = Context()
         rclpy.init(context=self.context, signal_handler_options=SignalHandlerOptions.NO)
-        clock = [Parameter("use_sim_time", value=use_sim_time)]
-        self.node = Node(NAME, context=self.context, namespace=namespace or None, parameter_overrides=clock)
         self._executor = SingleThreadedExecutor(context=self.context)
-        self._executor.add_node(self.node)
-        self.use_sim_time = use_sim_time
+        self._namespace, self.use_sim_time, self._clock = namespace, use_sim_time, "/clock"
+        self.node = self._make_node()
+
+    def _make_node(self) -> Node:
+        made = Node(
+            NAME,
+            context=self.context,
+            namespace=self._namespace or None,
+            enable_rosout=False,  # nothing is published, and two may be there for a moment
+            parameter_overrides=[Parameter("use_sim_time", value=self.use_sim_time)],
+            cli_args=["--ros-args", "-r", f"/clock:={self._clock}"] if self._clock != "/clock" else None,
+        )
+        self._executor.add_node(made)
+        return made
 
     def __enter__(self) -> GraphProbe:
         return self
@@ -65,6 +75,7 @@ class GraphProbe:
         """Everything there is, after listening ``seconds`` to the contract's sensors, or without one to all of them."""
         tell("looking for nodes")
         self._discover([] if contract is None else self._expected(contract))
+        self._find_clock()
         facts = self._graph()
         wanted = self._sensors(facts, contract)
         description = self.node.resolve_topic_name(
@@ -115,6 +126,18 @@ class GraphProbe:
                 return
             self._executor.spin_once(timeout_sec=0.1)
 
+    def _find_clock(self) -> None:
+        """Follow the clock in the namespace, where the launch files put it; the global one when nobody is there."""
+        own = self.node.resolve_topic_name("clock")
+        clock = own if self.node.count_publishers(own) else "/clock"
+        if clock == self._clock:
+            return
+        self._clock = clock
+        if self.use_sim_time:  # a node's clock listens where it began to
+            before, self.node = self.node, self._make_node()
+            self._executor.remove_node(before)
+            before.destroy_node()  # after the other began: with its last node a context forgets whom it has found
+
     def _graph(self) -> GraphFacts:
         facts = GraphFacts(namespace=self.node.get_namespace(), use_sim_time=self.use_sim_time)
         for name, _ in self.node.get_topic_names_and_types():
@@ -129,7 +152,7 @@ class GraphProbe:
         for name, type_name in facts.services.items():
             if name.endswith(end):
                 facts.actions[name.removesuffix(end)] = type_name.removesuffix("_SendGoal")
-        clock = facts.topics.get("/clock")
+        clock = facts.topics.get(self._clock)
         facts.clock = clock.publishers[0].node if clock is not None and clock.publishers else ""
         return facts
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from qt_ros.msg import EpisodeRecord, EpisodeStatus
-from qt_ros.nodes.demo_client import EpisodeResult
+from qt_ros.nodes.demo_client import EpisodeResult, GoalUnanswered
 from qt_ros.nodes.graph_evaluation import FIND, GraphEvaluation, GraphNotReady, Interrupted
 from qt_ros.nodes.record_client import OperatorClient
 
@@ -52,8 +52,10 @@ class ManualEvaluation(GraphEvaluation):
         return OperatorClient(self._check, "evaluation_client", namespace)
 
     def _check(self) -> None:
-        if self._patient:
-            return  # the robot is stopped, or a judgement is written, first
+        if self._patient:  # the robot is stopped, or a judgement is written, first; the emergency stop works always
+            with contextlib.suppress(EOFError, OSError):  # the line was hung up: told once this is done
+                self._pump()
+            return
         super()._check()
         self._pump()
         self._watch()
@@ -93,7 +95,7 @@ class ManualEvaluation(GraphEvaluation):
 
         It is cancelled once ``gave_up()``. Raises GoalRejected, GraphNotReady when another checkpoint decides now or
         nobody takes the goal, and Cut when the sitting ends in mid-episode or policy_node fell silent: it was told to
-        stop then.
+        stop then. Where it answers neither goal nor cancellation, the emergency stop was pressed: the message says so.
         """
         assert self._status is not None
         if self._status.checkpoint != self.wanted:
@@ -101,6 +103,8 @@ class ManualEvaluation(GraphEvaluation):
         try:
             with self._patiently():  # a goal on its way cannot be taken back before it is accepted
                 self.client.send(instruction, "", max_duration, on_step)
+        except GoalUnanswered as error:
+            raise GraphNotReady(f"{error}, and it may be acted on: {self._emergency()}") from error
         except TimeoutError as error:
             raise GraphNotReady(f"{error}; is policy_node active?") from error
         self._heard, told = time.monotonic(), False
@@ -118,19 +122,31 @@ class ManualEvaluation(GraphEvaluation):
         try:
             return self.client.result(math.inf)
         except (Interrupted, EOFError, KeyboardInterrupt) as error:
-            raise Cut(self._stop()) from error
+            raise Cut(*self._stop()) from error
         except TimeoutError as error:
-            raise Cut(self._stop(), str(error)) from error
+            result, trouble = self._stop()
+            raise Cut(result, "; ".join(filter(None, (str(error), trouble)))) from error
         finally:
             self._watch = lambda: None
 
-    def _stop(self) -> EpisodeResult:
-        """Cancel what runs and wait for its end; what is known of it where policy_node does not answer."""
-        with self._patiently(), contextlib.suppress(TimeoutError):
-            self.client.cancel()
-            return self.client.result(GOING)
+    def _stop(self) -> tuple[EpisodeResult, str]:
+        """Cancel what runs and wait for its end.
+
+        Where policy_node does not answer: what is known of it, after an emergency stop, and what to tell of that.
+        """
+        try:
+            with self._patiently():
+                self.client.cancel()
+                return self.client.result(GOING), ""
+        except TimeoutError as error:
+            trouble = f"{error}: {self._emergency()}"
         last = self._status or EpisodeStatus()
-        return EpisodeResult(last.episode_id, "unknown", "lost_policy", last.step, "", math.nan, math.nan)
+        return EpisodeResult(last.episode_id, "unknown", "lost_policy", last.step, "", math.nan, math.nan), trouble
+
+    def _emergency(self) -> str:
+        """Press the emergency stop for the operator; what to tell of it."""
+        with self._patiently():
+            return f"the emergency stop was pressed; {self.client.stop_now() or 'command_node confirmed it'}"
 
     def judge(self, episode_id: str, outcome: str, operator: str, comment: str = "") -> EpisodeRecord:
         """Write the judgement into the episode's bag and wait until that is closed.

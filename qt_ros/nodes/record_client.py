@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ from qt_ros.nodes.teleop_node import DISCARDED, joy_message
 from qt_ros.srv import SetOutcome
 
 ESTOP_PATIENCE = 1.0  # s for command_node to confirm an emergency stop
+LOOKS, LOOK = 20, 0.02  # how often, and s each, the graph is served before no confirmation is believed
 TRIES, PAUSE = 20, 0.25  # s between two offers of a goal: teleop_node accepts none before it hears the joystick
 
 
@@ -50,10 +52,29 @@ class OperatorClient(GraphClient):
         if not answer.done():
             if time.monotonic() - since < ESTOP_PATIENCE:
                 return ""
+            for _ in range(LOOKS):  # nobody may have served the graph since, as during a prompt: it may lie there
+                if not answer.done():
+                    self._executor.spin_once(timeout_sec=LOOK)
+        return self._judge_stop(answer)
+
+    def stop_now(self) -> str:
+        """Press the emergency stop and wait until it is confirmed; what to tell the operator when it is not, or ''."""
+        self.press_estop()
+        assert self._pressed is not None
+        answer = self._pressed[1]
+        with contextlib.suppress(TimeoutError):
+            self.wait(answer.done, ESTOP_PATIENCE, "")
+        return self._judge_stop(answer)
+
+    def _judge_stop(self, answer: Any) -> str:
+        if self._pressed is not None and self._pressed[1] is answer:
+            self._pressed = None
+        if not answer.done():
             self._stops.remove_pending_request(answer)
-        self._pressed = None
-        if answer.done() and not answer.cancelled() and answer.result() is not None and answer.result().success:
-            return ""
+        elif not answer.cancelled() and answer.exception() is None:  # a call that failed confirms nothing
+            response = answer.result()
+            if response is not None and response.success:
+                return ""
         return "command_node did not confirm the emergency stop: STOP THE ROBOT BY ITS OWN BUTTON"
 
     def reset_estop(self) -> tuple[bool, str]:

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import math
+import os
+import pty
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from qt_ros.cli import main as cli
-from qt_ros.cli.evaluate_manual import ManualProblem
-from qt_ros.contract.strict import ConfigError
+pytest.importorskip("rclpy")
+
+from rich.console import Console  # noqa: E402
+from typer.testing import CliRunner  # noqa: E402
+
+from qt_ros.cli import main as cli  # noqa: E402
+from qt_ros.cli.evaluate_manual import ManualProblem, Sitting  # noqa: E402
+from qt_ros.cli.manual_results import Assignment, ManualResults  # noqa: E402
+from qt_ros.cli.operator_console import Operator  # noqa: E402
+from qt_ros.contract.strict import ConfigError  # noqa: E402
+from qt_ros.msg import EpisodeRecord  # noqa: E402
+from qt_ros.nodes.demo_client import EpisodeResult  # noqa: E402
+from qt_ros.nodes.graph_evaluation import GraphNotReady  # noqa: E402
+from qt_ros.nodes.manual_evaluation import Cut  # noqa: E402
 
 ASK = ["--instruction", "pick it up"]
 BY_HAND = ["--backend", "ros", "--manual"]
@@ -47,3 +62,70 @@ def test_it_needs_instructions_each_once(repository: Path, options: list[str]) -
 def test_options_that_would_have_no_effect_are_refused(repository: Path, options: list[str], told: str) -> None:
     output, _ = refused(repository, *options)
     assert told in " ".join(output.replace("\u2502", " ").split())
+
+
+class Lost:
+    """A graph that lost its policy_node in mid-episode, or ends one; the operator presses space while it judges."""
+
+    def __init__(self, keyboard: int, lost: bool) -> None:
+        self.keyboard, self.lost, self.pump = keyboard, lost, lambda: None
+        self.pressed: list[str] = []
+
+    def attempt(self, *asked: object) -> EpisodeResult:
+        ended = EpisodeResult("e", "unknown", "lost_policy", 3, "", math.nan, math.nan)
+        if self.lost:
+            raise Cut(ended, "nothing from policy_node")
+        return ended
+
+    def wait(self, ready: Callable[[], bool]) -> None:
+        os.write(self.keyboard, b"f" if self.pressed or self.asked else b"\n")
+        self.asked = True
+        deadline = time.monotonic() + 60.0
+        while not ready():
+            assert time.monotonic() < deadline
+
+    asked = False
+
+    def judge(self, *judgement: object) -> EpisodeRecord:
+        os.write(self.keyboard, b" ")
+        deadline = time.monotonic() + 60.0
+        while not self.pressed:
+            assert time.monotonic() < deadline, "space was not heard"
+            self.pump()
+        return EpisodeRecord(episode_id="e", uri="bags/e")
+
+
+@pytest.mark.parametrize("lost", [True, False], ids=["policy lost", "episode ended"])
+def test_space_is_heard_while_a_judgement_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    keyboard, terminal = pty.openpty()
+    with os.fdopen(terminal, "r") as line, monkeypatch.context() as patch:
+        patch.setattr("sys.stdin", line)
+        results = ManualResults("c0ffee", ("push it",), 1)
+        sitting = Sitting([Assignment("push it")], results, tmp_path / "r.json", "anna", 30.0, Console(quiet=True))
+        graph = Lost(keyboard, lost)
+        graph.pump, sitting.operator.estop = sitting._pump, lambda: graph.pressed.append("space")
+        if lost:
+            with pytest.raises(GraphNotReady, match="nothing from policy_node; what was judged is in"):
+                sitting._episode(graph)  # type: ignore[arg-type]
+        else:
+            sitting._episode(graph)  # type: ignore[arg-type]
+    os.close(keyboard)
+    assert graph.pressed == ["space"]
+    assert [(j.outcome, j.mishap) for j in results.done] == [
+        ("mishap", "lost policy_node") if lost else ("failure", "")
+    ]
+
+
+def test_a_judgement_is_written_though_the_terminal_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    keyboard, terminal = pty.openpty()
+    with os.fdopen(terminal, "r") as line:
+        monkeypatch.setattr("sys.stdin", line)
+        operator = Operator(Console(quiet=True), None)
+        assert operator.attended
+        os.close(keyboard)
+        done = False
+        with operator.listening():
+            done = True
+        assert done

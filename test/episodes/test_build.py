@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import pytest
 
 pytest.importorskip("rclpy", reason="no ROS here")
 
-from bag_factory import BEGIN, Said, custom_data, episode, write_bag  # noqa: E402
+from bag_factory import BEGIN, Said, custom_data, episode, type_name, write_bag  # noqa: E402
+from rclpy.serialization import serialize_message  # noqa: E402
 
 from qt_ros.cli.episodes import summary  # noqa: E402
 from qt_ros.contract.robot import RobotContract  # noqa: E402
@@ -15,6 +17,7 @@ from qt_ros.episodes import bag_metadata as keys  # noqa: E402
 from qt_ros.episodes.audit import audit  # noqa: E402
 from qt_ros.episodes.bag import find_bags  # noqa: E402
 from qt_ros.episodes.bag_labels import label_bag  # noqa: E402
+from qt_ros.episodes.bag_writer import BagTopic, EpisodeBagWriter  # noqa: E402
 from qt_ros.episodes.build import build_store  # noqa: E402
 from qt_ros.episodes.from_bag import episode_from_bag  # noqa: E402
 from qt_ros.episodes.manifest import StoreError  # noqa: E402
@@ -43,7 +46,8 @@ def own_bags(bags: Path, tmp_path: Path) -> Path:
 def test_labelled_bags_become_a_store_of_the_same_episodes(bags: Path, tmp_path: Path, contract: RobotContract) -> None:
     seen: list[Path] = []
     report = build_store(find_bags([bags]), tmp_path / "store", contract, SIZE, progress=seen.append)
-    assert report.added == ["a", "b", "c"] and seen == find_bags([bags])
+    assert report.added == ["a", "b", "c"], report.skipped
+    assert seen == find_bags([bags])
     assert report.skipped == {str(bags / "d"): "its outcome is unknown"}
     store = EpisodeStore(tmp_path / "store", contract)
     assert [(m.id, m.outcome, m.length) for m in store.meta] == [
@@ -162,3 +166,24 @@ def test_what_was_never_executed_is_left_out_by_name(tmp_path: Path, contract: R
     assert {name: found.dry_run for name, found in audits.items()} == {"new": True, "old": True, "real": False}
     assert any("dry run" in p for p in audits["old"].problems) and audits["real"].problems == []
     assert [summary(tmp_path / name)["dry_run"] for name in ("new", "real")] == [True, False]
+
+
+@pytest.mark.parametrize("length", [8, 0])
+def test_a_command_status_that_does_not_decode_costs_no_bag_that_was_fine(
+    tmp_path: Path, contract: RobotContract, caplog: pytest.LogCaptureFixture, length: int
+) -> None:
+    """Nor does it hide another that says that nothing was executed."""
+    for name, dry_run in (("fine", False), ("shown", True)):
+        writer = EpisodeBagWriter(tmp_path / name, custom_data=custom_data(contract, name))
+        for said in [commanded(BEGIN, name, dry_run), *episode(contract, name, steps=2)]:
+            writer.add_topic(BagTopic.find(f"/{said.topic}", type_name(said.message)))
+            data = serialize_message(said.message)
+            if said.topic == "command_status":
+                writer.write("/command_status", data[:length], said.ns, said.ns)
+            if said.topic != "command_status" or dry_run:
+                writer.write(f"/{said.topic}", data, said.ns + 1, said.ns + 1)
+        writer.close()
+    with caplog.at_level(logging.WARNING):
+        report = build_store(find_bags([tmp_path]), tmp_path / "store", contract, SIZE)
+    assert report.added == ["fine"] and list(report.skipped) == [str(tmp_path / "shown")]
+    assert "a command_status is ignored" in caplog.text

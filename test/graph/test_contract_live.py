@@ -15,6 +15,8 @@ from qt_ros.cli.main import main
 from qt_ros.cli.processes import NodeGroup
 from qt_ros.contract.robot import load_contract, package_root
 from qt_ros.nodes.demo_client import GraphClient
+from qt_ros.nodes.graph_probe import GraphProbe
+from qt_ros.nodes.namespaces import remappings
 
 SHORT = ["--sim-time", "--seconds", "3", "--json"]
 
@@ -90,3 +92,16 @@ def test_a_first_contract_of_the_robot_fits_it(capsys: pytest.CaptureFixture[str
     assert status == 0, report
     assert main(list(("contract", *arguments))) == 2, "what is there is not written over"
     assert "--force" in capsys.readouterr().err
+
+
+def test_a_robot_in_a_namespace_has_its_own_clock(robot: NodeGroup) -> None:
+    robot.start("sim_node", {"real_time_factor": 0.15}, remappings("left"))
+    client = GraphClient(robot.check, namespace="left")
+    client.wait(lambda: client.node.count_publishers("/left/clock"), 180.0, "the clock of the other robot")
+    client.close()
+    with GraphProbe("left", use_sim_time=True) as probe:
+        facts = probe.look(3.0)
+        assert facts.clock == "sim_node" and probe.node.get_clock().now().nanoseconds > 0
+        assert probe.node.count_subscribers("/left/clock") == 1
+    with GraphProbe("nowhere", use_sim_time=True) as probe:  # a robot that shares the clock of all
+        assert probe.look(3.0).clock == "/sim_node" and probe.node.get_clock().now().nanoseconds > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,27 @@ def test_a_scene_that_cannot_be_set_up_here_is_refused_by_name(gazebo: Gazebo, t
     with pytest.raises(RuntimeError, match=f"{task}.*cannot be judged from poses; these can: pick, fetch, move_near"):
         gazebo.client.reset_scene(SEED, task)
     assert len(gazebo.fake.services) == requests
+
+
+@pytest.fixture
+def at_the_drawer(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gazebo]:
+    """A package whose task file draws from what cannot be judged here."""
+    package = tmp_path / "package"
+    shutil.copytree(repository / "config", package / "config")
+    for part in ("description", "launch", "package.xml"):
+        (package / part).symlink_to(repository / part)
+    tasks = package / "config" / "tasks.yaml"
+    text = tasks.read_text()
+    assert "default_skills: [pick]" in text
+    tasks.write_text(text.replace("default_skills: [pick]", "default_skills: [open_drawer]"))
+    monkeypatch.setenv("QT_ROS_SHARE", str(package))
+    yield from started(tmp_path, with_gz=True)
+
+
+def test_a_task_that_was_drawn_and_cannot_be_judged_is_refused_as_one_that_was_named(at_the_drawer: Gazebo) -> None:
+    with pytest.raises(RuntimeError, match="open_drawer.*cannot be judged from poses"):
+        at_the_drawer.client.reset_scene(SEED)
+    assert not at_the_drawer.fake.services
 
 
 @pytest.fixture

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 from domains import reserved_domain
+from lifecycle_msgs.msg import Transition
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 from small_checkpoint import make_checkpoint
 
 from qt_ros.cli.processes import NodeGroup
@@ -51,6 +54,17 @@ def simulated(graph: NodeGroup) -> NodeGroup:
     return graph
 
 
+def configured(client: GraphClient, motion: bool) -> None:
+    """Configure command_node anew, with or without a dry run."""
+    for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP):
+        assert client.change_state("command_node", transition)
+    service = client.node.create_client(SetParameters, "command_node/set_parameters")
+    request = SetParameters.Request(parameters=[Parameter("enable_motion", value=motion).to_parameter_msg()])
+    assert client.call(service, request, 60.0, "the parameter").results[0].successful
+    client.node.destroy_client(service)
+    client.activate("command_node")
+
+
 def test_without_a_scoring_service_it_says_so_by_name(graph: NodeGroup, checkpoint: Path) -> None:
     with GraphEvaluation(checkpoint, NAMESPACE, find=2.0) as evaluation, pytest.raises(GraphNotReady) as missing:
         evaluation.require()
@@ -61,6 +75,21 @@ def test_by_hand_no_scoring_service_is_asked_for_but_one_that_takes_labels(graph
     with ManualEvaluation(checkpoint, NAMESPACE, find=2.0) as evaluation, pytest.raises(GraphNotReady) as missing:
         evaluation.require()
     assert "nobody serves /robot1/set_outcome" in str(missing.value) and "record:=true" in str(missing.value)
+
+
+@pytest.mark.parametrize("kind", [GraphEvaluation, ManualEvaluation])
+def test_a_robot_that_cannot_move_is_not_measured(
+    simulated: NodeGroup, checkpoint: Path, kind: type[GraphEvaluation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kind, "_require_verdicts", lambda self: None)  # no recorder runs here
+    with kind(checkpoint, NAMESPACE, find=120.0) as evaluation:
+        configured(evaluation.client, False)
+        try:
+            with pytest.raises(GraphNotReady, match="/robot1/command_node is in a dry run.*enable_motion:=true"):
+                evaluation.require()
+        finally:
+            configured(evaluation.client, True)
+        evaluation.require()
 
 
 def test_it_runs_the_scenes_and_words_of_the_embedded_evaluation(simulated: NodeGroup, checkpoint: Path) -> None:

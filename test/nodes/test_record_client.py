@@ -9,9 +9,11 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from rclpy.task import Future  # noqa: E402
 from std_msgs.msg import Bool  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
+from qt_ros.nodes import record_client  # noqa: E402
 from qt_ros.nodes.record_client import RecordClient  # noqa: E402
 
 
@@ -55,3 +57,45 @@ def test_a_confirmed_emergency_stop_says_nothing_and_a_key_that_repeats_asks_onc
     assert (client.estop_trouble(), len(asked)) == ("", 1)
     client.press_estop()
     client.wait(lambda: len(asked) == 2, 30.0, "the next press")
+
+
+def test_a_confirmation_that_came_while_nobody_served_the_graph_is_no_alarm(
+    client: RecordClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As during a prompt: more time has passed than command_node is given, and the answer lies there unread."""
+
+    def stop(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success = True
+        return response
+
+    client.node.create_service(Trigger, "command_node/estop", stop)
+    client.wait(client._stops.service_is_ready, 30.0, "the service")
+    monkeypatch.setattr(record_client, "ESTOP_PATIENCE", -1.0)
+    monkeypatch.setattr(record_client, "LOOKS", 3000)  # a busy machine
+    client.press_estop()
+    assert client._pressed is not None
+    answer = client._pressed[1]
+    assert not answer.done() and client.estop_trouble() == "" and answer.done()
+
+
+def test_a_call_that_failed_confirms_nothing_and_ends_nothing(client: RecordClient) -> None:
+    failed = Future()
+    failed.set_exception(RuntimeError("the service is gone"))
+    client._pressed = 0.0, failed
+    assert "did not confirm the emergency stop" in client.estop_trouble()
+    assert client.estop_trouble() == ""
+
+
+def test_pressing_now_waits_for_the_confirmation(client: RecordClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "STOP THE ROBOT BY ITS OWN BUTTON" in client.stop_now() and client.estop_trouble() == ""
+    answers = [False, True]
+
+    def stop(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success = answers.pop(0)
+        return response
+
+    client.node.create_service(Trigger, "command_node/estop", stop)
+    client.wait(client._stops.service_is_ready, 30.0, "the service")
+    monkeypatch.setattr(record_client, "ESTOP_PATIENCE", 60.0)
+    assert "did not confirm" in client.stop_now(), "command_node refused"
+    assert client.stop_now() == "" and client.estop_trouble() == ""
