@@ -61,6 +61,11 @@ class CorruptEpisode(StoreError):
         """Its number in the index."""
 
 
+def _long(name: str) -> bool:
+    """Whether a file system would not even look for it."""
+    return max(len(part.encode(errors="replace")) for part in name.split("/")) > 255 or len(name) > 1000
+
+
 def step_dtype(dims: int, proprio: int, privileged: int) -> np.dtype[Any]:
     """A step's record. ``at``, ``bytes``, ``frame_crc``: where its PNG lies in the shard. Arrays that an episode does
     not have are NaN."""
@@ -126,11 +131,12 @@ class StoreIndex:
                 if table[name].min() < low or table[name].max() > high:
                     raise ValueError(f"{name} outside {low}..{high} in the table of episodes")
         for kind in ("episodes", "steps", "ids"):
-            if "/" in self.files[kind]["file"] or self.files[kind]["file"] in ("", ".."):
-                raise ValueError(f"its file {self.files[kind]['file']!r} is not beside it")
+            file = self.files[kind]["file"]
+            if "/" in file or file in ("", "..") or _long(file):
+                raise ValueError(f"its file {file[:80]!r} is not beside it")
         for shard in self.shards:
-            if Path(shard.file).is_absolute() or ".." in Path(shard.file).parts:
-                raise ValueError(f"shard path {shard.file!r} leaves the store")
+            if Path(shard.file).is_absolute() or ".." in Path(shard.file).parts or _long(shard.file):
+                raise ValueError(f"shard path {shard.file[:80]!r} leaves the store, or is no path at all")
         if not all(isinstance(text, str) for text in self.instructions):
             raise ValueError("an instruction that is no text")
 

@@ -22,6 +22,7 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import deserialize_message
 
+from qt_ros.contract.codecs import stamp_to_ns
 from qt_ros.contract.robot import RobotContract, load_contract
 from qt_ros.control.health import Health, recorder_health
 from qt_ros.episodes import bag_metadata as keys
@@ -59,6 +60,7 @@ PARAMETERS = ParameterTable(
     Parameter("extra_topics", [], "More topics to record, each as 'name:package/msg/Type'."),
 )
 DETECTORS = ("sim", "gazebo")  # who judges by what the simulator knows
+UNDER_WAY = 100_000_000  # ns after its start an episode is not just beginning
 LINGER = 0.5  # s after the end: the last of the braking belongs to the episode
 LATCHED_RECORDS = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -90,6 +92,7 @@ class RecorderNode(Node):
         self.contract = load_contract(self.settings.robot)
         self.root = Path(self.settings.root).expanduser().absolute()
         self.current: Current | None = None
+        self._left = ""  # the episode that is not recorded (any more), whatever is still said of it
         self.closed = ClosedBags(self.root)
         self._telling: list[threading.Event] = []  # bags being closed whose episode_record is not out yet
         self._simulated_time = bool(self.get_parameter("use_sim_time").value)
@@ -162,7 +165,7 @@ class RecorderNode(Node):
     def _on_status(self, message: RawMessage) -> None:
         status = deserialize_message(message.data, EpisodeStatus)
         if status.state == EpisodeStatus.STATE_RUNNING:
-            if self.current is None or self.current.episode_id != status.episode_id:
+            if status.episode_id not in (self._left, self.current.episode_id if self.current is not None else ""):
                 self._open(status)
             if self.current is not None:
                 self.current.heard = time.monotonic()
@@ -233,17 +236,25 @@ class RecorderNode(Node):
     def _open(self, status: EpisodeStatus) -> None:
         if self.current is not None:  # its end was never announced, or nobody judged it, or it lingers
             self._close_as_it_is("lost_policy")
+        self.current, self._left = None, status.episode_id
+        begun = stamp_to_ns(status.start) or stamp_to_ns(status.header.stamp)
+        late = stamp_to_ns(status.header.stamp) - begun > UNDER_WAY
+        if late and (self.root / status.episode_id).exists():
+            # Its bag is of a recorder that was stopped, or ours until the policy fell silent; that one was told of.
+            self.get_logger().warning(f"episode {status.episode_id} has a bag already; the rest of it is not recorded")
+            return
         try:
             self.recorder.start(status.episode_id, describe(self.contract, status))
         except (RecordingError, ValueError) as error:
             self.get_logger().error(f"episode {status.episode_id} is not recorded: {error}")
             self._publish(EpisodeRecord(episode_id=status.episode_id, error=str(error)))
-            self.current = None
             return
+        self._left = ""
         self.current = Current(status.episode_id, time.monotonic())
 
     def _close(self, outcome: str, reason: str, label: Label | None = None, problem: str = "") -> None:
         assert self.current is not None
+        self._left = "" if self.current.reason else self.current.episode_id
         episode_id, dry_run, self.current = self.current.episode_id, self.current.dry_run, None
         known = label_data(label) if label is not None and label.by else {}
         if dry_run is not None:

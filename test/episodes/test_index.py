@@ -264,6 +264,8 @@ def test_a_damaged_index_says_what_to_do(store: Path) -> None:
     [
         (lambda d: d["shards"][0].__setitem__(0, "../../etc/passwd"), "leaves the store"),
         (lambda d: d["files"]["steps"].update(file="../../x"), "is not beside it"),
+        (lambda d: d["files"]["steps"].update(file="x" * 3000), "is not beside it"),
+        (lambda d: d["shards"][0].__setitem__(0, "shards/" + "x" * 3000), "is no path at all"),
         (lambda d: d["shards"].pop(), "shard outside 0..1"),
         (lambda d: d.update(instructions=[["pick"]]), "text outside|no text"),
         (lambda d: d["store"].update(image_height=10**9), "not made here"),

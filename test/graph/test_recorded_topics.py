@@ -3,6 +3,7 @@ marked."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from nav_msgs.msg import Odometry
 from trajectory_msgs.msg import JointTrajectory
 
 from qt_ros.cli.processes import NodeGroup
+from qt_ros.episodes.bag import is_complete
 from qt_ros.episodes.bag_metadata import DRY_RUN, read_metadata
 from qt_ros.msg import CommandStatus, EpisodeStatus
 from qt_ros.nodes.demo_client import LATCHED, GraphClient
@@ -52,6 +54,13 @@ class Robot(GraphClient):
         return Path(self.record(episode_id, WAIT).uri)
 
 
+def running(episode_id: str, start: int, stamp: int) -> EpisodeStatus:
+    """What the policy says at ``stamp`` of an episode that began at ``start`` (s)."""
+    status = EpisodeStatus(episode_id=episode_id, state=EpisodeStatus.STATE_RUNNING)
+    status.start.sec, status.header.stamp.sec = start, stamp
+    return status
+
+
 def recorded(bag: Path) -> dict[str, int]:
     return {t.name: t.message_count for t in read_metadata(bag).topics if t.message_count}
 
@@ -82,5 +91,41 @@ def test_topics_of_other_names_and_dry_runs(ros_domain_id: int, tmp_path: Path) 
             assert read_metadata(dry).custom_data[DRY_RUN] == "true"
             assert {f"/command_node/dry_run/{name}" for name in ("arm", "gripper")} <= set(recorded(dry))
             assert sum("nobody publishes" in line for line in recorder.tail(100).splitlines()) == 2, "told once"
+        finally:
+            robot.close()
+
+
+def test_a_recorder_that_comes_in_mid_episode_leaves_the_bag_of_the_one_before_alone(
+    ros_domain_id: int, tmp_path: Path
+) -> None:
+    bags, patience = tmp_path / "bags", {"outcome_timeout": 0.0, "silence_timeout": 3600.0}
+    with NodeGroup(tmp_path / "logs").running() as group:
+        robot = Robot(group.check)
+        try:
+            links = [("robot", "episode_status", "recorder_node"), ("recorder_node", "episode_record", "robot")]
+            first = group.start("recorder_node", {"root": str(bags), **patience})
+            robot.wait_for_links(links, WAIT)
+            robot.status.publish(running("long", 10, 10))
+            robot.status.publish(running("long", 10, 11))
+            robot.wait(lambda: list((bags / "long").glob("*.mcap")), WAIT, "the bag to be opened")
+            group.nodes.remove(first)
+            first.process.send_signal(signal.SIGINT)
+            first.process.wait(WAIT)
+            before = robot.record("long", WAIT)
+            assert "stopped in mid-episode" in before.error and is_complete(bags / "long")
+
+            second = group.start("recorder_node", {"root": str(bags), **patience})
+            robot.wait(
+                lambda: "the rest of it is not recorded" in second.tail(100), WAIT, "the latched status to be heard"
+            )
+            robot.wait_for_links(links, WAIT)
+            for stamp in (12, 13, 14):
+                robot.status.publish(running("long", 10, stamp))
+            after = robot.episode("next", bags)
+            assert is_complete(after)
+            assert second.tail(100).count("the rest of it is not recorded") == 1, "told once"
+            assert robot.record("long", WAIT).error == before.error, "nothing else was said of it"
+            robot.status.publish(running("next", 20, 20))  # begins anew under a name that was used
+            robot.wait(lambda: "never overwritten" in second.tail(100), WAIT, "the refusal")
         finally:
             robot.close()

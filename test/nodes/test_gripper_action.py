@@ -66,7 +66,7 @@ def gripper(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, time: Time) -> outpu
     def goal() -> Any:
         return SimpleNamespace(command=SimpleNamespace(position=None, max_effort=None))
 
-    monkeypatch.setattr(outputs, "message_class", lambda name: SimpleNamespace(Goal=goal))
+    monkeypatch.setattr(outputs, "installed_class", lambda *_: SimpleNamespace(Goal=goal))
     monkeypatch.setattr(outputs, "ActionClient", Client)
     node: Any = SimpleNamespace(get_logger=lambda: None)
     return outputs.GripperAction(node, load_contract(write(tmp_path, (GRIPPER, ACTION))))

@@ -66,7 +66,8 @@ def test_root_installs_exactly_what_is_missing(repository: Path, bare_machine: P
     result = run(repository, bare_machine, "ensure_system_packages")
     assert result.returncode == 0, result.stderr
     asked = (bare_machine / "asked").read_text().splitlines()
-    assert asked == ["update", "install -y --no-install-recommends cmake"]
+    retries = "-o Acquire::Retries=3"
+    assert asked == [f"{retries} update", f"{retries} install -y --no-install-recommends cmake"]
 
 
 def test_a_failed_installation_says_where_the_log_is(repository: Path, bare_machine: Path) -> None:
