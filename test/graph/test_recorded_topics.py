@@ -16,7 +16,8 @@ from qt_ros.cli.processes import NodeGroup
 from qt_ros.episodes.bag import is_complete
 from qt_ros.episodes.bag_metadata import DRY_RUN, read_metadata
 from qt_ros.msg import CommandStatus, EpisodeStatus
-from qt_ros.nodes.demo_client import LATCHED, GraphClient
+from qt_ros.nodes.demo_client import GraphClient
+from qt_ros.nodes.lifecycle import LATCHED
 from qt_ros.srv import SetOutcome
 
 WAIT = 60.0
