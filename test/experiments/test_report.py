@@ -132,6 +132,6 @@ def test_what_was_tried_is_noted_and_stays(tmp_path: Path, given: Experiment) ->
 def test_committed_pages_follow_from_their_json(path: Path) -> None:
     document = json.loads(path.read_text(encoding="utf-8"))
     kinds = {"experiment": page, "tuning_of": tuning_page, "parts": data_page, "sanity": sanity_page}
-    for key, make in kinds.items():
-        if key in document and "benchmark" not in document:
-            assert path.with_suffix(".md").read_text(encoding="utf-8") == make(document)
+    make = next((make for key, make in kinds.items() if key in document and "benchmark" not in document), None)
+    if make is not None:
+        assert path.with_suffix(".md").read_text(encoding="utf-8") == make(document)
