@@ -85,4 +85,5 @@ def averaged(seeds: Sequence[Mapping[str, tuple[int, int]]]) -> Pooled:
 def _hull(good: int, total: int, rate: float, binomial: tuple[float, float], rates: Sequence[float]) -> Pooled:
     between = seed_interval(rates)
     low, high = binomial if between is None else (min(binomial[0], between[0]), max(binomial[1], between[1]))
+    low, high = min(low, rate), max(high, rate)  # a mean over skills is rounded otherwise than a count's share
     return Pooled(good, total, low, high, binomial, between, min(rates), max(rates), rate)

@@ -25,7 +25,8 @@ def wilson(successes: float, total: float, z: float = 1.96) -> tuple[float, floa
     scale = 1.0 + z * z / total
     centre = (rate + z * z / (2 * total)) / scale
     half = z / scale * math.sqrt(rate * (1.0 - rate) / total + z * z / (4.0 * total * total))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # Rounding must not leave the rate itself outside, as it would at 0 and at 1.
+    return min(rate, max(0.0, centre - half)), max(rate, min(1.0, centre + half))
 
 
 @dataclass(frozen=True)
