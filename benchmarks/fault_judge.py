@@ -35,6 +35,7 @@ class MotionJudge:
         self._actions: deque[float] = deque(maxlen=200)  # in this run of time
         self._last: float | None = None
         self._excused = float("-inf")  # braking after a jump: until then
+        self._how = ""  # of the newest motion not explained
         self._open: list[tuple[float, float]] = []  # (stamp, heard on the wall at) of motion not explained yet
 
     def acted(self, observed: float) -> None:
@@ -43,8 +44,8 @@ class MotionJudge:
             self._actions.clear()
         self._actions.append(observed)
 
-    def saw(self, stamp: float, moving: bool) -> None:
-        """A command or measurement of ``stamp`` s, of something that moves or stands."""
+    def saw(self, stamp: float, moving: bool, how: str = "") -> None:
+        """A command or measurement of ``stamp`` s, of something that moves or stands; ``how`` it moves, in words."""
         self.heard += 1
         last, self._last = self._last, stamp
         if last is not None and self._jumped(stamp - last):
@@ -52,6 +53,7 @@ class MotionJudge:
             self._excused = stamp + self.brakes
         if moving and stamp > self._excused and not self._explained(stamp):
             self._open.append((stamp, time.monotonic()))
+            self._how = how
 
     def excuse(self, stamp: float) -> None:
         """Whoever commands it noticed at ``stamp`` only that time began anew, and brakes from there."""
@@ -72,7 +74,8 @@ class MotionJudge:
         since = f"{wrong[-1] - max(before):.2f} s after the last action" if before else "without any action"
         if before:
             self.longest = max(self.longest, wrong[-1] - max(before))
-        return [f"{self.what}: still moves {since} (limit {self.allowed:.2f} s), {len(wrong)} times"]
+        how = f"; the newest: {self._how}" if self._how else ""
+        return [f"{self.what}: still moves {since} (limit {self.allowed:.2f} s), {len(wrong)} times{how}"]
 
     def _jumped(self, step: float) -> bool:
         return step < 0.0 or (self.ordered > ABOUT and abs(step - self.ordered) < ABOUT)

@@ -195,7 +195,7 @@ class Watch:
             for judge in self._measured.values():
                 judge.excuse(now)
         self._last[name] = (now, v)
-        self._commanded[name].saw(now, bool(v.any()))
+        self._commanded[name].saw(now, bool(v.any()), str(v.round(3).tolist()))
 
     def _on_trajectory(self, message: JointTrajectory) -> None:
         names, model = list(message.joint_names), self._model
@@ -217,8 +217,9 @@ class Watch:
         velocities = dict(zip(message.name, message.velocity))
         if not all(j in positions for j in self._joints):
             return
-        self._speed = (max(abs(velocities.get(j, 0.0)) for j in self._joints), self._speed[1])
-        self._measured["arm"].saw(_seconds(message.header.stamp), self._speed[0] > STILL[0])
+        speed, joint = max((abs(velocities.get(j, np.inf)), j) for j in self._joints)  # not measured is not standing
+        self._speed = (speed, self._speed[1])
+        self._measured["arm"].saw(_seconds(message.header.stamp), speed > STILL[0], f"{joint} {speed:.3f} rad/s")
         tool = self._model.fk([positions[j] for j in self._joints])[0]
         bound = self.contract.limits
         outside = float(np.maximum(bound.workspace_low - tool, tool - bound.workspace_high).max())
@@ -228,7 +229,8 @@ class Watch:
     def _on_odom(self, message: Odometry) -> None:
         twist = message.twist.twist
         self._speed = (self._speed[0], max(abs(twist.linear.x), abs(twist.angular.z)))
-        self._measured["base"].saw(_seconds(message.header.stamp), self._speed[1] > STILL[1])
+        how = f"{twist.linear.x:.3f} m/s, {twist.angular.z:.3f} rad/s"
+        self._measured["base"].saw(_seconds(message.header.stamp), self._speed[1] > STILL[1], how)
 
     def _on_action(self, message: PolicyAction) -> None:
         if not message.q or tuple(message.names) != self.contract.action_space.names:

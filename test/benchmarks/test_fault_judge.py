@@ -46,8 +46,9 @@ def test_a_command_that_goes_on_after_the_policy_is_gone_is_found(judge: MotionJ
 
 
 def test_motion_before_any_action_is_found(judge: MotionJudge) -> None:
-    judge.saw(5.0, True)
-    assert judge.problems() == ["arm command: still moves without any action (limit 0.90 s), 1 times"]
+    judge.saw(5.0, True, "arm_joint_3 0.2 rad/s")
+    told = "arm command: still moves without any action (limit 0.90 s), 1 times; the newest: arm_joint_3 0.2 rad/s"
+    assert judge.problems() == [told]
 
 
 def test_an_action_heard_after_its_effect_explains_it(judge: MotionJudge) -> None:
