@@ -9,6 +9,9 @@ from __future__ import annotations
 import time
 from collections import deque
 
+import numpy as np
+from numpy.typing import NDArray
+
 AHEAD = 0.05  # s by which an action may be stamped later than a motion that it caused: the clocks of two nodes
 ABOUT = 0.25  # s: a step of the stamps so close to the one that was ordered is it
 LATE = 2.0  # s on the wall for an action to be heard that was overtaken by its effect
@@ -28,9 +31,11 @@ class MotionJudge:
         self.what, self.allowed, self.brakes = what, allowed, brakes
         self.ordered = 0.0
         self.longest = 0.0
+        self.heard = 0  # messages: a stream that was not heard is not judged
         self._actions: deque[float] = deque(maxlen=200)  # in this run of time
         self._last: float | None = None
         self._excused = float("-inf")  # braking after a jump: until then
+        self._how = ""  # of the newest motion not explained
         self._open: list[tuple[float, float]] = []  # (stamp, heard on the wall at) of motion not explained yet
 
     def acted(self, observed: float) -> None:
@@ -39,14 +44,20 @@ class MotionJudge:
             self._actions.clear()
         self._actions.append(observed)
 
-    def saw(self, stamp: float, moving: bool) -> None:
-        """A command or measurement of ``stamp`` s, of something that moves or stands."""
+    def saw(self, stamp: float, moving: bool, how: str = "") -> None:
+        """A command or measurement of ``stamp`` s, of something that moves or stands; ``how`` it moves, in words."""
+        self.heard += 1
         last, self._last = self._last, stamp
         if last is not None and self._jumped(stamp - last):
             self._actions.clear()
             self._excused = stamp + self.brakes
         if moving and stamp > self._excused and not self._explained(stamp):
             self._open.append((stamp, time.monotonic()))
+            self._how = how
+
+    def excuse(self, stamp: float) -> None:
+        """Whoever commands it noticed at ``stamp`` only that time began anew, and brakes from there."""
+        self._excused = max(self._excused, stamp + self.brakes)
 
     def settled(self) -> bool:
         """Whether every motion is explained, or will not be any more."""
@@ -63,7 +74,8 @@ class MotionJudge:
         since = f"{wrong[-1] - max(before):.2f} s after the last action" if before else "without any action"
         if before:
             self.longest = max(self.longest, wrong[-1] - max(before))
-        return [f"{self.what}: still moves {since} (limit {self.allowed:.2f} s), {len(wrong)} times"]
+        how = f"; the newest: {self._how}" if self._how else ""
+        return [f"{self.what}: still moves {since} (limit {self.allowed:.2f} s), {len(wrong)} times{how}"]
 
     def _jumped(self, step: float) -> bool:
         return step < 0.0 or (self.ordered > ABOUT and abs(step - self.ordered) < ABOUT)
@@ -74,3 +86,24 @@ class MotionJudge:
             return False
         self.longest = max(self.longest, stamp - newest)
         return True
+
+
+def too_sudden(
+    before: NDArray[np.float64],
+    after: NDArray[np.float64],
+    elapsed: float,
+    speed: float,
+    acceleration: float,
+    brake_time: float,
+) -> str:
+    """What is wrong with a change of velocity (n,), m/s or rad/s, within ``elapsed`` s; '' when nothing is.
+
+    Whatever gets slower may brake, from ``speed`` to standing within ``brake_time`` s, and may stand at once (an
+    emergency stop); all else keeps to ``acceleration``.
+    """
+    change = float(np.linalg.norm(after - before))
+    slower = bool(np.linalg.norm(after) <= np.linalg.norm(before))
+    hardest = max(acceleration, speed / brake_time) if slower else acceleration
+    if not after.any() or change <= hardest * elapsed * 1.001 + 1e-6:
+        return ""
+    return f"changed by {change:.3f} in {elapsed:.3f} s, limit {hardest:.2f} per s"

@@ -32,15 +32,17 @@ FAULTS = (
     "emergency stop",
 )
 
+KINDS: dict[str, Callable[[str], bool]] = {  # column: the problems that count there
+    "out_of_bounds": lambda p: any(w in p for w in ("beyond", "changed by", "not finite", "sent to", "outside")),
+    "moving_without_policy": lambda p: "still moves" in p,
+    "hung": lambda p: p.startswith("hung") or "never got its result" in p,
+    "lost_episodes": lambda p: "bag" in p or "disk" in p,
+    "not_judged": lambda p: p.startswith("not judged"),
+}
+
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Counts over all injections and per fault."""
-    kinds: dict[str, Callable[[str], bool]] = {
-        "out_of_bounds": lambda p: any(w in p for w in ("beyond", "changed by", "not finite", "sent to", "outside")),
-        "moving_without_policy": lambda p: "still moves" in p,
-        "hung": lambda p: p.startswith("hung") or "never got its result" in p,
-        "lost_episodes": lambda p: "bag" in p or "disk" in p,
-    }
     faults = {}
     for fault in FAULTS:
         mine = [r for r in rows if r["fault"] == fault]
@@ -52,11 +54,14 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
             "reasons": {
                 reason or "-": sum(r["reason"] == reason for r in mine) for reason in {r["reason"] for r in mine}
             },
-            **{k: sum(any(test(p) for p in r["problems"]) for r in mine) for k, test in kinds.items()},
+            **{k: sum(any(test(p) for p in r["problems"]) for r in mine) for k, test in KINDS.items()},
         }
         faults[fault]["lost_episodes"] += sum(bool(r["lost_bags"]) for r in mine)
-    totals = {k: sum(f[k] for f in faults.values()) for k in ("injections", "in_a_running_episode", *kinds)}
-    return {**totals, "faults": faults, "problems": [r for r in rows if r["problems"] or r["lost_bags"]]}
+    totals = {k: sum(f[k] for f in faults.values()) for k in ("injections", "in_a_running_episode", *KINDS)}
+    times = [r.get("longest", {}) for r in rows]
+    longest = {what: max(t.get(what, 0.0) for t in times) for what in dict.fromkeys(w for t in times for w in t)}
+    problems = [r for r in rows if r["problems"] or r["lost_bags"]]
+    return {**totals, "longest": longest, "faults": faults, "problems": problems}
 
 
 def tables(result: dict[str, Any]) -> list[Table]:
@@ -74,7 +79,7 @@ def tables(result: dict[str, Any]) -> list[Table]:
     return [table]
 
 
-COLUMNS = ("injections", "in_a_running_episode", "out_of_bounds", "moving_without_policy", "hung", "lost_episodes")
+COLUMNS = ("injections", "in_a_running_episode", *KINDS)
 
 
 def page(result: dict[str, Any]) -> str:
@@ -91,7 +96,7 @@ def page(result: dict[str, Any]) -> str:
         "finished episode was lost. Without a policy: a command that is not zero is stamped more than `max_action_age` "
         "+ 0.2 s, and 0.1 s of slack for late ticks, after the image behind the last action that command_node heard; a "
         "measured motion 0.5 s later than that. An injection counts as in a running episode when the episode had not "
-        "ended by itself before it.",
+        "ended by itself before it, and as not judged when nothing was heard of commands or measurements.",
         "",
         f"| fault | {' | '.join(c.replace('_', ' ') for c in COLUMNS)} | how the episodes ended |",
         f"| --- |{' ---: |' * len(COLUMNS)} --- |",
@@ -100,6 +105,9 @@ def page(result: dict[str, Any]) -> str:
         reasons = ", ".join(f"{n} `{r}`" for r, n in sorted(numbers["reasons"].items()))
         lines.append(f"| {fault} | {' | '.join(str(numbers[c]) for c in COLUMNS)} | {reasons} |")
     lines += [f"| **all** | {' | '.join(str(found[c]) for c in COLUMNS)} | |", ""]
+    if found["longest"]:
+        told = (f"{what} {f'{t:.2f} s' if t else 'never moved'}" for what, t in found["longest"].items())
+        lines += [f"Longest time from the image behind an action to motion that it explains: {', '.join(told)}.", ""]
     if found["problems"]:
         lines += ["What was found:", ""]
         for row in found["problems"]:

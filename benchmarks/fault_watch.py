@@ -25,7 +25,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, String
 from trajectory_msgs.msg import JointTrajectory
 
-from benchmarks.fault_judge import LATE, MotionJudge
+from benchmarks.fault_judge import LATE, MotionJudge, too_sudden
 from qt_ros.contract.kinematics import Kinematics
 from qt_ros.contract.robot import RobotContract
 from qt_ros.control.shaper import BRAKE_TIME
@@ -53,7 +53,6 @@ class Watch:
         self._joints = (*spec.arm_joints, *spec.carriers)
         self._model = Kinematics(contract.urdf, spec.base_frame, spec.tool_frame, self._joints, fixed=spec.home)
         self.problems: list[str] = []
-        self.commands = 0
         self.status: EpisodeStatus | None = None
         self.command: CommandStatus | None = None
         self.records: dict[str, EpisodeRecord] = {}
@@ -123,7 +122,16 @@ class Watch:
         self.until(lambda: all([judge.settled() for judge in judges]), 2 * LATE)
         with self._changed:
             problems, self.problems = self.problems, []
-            return problems + [p for judge in judges for p in judge.problems()]
+            return [p for judge in judges for p in judge.problems()] + problems
+
+    def unheard(self) -> list[str]:
+        """The streams of which nothing came since the last time: nobody judges those."""
+        silent = []
+        with self._changed:
+            for judge in (*self._commanded.values(), *self._measured.values()):
+                silent += [] if judge.heard else [judge.what]
+                judge.heard = 0
+        return silent
 
     def longest(self) -> dict[str, float]:
         """Seconds from the last action to the last motion that it explains, at most, since the last time."""
@@ -172,7 +180,6 @@ class Watch:
         linear, angular = message.twist.linear, message.twist.angular
         v = np.array([linear.x, linear.y, linear.z, angular.x, angular.y, angular.z])
         now = _seconds(message.header.stamp)
-        self.commands += 1
         if not np.isfinite(v).all():
             self.problems.append(f"{name}: command {v.tolist()} is not finite")
             return
@@ -182,11 +189,13 @@ class Watch:
         for part, speed, acceleration in parts:
             if np.linalg.norm(v[part]) > speed * 1.001 + 1e-6:
                 self.problems.append(f"{name}: speed {np.linalg.norm(v[part]):.3f} beyond {speed}")
-            hardest, change = max(acceleration, speed / BRAKE_TIME), float(np.linalg.norm(v[part] - old[part]))
-            if v[part].any() and change > hardest * elapsed * 1.001 + 1e-6:
-                self.problems.append(f"{name}: changed by {change:.3f} in {elapsed:.3f} s, limit {hardest:.2f} per s")
+            if told := too_sudden(old[part], v[part], elapsed, speed, acceleration, BRAKE_TIME):
+                self.problems.append(f"{name}: {told}")
+        if now < before:  # command_node has noticed that time began anew: later than what is measured does, by chance
+            for judge in self._measured.values():
+                judge.excuse(now)
         self._last[name] = (now, v)
-        self._commanded[name].saw(now, bool(v.any()))
+        self._commanded[name].saw(now, bool(v.any()), str(v.round(3).tolist()))
 
     def _on_trajectory(self, message: JointTrajectory) -> None:
         names, model = list(message.joint_names), self._model
@@ -208,8 +217,9 @@ class Watch:
         velocities = dict(zip(message.name, message.velocity))
         if not all(j in positions for j in self._joints):
             return
-        self._speed = (max(abs(velocities.get(j, 0.0)) for j in self._joints), self._speed[1])
-        self._measured["arm"].saw(_seconds(message.header.stamp), self._speed[0] > STILL[0])
+        speed, joint = max((abs(velocities.get(j, np.inf)), j) for j in self._joints)  # not measured is not standing
+        self._speed = (speed, self._speed[1])
+        self._measured["arm"].saw(_seconds(message.header.stamp), speed > STILL[0], f"{joint} {speed:.3f} rad/s")
         tool = self._model.fk([positions[j] for j in self._joints])[0]
         bound = self.contract.limits
         outside = float(np.maximum(bound.workspace_low - tool, tool - bound.workspace_high).max())
@@ -219,7 +229,8 @@ class Watch:
     def _on_odom(self, message: Odometry) -> None:
         twist = message.twist.twist
         self._speed = (self._speed[0], max(abs(twist.linear.x), abs(twist.angular.z)))
-        self._measured["base"].saw(_seconds(message.header.stamp), self._speed[1] > STILL[1])
+        how = f"{twist.linear.x:.3f} m/s, {twist.angular.z:.3f} rad/s"
+        self._measured["base"].saw(_seconds(message.header.stamp), self._speed[1] > STILL[1], how)
 
     def _on_action(self, message: PolicyAction) -> None:
         if not message.q or tuple(message.names) != self.contract.action_space.names:

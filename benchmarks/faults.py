@@ -46,6 +46,7 @@ from qt_ros.episodes.episode import REASONS
 RELAYED = ("head_camera/image_raw", "joint_states")
 PATIENCE = 300.0  # s on the wall for anything that a loaded machine does late; longer is a hung graph
 EPISODE = 4.0  # simulated s
+CERTAIN = 3  # steps of the policy in which commands and measurements are heard for certain
 SETTLES = 5.0  # s on the wall after a node's start: links that are seen from here may not be there yet between others
 CLOCK_PATIENCE = 2.0  # s on the wall: command_node's own patience with a clock that stands still
 WALL_SLACK = 5.0  # s on the wall that a loaded machine may be late with it
@@ -144,8 +145,20 @@ class Bench:
             ("command_node", "servo_node/delta_twist_cmds", "servo_node"),
             ("servo_node", "arm_controller/joint_trajectory", "sim_node"),
         ]
+        links += [(source, topic, "fault_watch") for source, topic in self._watched()]
         self.client.wait_for_links(links, PATIENCE)
         self.client.wait(lambda: time.monotonic() > self.started + SETTLES, PATIENCE, "the last links")
+
+    def _watched(self) -> list[tuple[str, str]]:
+        """Who says on which topic what the verdict rests on."""
+        commands, joints = self.contract.commands, self.contract.observation("joint_state").topic
+        return [
+            *(("command_node", commands[name].topic) for name in ("arm", "base", "gripper")),
+            ("servo_node", "arm_controller/joint_trajectory"),
+            ("sim_node", f"raw/{joints}"),
+            ("sim_node", "odom"),
+            ("fault_relay", "policy_action"),
+        ]
 
     def _everybody_once(self) -> bool:
         names = self.client.node.get_node_names()
@@ -164,8 +177,9 @@ class Bench:
         began = time.monotonic()
         try:
             self.heal()
-            self.watch.take()
+            problems += [f"before it began, {p}" for p in self.watch.take()[:10]]
             self.watch.longest()
+            self.watch.unheard()
             scene, episode = self._begin(episode, int(rng.integers(2**31 - 1)))
             result = self.client._goal.get_result_async()
             wanted = int(rng.integers(1, 9))
@@ -187,7 +201,9 @@ class Bench:
         except (Hung, TimeoutError, RuntimeError) as error:
             problems.append(f"hung: {type(error).__name__}: {error}")
         problems += self.watch.take()[:10]
-        row["longest"] = self.watch.longest()
+        row["longest"], unheard = self.watch.longest(), self.watch.unheard()
+        if unheard and row["steps"] >= CERTAIN:
+            problems.append(f"not judged: nothing was heard of {', '.join(unheard)}")
         row["seconds"] = round(time.monotonic() - began, 1)
         return row
 
@@ -319,7 +335,8 @@ def _inject_all(
         bench = Bench(folder, Path(options.checkpoint).absolute(), options.seed)
         try:
             with bench.group.running():
-                bench.heal()  # the start of the graph is no injection
+                bench.heal()
+                bench.watch.take()  # the start of the graph is no injection
                 for number in range(len(rows), options.count):
                     row = bench.inject(number)
                     row["lost_bags"] = bench.lost()

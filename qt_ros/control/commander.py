@@ -255,7 +255,9 @@ class Commander:
         """The command for ``now``; call it at the command rate. ``elapsed``: s on the wall since the call before."""
         self.hear_clock(now)
         set_back = now < self._ticked
-        if set_back:  # what was measured belongs to the time before
+        if set_back:  # what was measured belongs to the time before; that it is missing would be the wrong name
+            told = f"the clock was set back by {self._ticked - now:.2f} s during the episode; begin a new one"
+            self.stop("fault", told, now)
             self._joints, self._joints_stamp = None, -math.inf
         self._ticked = now
         self._sent.advance(now)

@@ -126,7 +126,7 @@ class GazeboNode(Node):
 
     def _on_joints(self, message: JointState) -> None:
         stamp = ns_to_seconds(stamp_to_ns(message.header.stamp))
-        self.joints.update(decode_joint_positions(message, self.scorer.joints))
+        self.joints.update(decode_joint_positions(message, (*self.scorer.joints, *self.scorer.optional_joints)))
         self._joints_stamp = stamp
 
     # --- waiting without blocking ------------------------------------------------------------------------------------

@@ -75,15 +75,15 @@ class PoseScorer:
         spec = contract.kinematics
         self._spec = spec
         self.joints = (*spec.arm_joints, spec.gripper_joint)
-        # Joints between base and hand that the policy does not move (the lift) count as well where they are measured.
-        self._arm = Kinematics.of(contract)
+        self.optional_joints = spec.carriers  # the lift: it counts where it is measured, else as being at home
+        self._arm = Kinematics.of(contract, (*spec.arm_joints, *spec.carriers))
 
     def verdict(self, task: Task, bodies: Mapping[str, Body], robot: ArrayLike, joints: Mapping[str, float]) -> Verdict:
         """Judge ``task``.
 
         ``bodies``: the task's target, and what it goes near where it does; ``robot``: pose (7,) of the robot's base in
-        the world; ``joints``: measured positions of arm and gripper (rad, m). Raises ConfigError for a skill without a
-        rule and ValueError for a joint or an object that is missing.
+        the world; ``joints``: measured positions of arm, gripper and lift (rad, m). Raises ConfigError for a skill
+        without a rule and ValueError for a joint or an object that is missing; a lift may be.
         """
         check_skill(task)
         named = (task.target, task.near) if task.skill == "move_near" else (task.target,)
@@ -109,7 +109,8 @@ class PoseScorer:
 
     def _offset(self, target: Body, robot: ArrayLike, joints: Mapping[str, float]) -> tuple[float, float, float]:
         base = np.asarray(robot, dtype=np.float64)
-        position, rotation = self._arm.fk(np.array([joints[name] for name in self._spec.arm_joints]))
+        known = {**self._spec.home, **joints}
+        position, rotation = self._arm.fk([known[name] for name in self._arm.joints])
         in_base = rotation_matrix(base[3:]).T @ (target.place - base[:3])
         x, y, z = (float(value) for value in rotation.T @ (in_base - position))
         return x, y, z

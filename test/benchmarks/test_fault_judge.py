@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from benchmarks.fault_judge import MotionJudge
+from benchmarks.fault_judge import MotionJudge, too_sudden
 
 ALLOWED, BRAKES = 0.9, 0.3
 
@@ -45,8 +46,9 @@ def test_a_command_that_goes_on_after_the_policy_is_gone_is_found(judge: MotionJ
 
 
 def test_motion_before_any_action_is_found(judge: MotionJudge) -> None:
-    judge.saw(5.0, True)
-    assert judge.problems() == ["arm command: still moves without any action (limit 0.90 s), 1 times"]
+    judge.saw(5.0, True, "arm_joint_3 0.2 rad/s")
+    told = "arm command: still moves without any action (limit 0.90 s), 1 times; the newest: arm_joint_3 0.2 rad/s"
+    assert judge.problems() == [told]
 
 
 def test_an_action_heard_after_its_effect_explains_it(judge: MotionJudge) -> None:
@@ -90,3 +92,42 @@ def test_a_simulation_that_began_anew_is_judged_by_its_own_actions(judge: Motion
     act(judge, 2.0, 3.0)
     drive(judge, 2.1, 3.5)
     assert judge.problems() == []
+
+
+def test_a_robot_that_brakes_because_time_began_anew_may_do_so_from_when_its_commander_noticed(
+    judge: MotionJudge,
+) -> None:
+    act(judge, 50.0, 52.0)
+    drive(judge, 50.1, 52.0)
+    judge.saw(0.5, False)  # measured before the new clock is heard by who commands
+    judge.excuse(1.5)
+    drive(judge, 1.5, 1.5 + BRAKES - 0.02)
+    assert judge.problems() == []
+    judge.saw(1.5 + BRAKES + 0.02, True)
+    assert judge.problems()
+
+
+def test_a_stream_that_nobody_heard_is_known(judge: MotionJudge) -> None:
+    assert judge.heard == 0
+    judge.saw(1.0, False)
+    assert judge.heard == 1
+
+
+SPEED, ACCELERATION, BRAKE_TIME = 0.5, 1.0, 0.16
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "fine"),
+    [
+        (0.1, 0.12, True),
+        (0.1, 0.13, False),  # it would be as hard as braking may be
+        (0.12, 0.1, True),
+        (0.16, 0.1, True),
+        (0.2, 0.1, False),
+        (0.5, 0.0, True),  # an emergency stop
+        (-0.1, 0.1, False),
+    ],
+)
+def test_only_what_gets_slower_may_brake_hard(before: float, after: float, fine: bool) -> None:
+    told = too_sudden(np.array([before]), np.array([after]), 0.02, SPEED, ACCELERATION, BRAKE_TIME)
+    assert (told == "") == fine and ("changed by" in told) != fine

@@ -35,19 +35,29 @@ def test_every_kind_of_harm_is_counted_in_its_column() -> None:
             row(fault, "hung: TimeoutError: waited"),
             row(fault, "bag is not whole: x"),
             row(fault, lost=True),
+            row(fault, "not judged: nothing was heard of arm command"),
         ]
     )
-    kinds = ("out_of_bounds", "moving_without_policy", "hung", "lost_episodes")
-    assert [found[k] for k in kinds] == [1, 1, 1, 2]
-    assert (found["injections"], found["in_a_running_episode"], len(found["problems"])) == (6, 6, 5)
+    kinds = ("out_of_bounds", "moving_without_policy", "hung", "lost_episodes", "not_judged")
+    assert [found[k] for k in kinds] == [1, 1, 1, 2, 1]
+    assert (found["injections"], found["in_a_running_episode"], len(found["problems"])) == (7, 7, 6)
 
 
 def test_the_page_names_what_was_found() -> None:
     found = summary([row(FAULTS[0]), row(FAULTS[1], "the robot still moves although no episode runs")])
     machine = {"processor": "a processor", "cores": 2, "load_average": 1.0}
     text = page({"injections": found, "machine": machine, "command": "c", "commit": "x", "settings": {"seed": 3}})
-    assert "| **all** | 2 | 2 | 0 | 1 | 0 | 0 | |" in text
+    assert "| **all** | 2 | 2 | 0 | 1 | 0 | 0 | 0 | |" in text
     assert f"{FAULTS[1]}: the robot still moves" in text
+
+
+def test_the_page_tells_what_never_moved_and_so_was_never_put_to_the_test() -> None:
+    longest = [{"arm command": 0.25, "base command": 0.0}, {"arm command": 0.4, "base command": 0.0}]
+    found = summary([{**row(FAULTS[0]), "longest": times} for times in longest])
+    assert found["longest"] == {"arm command": 0.4, "base command": 0.0}
+    machine = {"processor": "a processor", "cores": 2, "load_average": 1.0}
+    text = page({"injections": found, "machine": machine, "command": "c", "commit": "x", "settings": {"seed": 3}})
+    assert "arm command 0.40 s, base command never moved." in text
 
 
 @pytest.mark.slow

@@ -293,6 +293,21 @@ def test_an_episode_may_begin_after_a_simulated_clock_was_set_back() -> None:
     assert commander.state == "moving"
 
 
+@pytest.mark.parametrize("acted", [True, False], ids=["in motion", "before its first action"])
+def test_a_clock_that_is_set_back_during_an_episode_is_named_not_the_joint_states(
+    episode: Episode, acted: bool
+) -> None:
+    if acted:
+        episode.act(0)
+    episode.tick(3)
+    assert episode.commander.state == "moving"
+    episode.now -= 5.0
+    episode.commander.tick(episode.now)
+    assert episode.commander.reason == "fault"
+    assert "the clock was set back by 5.00 s" in episode.commander.message
+    assert not episode.stand().moving
+
+
 def test_no_episode_begins_before_the_clock_does() -> None:
     commander = Commander(CONTRACT)
     commander.activate(0.0)

@@ -23,7 +23,7 @@ ORIGIN = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
 
 def at_tool(offset: tuple[float, float, float] = (0.0, 0.0, 0.0), base: tuple[float, ...] = ORIGIN) -> list[float]:
     """Pose of an object ``offset`` m from tool0, in tool0's axes, with the arm at home and the robot at ``base``."""
-    position, rotation = SCORER._arm.fk(np.array([HOME[j] for j in CONTRACT.kinematics.arm_joints]))
+    position, rotation = SCORER._arm.fk([HOME[j] for j in SCORER._arm.joints])
     in_base = position + rotation @ np.array(offset)
     return [*(rotation_matrix(base[3:]) @ in_base + np.array(base[:3])), 0.0, 0.0, 0.0, 1.0]
 
@@ -57,6 +57,16 @@ def test_where_the_robot_stands_does_not_matter() -> None:
     base = (1.5, -2.0, 0.0, 0.0, 0.0, np.sin(0.6), np.cos(0.6))
     assert judge(at_tool(base=base), base=base).success
     assert not judge(at_tool(), base=base).success
+
+
+def test_the_hand_is_where_the_lift_was_measured_and_at_home_where_it_was_not() -> None:
+    x, y, z, *turn = at_tool()
+    bodies = {TASK.target: Body((x, y, z - 0.1, *turn), (x, y, z - 0.2))}
+    arm = {**HOME, "left_finger_joint": 0.02}
+    assert SCORER.verdict(TASK, bodies, ORIGIN, {**arm, "lift_joint": HOME["lift_joint"] - 0.1}).held
+    assert not SCORER.verdict(TASK, bodies, ORIGIN, arm).held
+    del arm["lift_joint"]
+    assert not SCORER.verdict(TASK, bodies, ORIGIN, arm).held
 
 
 def test_a_missing_joint_is_named() -> None:
