@@ -25,7 +25,8 @@ def wilson(successes: float, total: float, z: float = 1.96) -> tuple[float, floa
     scale = 1.0 + z * z / total
     centre = (rate + z * z / (2 * total)) / scale
     half = z / scale * math.sqrt(rate * (1.0 - rate) / total + z * z / (4.0 * total * total))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # The rate lies inside; where it is an end, 0 or 1, rounding must not put the end on the other side of it.
+    return max(0.0, min(rate, centre - half)), min(1.0, max(rate, centre + half))
 
 
 @dataclass(frozen=True)

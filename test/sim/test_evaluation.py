@@ -39,6 +39,11 @@ def test_wilson_intervals_match_published_values() -> None:
     assert wilson(1, 29) == pytest.approx((0.0061, 0.1718), abs=1e-4)
 
 
+def test_wilson_holds_the_rate_in_spite_of_rounding() -> None:
+    for total in range(1, 500):  # 300 of 300 would end at 1 - 2^-53, 11 of 11 misses begin above 0
+        assert wilson(0, total)[0] == 0.0 and wilson(total, total)[1] == 1.0
+
+
 def test_wilson_of_nothing_is_everything_and_nonsense_is_refused() -> None:
     assert wilson(0, 0) == (0.0, 1.0)
     with pytest.raises(ValueError):
