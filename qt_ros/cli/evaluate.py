@@ -20,6 +20,7 @@ class Backend(str, Enum):
 
 
 def command(
+    context: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder.")],
     episodes: Annotated[
         int | None, typer.Option(help="How many episodes, one scene each; 300 if absent, --manual: 10.", min=1)
@@ -74,12 +75,15 @@ def command(
 
     Example: qt-ros evaluate CHECKPOINT --backend ros --manual --instruction "pick up the red cube" --episodes 10
     """
+    if backend is Backend.ros:
+        _refuse_given(context, ("workers", "robot"), "is for --backend embedded: what runs on ROS has its own")
     by_hand = (instruction, instructions, operator, max_duration, results)
     if manual:
         if backend is not Backend.ros:
             raise typer.BadParameter("a person judges episodes of --backend ros", param_hint="--manual")
         if task or skill or wrong_instruction or held_out:
             raise typer.BadParameter("you choose tasks and words with --instruction", param_hint="--manual")
+        _refuse_given(context, ("seed",), "draws no scenes with --manual: you set them up")
         named = (instruction or [], instructions)
         _by_hand(checkpoint, episodes or 10, named, operator, max_duration, results, namespace, json_output)
         return
@@ -119,6 +123,14 @@ def command(
         print_table(evaluation)
     if stopped():
         raise typer.Exit(130)
+
+
+def _refuse_given(context: typer.Context, names: tuple[str, ...], why: str) -> None:
+    """BadParameter for an option that was given and would change nothing."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(why, param_hint=f"--{name}")
 
 
 def _by_hand(

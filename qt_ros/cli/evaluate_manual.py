@@ -158,6 +158,16 @@ class Sitting:
             bag, told = record.uri, f"; its bag: {record.error}" if record.error else ""
         except (RuntimeError, TimeoutError) as error:
             told = f"; it counts, but its bag does not carry it: {error}"
+        except KeyboardInterrupt:  # asked a second time: not for the bag, but the judgement was given
+            self._note(task, ended, values, outcome, mishap, "")
+            raise
+        self._note(task, ended, values, outcome, mishap, bag)
+        self._say(f"{outcome}{f' ({mishap})' if mishap else ''} written to {self.path}{told}")
+
+    def _note(
+        self, task: Assignment, ended: EpisodeResult, values: list[float], outcome: str, mishap: str, bag: str
+    ) -> None:
+        """Into the file."""
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         first = rounded(values[0] if values else math.nan)
         self.results.done.append(
@@ -175,7 +185,6 @@ class Sitting:
             )
         )
         self.results.write(self.path)
-        self._say(f"{outcome}{f' ({mishap})' if mishap else ''} written to {self.path}{told}")
 
     def _clear(self, graph: ManualEvaluation, answer: str) -> None:
         """Do what the operator says about a robot that does not take goals."""

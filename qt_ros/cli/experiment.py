@@ -247,18 +247,21 @@ def write_tables(
     from qt_ros.experiments.pages import page
     from qt_ros.experiments.plots import plot
     from qt_ros.experiments.report import collect_results
+    from qt_ros.experiments.spec import names
     from qt_ros.experiments.tuning import collect_trials, tuning_page
     from qt_ros.experiments.work import read_json, write_json
 
     results.mkdir(parents=True, exist_ok=True)
     works = [place.root, *others]
-    described = next(
-        (found for w in works if (found := read_json(replace(place, root=w).description(experiment.data)))), {}
-    )
-    if described:
-        target = results / f"{experiment.data.name}-data"
-        write_json(target.with_suffix(".json"), described)
-        target.with_suffix(".md").write_text(data_page(described), encoding="utf-8")
+    described: dict[str, Any] = {}
+    seen = [experiment.warm_up.data] if experiment.warm_up is not None else []
+    for recipe in (*seen, experiment.data):  # the last is told of below
+        described = next((found for w in works if (found := read_json(replace(place, root=w).description(recipe)))), {})
+        if described:
+            described |= {} if recipe.name in names() else {"made_by": experiment.name}
+            target = results / f"{recipe.name}-data"
+            write_json(target.with_suffix(".json"), described)
+            target.with_suffix(".md").write_text(data_page(described), encoding="utf-8")
     if data_only and not described:
         raise typer.BadParameter(f"the data {experiment.data.name} are not made yet; leave out --report-only")
     if data_only:

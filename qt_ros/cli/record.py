@@ -290,6 +290,8 @@ class Walk:
         if result.message and row.reason not in ("terminate", "operator"):
             words += f" {result.message}"
         self.console.print(words, markup=False, highlight=False, soft_wrap=True)
+        if row.error:  # then no label can be written either
+            self.console.print(f"its bag: {row.error}", markup=False, highlight=False, soft_wrap=True)
         letter = next(k for k, v in LABELS.items() if v == ("discard" if discard else row.outcome))
         answer = self.operator.choose("keep it as", LABELS, letter)
         if answer == "discard":

@@ -8,10 +8,12 @@ from qt_ros.experiments.markdown import MADE, table
 
 
 def data_page(document: dict[str, Any]) -> str:
-    """Counts, lengths and returns of a data set, from `qt_ros.experiments.data.describe`."""
+    """Counts, lengths and returns of a data set. ``made_by`` in the document: the experiment that makes it, where that
+    has another name than the data."""
     name, everything = document["data"], document["all"]
     share = everything["successes"] / everything["episodes"]
-    lines = [f"# Data: {name}", "", MADE, "", "```bash", f"qt-ros experiment {name} --data", "```", ""]
+    command = f"qt-ros experiment {document.get('made_by', name)} --data"
+    lines = [f"# Data: {name}", "", MADE, "", "```bash", command, "```", ""]
     lines += [
         f"{everything['episodes']} episodes with {everything['steps']} steps, of which {everything['successes']} "
         f"({share:.1%}) succeed, with {everything['steps_of_successes']} steps "

@@ -141,7 +141,8 @@ def _runs(document: dict[str, Any]) -> list[str]:
                 _index(commands, row["command"]),
             )
         )
-    stores = sorted({tuple(row["stores"]) for row in document["rows"]})
+    chosen = {label(cell): tuple(cell.get("stores", ())) for cell in document["cells"]}
+    stores = sorted({(chosen[label(row)], tuple(row["stores"])) for row in document["rows"]})
     head = (
         "method", "seed", "gradient steps", "successes", "unstable", "training", "samples/s", "evaluation",
         "value spread", "commit", "source", "machine", "command",
@@ -149,9 +150,10 @@ def _runs(document: dict[str, Any]) -> list[str]:
     lines = ["## Runs", "", *table(head, rows), ""]
     lines += [f"- machine {i}: {_machine(facts)}" for i, facts in enumerate(machines, 1)]
     lines += [f"- command {i}: `{command}`" for i, command in enumerate(commands, 1)]
-    for hashes in stores:
-        lines += ["- stores (SHA-256 of their manifests): " + ", ".join(f"`{value[:12]}`" for value in hashes)]
-    if len(stores) > 1:
+    for names, hashes in stores:
+        what = f"stores {', '.join(names)}" if names else "stores"
+        lines += [f"- {what} (SHA-256 of their manifests): " + ", ".join(f"`{value[:12]}`" for value in hashes)]
+    if len(stores) > len({names for names, _ in stores}):
         lines += ["- The stores were made more than once: the same episodes, in another order or rendered elsewhere."]
     if any(row["commit"].endswith("-dirty") for row in document["rows"]):
         lines += ["- `-dirty`: the checkout had changes that were not committed."]

@@ -34,7 +34,7 @@ def collect_results(experiment: Experiment, works: Sequence[Path], earlier: Path
     before = read_json(earlier) if earlier is not None else {}
     cells = all_cells(experiment)
     for cell in sorted(cells, key=lambda c: [s.label for s in experiment.cells].index(c.spec.label)):
-        found = _rows(cell, works) or [row for row in before.get("rows", ()) if row.get("identity") == cell.identity]
+        found = _rows(cell, works) or _earlier(cell, before.get("rows", ()))
         rows += found
         if not found:
             missing.append({"method": cell.spec.method, "variant": cell.spec.variant, "seed": cell.seed})
@@ -106,6 +106,14 @@ def _rows(cell: Cell, works: Sequence[Path]) -> list[dict[str, Any]]:
     return []
 
 
+def _earlier(cell: Cell, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of the same run in an earlier document, under the cell's present name; its own before those of another."""
+    names = {"method": cell.spec.method, "variant": cell.spec.variant}
+    same = [row for row in rows if row.get("identity") == cell.identity]
+    same.sort(key=lambda row: all(row.get(key) == name for key, name in names.items()))
+    return [{**row, **names} for row in {row["gradient_steps"]: row for row in same}.values()]
+
+
 def skill_rows(row: dict[str, Any]) -> list[dict[str, Any]]:
     """A row's counts, skill by skill; none for an experiment without skills."""
     head = {key: row[key] for key in ("method", "variant", "seed", "gradient_steps")}
@@ -135,5 +143,7 @@ def rows_of(document: dict[str, Any], method: str, variant: str) -> list[dict[st
 def good_share(document: dict[str, Any]) -> float | None:
     """Share of episodes in the data that succeed; None before any cell is finished, and where cells learn from other
     parts of the data."""
+    if len({tuple(cell.get("stores", ())) for cell in document["cells"]}) > 1:
+        return None  # also while only cells of one part are finished
     shares = {row["successes_in_data"] / row["episodes_in_data"] for row in document["rows"]}
     return float(shares.pop()) if len(shares) == 1 else None

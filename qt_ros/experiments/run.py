@@ -26,7 +26,7 @@ from qt_ros.learning.trainer import StepReport
 from qt_ros.model.checkpoint import read_info
 from qt_ros.sim.collect import collect
 from qt_ros.sim.episode_maker import EpisodeResult, Plan, Summary
-from qt_ros.sim.tasks import SKILLS, find_task
+from qt_ros.sim.tasks import SKILLS, draw_task, find_task
 
 KEEP_EVERY = 25  # episodes between two writes of an evaluation that is under way
 SIDE_BY_SIDE = 8  # episodes under way at once in an evaluation
@@ -240,6 +240,8 @@ def _evaluate(
     info = read_info(checkpoint)
     kept = read_json(path)
     same = kept.get("checkpoint") == info.id and kept.get("scenes") == [cell.scenes.start, cell.scenes.stop]
+    tasks = cell.experiment.tasks  # others may have been asked for in the same scenes
+    same = same and all(e["task"] == draw_task(tasks, e["seed"]).name for e in kept["results"])
     episodes: list[dict[str, Any]] = kept["results"] if same else []
     seconds = float(kept["seconds"]) if same else 0.0
     remaining = tuple(sorted(set(cell.scenes) - {e["seed"] for e in episodes}))
@@ -271,7 +273,7 @@ def _evaluate(
             "policy",
             remaining,
             checkpoint=checkpoint,
-            tasks=cell.experiment.tasks,
+            tasks=tasks,
             robot=robot,
             side_by_side=SIDE_BY_SIDE,
         )

@@ -7,14 +7,15 @@ import os
 import signal
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import wait
 from typing import Any
 
+from qt_ros.episodes.files import locked
 from qt_ros.experiments.cells import Cell
-from qt_ros.experiments.run import run_cell
+from qt_ros.experiments.run import CellError, run_cell
 from qt_ros.experiments.work import Work
 
 Report = Callable[[Cell, str, dict[str, float]], None]
@@ -56,10 +57,26 @@ def _run(
     cell: Cell, work: Work, report: Callable[[str, dict[str, float]], None], stopped: Callable[[], bool]
 ) -> Outcome:
     try:
-        return Outcome("finished" if run_cell(cell, work, report, stopped) else "stopped")
+        with _alone(cell, work):
+            return Outcome("finished" if run_cell(cell, work, report, stopped) else "stopped")
     except Exception as error:
         ours = type(error).__module__.split(".")[0] == "qt_ros"  # its message says all there is to say
         return Outcome("failed", str(error) if ours else traceback.format_exc())
+
+
+@contextmanager
+def _alone(cell: Cell, work: Work) -> Iterator[None]:
+    """CellError where another process runs the cell: with other settings, it would be moved aside while it writes."""
+    folder = work.root / cell.directory
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder.with_name(f".{folder.name}.lock"), wait=False))
+        except BlockingIOError:
+            raise CellError(
+                f"{folder}: another process runs this cell; wait for it, or choose other cells or another --work folder"
+            ) from None
+        yield
 
 
 def _side_by_side(cells: Sequence[Cell], work: Work, report: Report, stopped: Callable[[], bool]) -> dict[str, Outcome]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,8 @@ def _row(found: dict[str, Any]) -> dict[str, Any]:
     kept = {key: row[key] for key in ("gradient_steps", "episodes", "successes", "first_scene")}
     kept |= {"skills": row["skills"]} if "skills" in row else {}
     names = ("method", "variant", "seed", "trial", "changes", "train_seconds", "commit", "source", "identity")
-    return {**{key: found[key] for key in names}, **kept, "value_spread": found["metrics"].get("value_spread")}
+    spread = found["metrics"].get("value_spread")
+    return {**{key: found[key] for key in names}, **kept, "value_spread": spread, "settings": found["settings"]}
 
 
 def tuning_page(document: dict[str, Any]) -> str:
@@ -58,12 +59,16 @@ def tuning_page(document: dict[str, Any]) -> str:
     ]
     lines += [*table(("method", "trials"), [(f"`{key}`", count) for key, count in counts.items()]), ""]
     told, skills = [], any("skills" in row for row in rows)
+    tried: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        tried[label(row)] = {**tried.get(label(row), {}), **row["trial"]}
     for row in rows:
         rate = rate_of([row]) if row["episodes"] else None
         told.append(
             (
                 f"`{label(row)}`",
-                ", ".join(f"`{key}: {value_text(value)}`" for key, value in row["trial"].items()) or "as configured",
+                ", ".join(f"`{key}: {value_text(value)}`" for key, value in _tried(row, tried[label(row)]).items())
+                or "as configured",
                 "" if rate is None else f"{rate.rate:.1%}",
                 "" if rate is None else f"{rate.low:.1%} to {rate.high:.1%}",
                 f"{row['successes']} / {row['episodes']}",
@@ -79,6 +84,19 @@ def tuning_page(document: dict[str, Any]) -> str:
         *(["by skill, %"] if skills else []),
     )  # fmt: skip
     return "\n".join([*lines, *table(head, told)]) + "\n"
+
+
+def _tried(row: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """What a trial had for each of the settings that some trial of its method tries: configs change, so what it left
+    as configured then may not be what is configured now. Rows of before settings were noted have their own only."""
+    found = dict(row["trial"])
+    for key in keys:
+        value: Any = row.get("settings") or {}
+        for word in key.split("."):
+            value = value.get(word) if isinstance(value, dict) else None
+        if key not in found and value is not None:
+            found[key] = value
+    return found
 
 
 def _skills(row: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner  # noqa: E402
 
 from qt_ros.cli import main as cli  # noqa: E402
 from qt_ros.cli.evaluate_manual import ManualProblem, Sitting  # noqa: E402
-from qt_ros.cli.manual_results import Assignment, ManualResults  # noqa: E402
+from qt_ros.cli.manual_results import Assignment, ManualResults, resume  # noqa: E402
 from qt_ros.cli.operator_console import Operator  # noqa: E402
 from qt_ros.contract.strict import ConfigError  # noqa: E402
 from qt_ros.msg import EpisodeRecord  # noqa: E402
@@ -57,6 +57,9 @@ def test_it_needs_instructions_each_once(repository: Path, options: list[str]) -
         ([*BY_HAND, *ASK, "--operator", " "], "need the name of who judges"),
         (["--backend", "ros", *ASK], "need --manual"),
         (["--results", "r.json"], "need --manual"),
+        ([*BY_HAND, *ASK, "--seed", "5"], "draws no scenes with --manual"),
+        (["--backend", "ros", "--workers", "2"], "is for --backend embedded"),
+        ([*BY_HAND, *ASK, "--robot", "mobile_manipulator"], "is for --backend embedded"),
     ],
 )
 def test_options_that_would_have_no_effect_are_refused(repository: Path, options: list[str], told: str) -> None:
@@ -116,6 +119,21 @@ def test_space_is_heard_while_a_judgement_is_written(
     assert [(j.outcome, j.mishap) for j in results.done] == [
         ("mishap", "lost policy_node") if lost else ("failure", "")
     ]
+
+
+def test_a_judgement_is_kept_when_nobody_waits_for_its_bag(tmp_path: Path) -> None:
+    class Impatient(Lost):
+        def judge(self, *judgement: object) -> EpisodeRecord:
+            raise KeyboardInterrupt
+
+    results = ManualResults("c0ffee", ("push it",), 1)
+    ended = EpisodeResult("e", "unknown", "terminate", 3, "", math.nan, math.nan)
+    sitting = Sitting.__new__(Sitting)  # no terminal is needed here
+    sitting.results, sitting.path, sitting.name = results, tmp_path / "r.json", "anna"
+    with pytest.raises(KeyboardInterrupt):
+        sitting._add(Impatient(0, False), Assignment("push it"), ended, [0.5], "success", "")  # type: ignore[arg-type]
+    again = resume(tmp_path / "r.json", "c0ffee", ["push it"], 1)
+    assert [(j.outcome, j.bag, j.value) for j in again.done] == [("success", "", 0.5)]
 
 
 def test_a_judgement_is_written_though_the_terminal_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,7 @@ def test_one_command_makes_data_cells_and_tables(finished: Place) -> None:
     assert all(row["episodes"] + row["unstable"] == 2 and row["commit"] for row in document["rows"])
     names = {path.name for path in finished.results.iterdir()}
     assert names >= {"tiny.md", "tiny.png", "few-data.md", "few-data.json"}
+    assert "qt-ros experiment tiny --data" in (finished.results / "few-data.md").read_text(), "few is no experiment"
 
 
 def test_what_is_finished_is_not_run_again_and_tables_come_out_alike(

@@ -87,6 +87,17 @@ def test_a_kept_episode_has_the_label_that_was_answered(
     assert Path(row.bag) == tmp_path / "bags" / "e1"
 
 
+def test_a_bag_that_failed_is_told_before_the_question_about_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, client = walk(tmp_path, "f\n", monkeypatch), Client()
+    row = Row("e1", "pick", "success", "terminate", 9, "", error="the disk [data] is full; free some")
+    made._settle(client, row, SimpleNamespace(message=""))
+    told = made.console.file.getvalue()  # type: ignore[attr-defined]
+    assert 0 < told.find("its bag: the disk [data] is full; free some") < told.find("keep it as")
+    assert client.labels == [] and row.outcome == "success"
+
+
 def test_a_discarded_episode_is_put_aside_and_not_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row = settled(walk(tmp_path, "d\n", monkeypatch), Client(), tmp_path)
     assert row.discarded and Path(row.bag) == tmp_path / "discarded" / "e1"

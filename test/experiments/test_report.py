@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from fake_results import write_result
-from tiny_experiment import experiment
+from tiny_experiment import CELLS, experiment
 
 from qt_ros.experiments.cells import all_cells, tuning_cell
 from qt_ros.experiments.data_page import data_page
@@ -98,6 +98,41 @@ def test_results_of_several_machines_are_merged_and_earlier_rows_kept(tmp_path: 
     assert [row["successes"] for row in later["rows"]] == [51, 51, 21, 22]
 
 
+def test_an_earlier_row_follows_its_cell_to_another_name_and_is_not_taken_twice(tmp_path: Path) -> None:
+    def named(*variants: str) -> Experiment:
+        return experiment(tmp_path / variants[-1], seeds=[1], cells=[{**CELLS[1], "variant": v} for v in variants])
+
+    finish(tmp_path / "work", before := named("successes"), "rt1_bc/successes/1")
+    write_json(tmp_path / "earlier.json", collect_results(before, [tmp_path / "work"]))
+    after = collect_results(named("successes", "renamed"), [], tmp_path / "earlier.json")
+    assert [row["variant"] for row in after["rows"]] == ["successes", "renamed"] and after["missing"] == []
+    write_json(tmp_path / "both.json", after)
+    again = collect_results(named("renamed"), [], tmp_path / "both.json")
+    assert [row["variant"] for row in again["rows"]] == ["renamed"]
+    assert "| `rt1_bc/renamed` | 51.0% |" in page(again)
+
+
+def test_one_perfect_seed_is_drawn(tmp_path: Path) -> None:
+    given = experiment(tmp_path / "spec", seeds=[1])
+    for cell in all_cells(given):
+        write_result(tmp_path, cell, 100)  # whose interval must not end below it
+    plot(collect_results(given, [tmp_path]), tmp_path / "perfect.png")
+    assert (tmp_path / "perfect.png").exists()
+
+
+def test_cells_that_learn_from_parts_of_the_data_do_not_look_like_stores_made_twice(tmp_path: Path) -> None:
+    cells = [CELLS[1], {**CELLS[1], "variant": "few", "stores": ["demos"]}]
+    given = experiment(tmp_path / "spec", cells=cells)
+    for cell in all_cells(given):
+        hashes = ["1" * 64] if cell.spec.stores else ["1" * 64, "2" * 64]
+        write_result(tmp_path, cell, 50, data=[{"manifest_sha256": value} for value in hashes])
+    told = page(collect_results(given, [tmp_path]))
+    assert "made more than once" not in told and "of the episodes succeed" not in told
+    assert "- stores demos (SHA-256 of their manifests): `111111111111`\n" in told
+    write_result(tmp_path, all_cells(given)[0], 50, data=[{"manifest_sha256": "3" * 64}])
+    assert "made more than once" in page(collect_results(given, [tmp_path]))
+
+
 def test_results_of_other_settings_count_as_missing(tmp_path: Path, given: Experiment) -> None:
     finish(tmp_path, given)
     write_json(tmp_path / "earlier.json", collect_results(given, [tmp_path]))
@@ -126,6 +161,15 @@ def test_what_was_tried_is_noted_and_stays(tmp_path: Path, given: Experiment) ->
     told = tuning_page(later)
     assert "| `rt1_bc/successes` | 2 |" in told and "| `q_transformer` | `loss.alpha: 3.0` | 40.0% |" in told
     assert all(row["first_scene"] == 1000000 and row["seed"] == 0 for row in later["rows"])
+
+
+def test_a_trial_says_what_it_had_where_another_trial_tries_something(tmp_path: Path, given: Experiment) -> None:
+    for trial, settings in (({"loss.alpha": 3.0}, {"learning_rate": 0.01}), ({"learning_rate": 0.02}, {})):
+        settings = {"loss": {"alpha": 1.0}, **settings, **trial} if settings else {"loss": {"alpha": 9.0}, **trial}
+        write_result(tmp_path, tuning_cell(given, given.cells[0], trial), 40, settings=settings)
+    told = tuning_page(collect_trials(given, [tmp_path]))
+    assert "`loss.alpha: 3.0`, `learning_rate: 0.01`" in told, "whatever is configured by now"
+    assert "`learning_rate: 0.02`, `loss.alpha: 9.0`" in told
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.name)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from tiny_experiment import CELLS, experiment
 
-from qt_ros.experiments.cells import all_cells
+from qt_ros.experiments.cells import Cell, all_cells
 from qt_ros.experiments.run import result_of
-from qt_ros.experiments.schedule import run_cells
+from qt_ros.experiments.schedule import Outcome, run_cells
 from qt_ros.experiments.states import state_of
 from qt_ros.experiments.work import Work
 
@@ -30,6 +30,19 @@ def test_a_cell_that_fails_is_told_and_the_others_run(tmp_path: Path, work: Work
     again: list[Any] = []
     run_cells(cells[1:], work, lambda *line: again.append(line))
     assert [text for _, text, _ in again] == ["finished"], "a finished cell is not run again"
+
+
+def test_a_cell_that_somebody_runs_already_is_left_alone(tmp_path: Path, work: Work) -> None:
+    cells = all_cells(experiment(tmp_path, cells=[CELLS[1]], seeds=[1]))
+    second: list[Outcome] = []
+
+    def meanwhile(cell: Cell, text: str, metrics: dict[str, float]) -> None:
+        if not second:
+            second.append(run_cells(cells, work, lambda *line: None)[cell.name])
+
+    assert run_cells(cells, work, meanwhile)["rt1_bc/successes/1"].state == "finished"
+    assert second[0].state == "failed" and "another process runs this cell; wait for it" in second[0].message
+    assert run_cells(cells, work, meanwhile)["rt1_bc/successes/1"].state == "finished", "nothing is locked afterwards"
 
 
 def test_what_is_stopped_saves_and_goes_on(tmp_path: Path, work: Work) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,21 @@ def test_a_cell_is_evaluated_in_scenes_of_every_skill(made: tuple[Experiment, Wo
     rows = [(r["method"], r["variant"], r["seed"], r["gradient_steps"], r["skill"]) for r in document["skill_rows"]]
     assert rows == [("rt1_bc", "successes", 1, 4, skill) for skill in ASKED]
     assert sum(r["episodes"] for r in document["skill_rows"]) == row["episodes"]
+
+
+def test_episodes_of_other_skills_in_the_same_scenes_do_not_count(
+    made: tuple[Experiment, Work], tmp_path: Path
+) -> None:
+    given, whole = made
+    work = Work(tmp_path / "work")
+    shutil.copytree(whole.root, work.root)
+    (cell,) = selected(all_cells(given), ["rt1_bc"])
+    (fewer,) = selected(all_cells(replace(given, skills=("pick",))), ["rt1_bc"])
+    assert cell.training == fewer.training and cell.identity != fewer.identity
+    assert run_cell(cell, work) and run_cell(fewer, work)
+    tasks = [e["task"] for e in read_json(work.root / cell.directory / "evaluation-4.json")["results"]]
+    assert len(tasks) == 4 and {find_task(task).skill for task in tasks} == {"pick"}
+    assert set((result_of(fewer, work) or {})["rows"][0]["skills"]) == {"pick"}
 
 
 def test_a_cell_may_learn_from_some_stores_only(made: tuple[Experiment, Work], tmp_path: Path) -> None:
