@@ -6,6 +6,7 @@ verdict. Plain numbers in, sentences out; no ROS.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 
@@ -16,6 +17,7 @@ AHEAD = 0.05  # s by which an action may be stamped later than a motion that it 
 ABOUT = 0.25  # s: a step of the stamps so close to the one that was ordered is it
 LATE = 2.0  # s on the wall for an action to be heard that was overtaken by its effect
 NEW_RUN = 5.0  # s: an action so much older than the last one is from a simulation that began anew
+HELD = 200  # actions and changes of state that are remembered
 
 
 class MotionJudge:
@@ -25,6 +27,9 @@ class MotionJudge:
     `acted`. ``longest`` is the longest time in s between an action and motion that was explained by nothing newer. A
     clock that goes back is a new run of time: what was before says nothing any more, and what moves may brake. So it
     is with one that leaps forward as ``ordered`` (s) says; any other gap is just a gap.
+
+    Commands are held against what their node says of itself too, where `stopped` and `freed` tell it: whoever is
+    stopped stands soon, however young the last action is.
     """
 
     def __init__(self, what: str, allowed: float, brakes: float) -> None:
@@ -32,7 +37,8 @@ class MotionJudge:
         self.ordered = 0.0
         self.longest = 0.0
         self.heard = 0  # messages: a stream that was not heard is not judged
-        self._actions: deque[float] = deque(maxlen=200)  # in this run of time
+        self._actions: deque[float] = deque(maxlen=HELD)  # in this run of time
+        self._states: deque[tuple[float, float]] = deque(maxlen=HELD)  # (stamp, motion allowed from there on in s)
         self._last: float | None = None
         self._excused = float("-inf")  # braking after a jump: until then
         self._how = ""  # of the newest motion not explained
@@ -43,6 +49,18 @@ class MotionJudge:
         if self._actions and observed < self._actions[-1] - NEW_RUN:
             self._actions.clear()
         self._actions.append(observed)
+        self._settle()  # now: what it explains may have been heard just before, and a jump forgets it
+
+    def stopped(self, stamp: float, within: float) -> None:
+        """Whoever commands this says that it is stopped, from ``stamp`` s on; it may brake for ``within`` s."""
+        if not self._states or math.isinf(self._states[-1][1]):
+            self._states.append((stamp, within))
+
+    def freed(self, stamp: float) -> None:
+        """Whoever commands this says at ``stamp`` s that it is not stopped."""
+        if self._states and not math.isinf(self._states[-1][1]):
+            self._states.append((stamp, math.inf))
+            self._settle()
 
     def saw(self, stamp: float, moving: bool, how: str = "") -> None:
         """A command or measurement of ``stamp`` s, of something that moves or stands; ``how`` it moves, in words."""
@@ -50,6 +68,7 @@ class MotionJudge:
         last, self._last = self._last, stamp
         if last is not None and self._jumped(stamp - last):
             self._actions.clear()
+            self._states.clear()
             self._excused = stamp + self.brakes
         if moving and stamp > self._excused and not self._explained(stamp):
             self._open.append((stamp, time.monotonic()))
@@ -61,7 +80,7 @@ class MotionJudge:
 
     def settled(self) -> bool:
         """Whether every motion is explained, or will not be any more."""
-        self._open = [(s, heard) for s, heard in self._open if not self._explained(s)]
+        self._settle()
         return all(time.monotonic() - heard > LATE for _, heard in self._open)
 
     def problems(self) -> list[str]:
@@ -70,17 +89,31 @@ class MotionJudge:
         wrong, self._open = [s for s, _ in self._open], []
         if not wrong:
             return []
+        how = f"; the newest: {self._how}" if self._how else ""
+        stops = [s for s in wrong if self._stands(s)]
+        if len(stops) == len(wrong):
+            since = f"after its commander said that it is stopped, {max(self._stands(s) for s in stops):.2f} s too late"
+            return [f"{self.what}: still moves {since}, {len(stops)} times{how}"]
         before = [a for a in self._actions if a <= wrong[-1] + AHEAD]
         since = f"{wrong[-1] - max(before):.2f} s after the last action" if before else "without any action"
         if before:
             self.longest = max(self.longest, wrong[-1] - max(before))
-        how = f"; the newest: {self._how}" if self._how else ""
         return [f"{self.what}: still moves {since} (limit {self.allowed:.2f} s), {len(wrong)} times{how}"]
 
     def _jumped(self, step: float) -> bool:
         return step < 0.0 or (self.ordered > ABOUT and abs(step - self.ordered) < ABOUT)
 
+    def _settle(self) -> None:
+        self._open = [(s, heard) for s, heard in self._open if not self._explained(s)]
+
+    def _stands(self, stamp: float) -> float:
+        """By how many s motion at ``stamp`` is later than a stop allows; 0.0 when none does forbid it."""
+        at, within = max((c for c in self._states if c[0] <= stamp + AHEAD), default=(stamp, math.inf))
+        return max(0.0, stamp - at - within)
+
     def _explained(self, stamp: float) -> bool:
+        if self._stands(stamp):
+            return False
         newest = max((a for a in self._actions if a <= stamp + AHEAD), default=None)
         if newest is None or stamp - newest > self.allowed:
             return False

@@ -246,6 +246,12 @@ class Watch:
 
     def _on_command(self, message: CommandStatus) -> None:
         self.command = message
+        stamp, stops = _seconds(message.header.stamp), message.state == CommandStatus.STATE_STOPPED
+        for judge in self._commanded.values():
+            if stops:
+                judge.stopped(stamp, LATE_TICKS if message.estop else STANDS_WITHIN + LATE_TICKS)
+            else:
+                judge.freed(stamp)
 
     def _on_record(self, message: EpisodeRecord) -> None:
         self.records[message.episode_id] = message

@@ -113,6 +113,45 @@ def test_a_stream_that_nobody_heard_is_known(judge: MotionJudge) -> None:
     assert judge.heard == 1
 
 
+def test_what_an_action_explained_stays_so_when_time_begins_anew(judge: MotionJudge) -> None:
+    drive(judge, 10.1, 10.3)
+    judge.acted(10.0)  # heard after its effect
+    judge.saw(0.5, False)
+    assert judge.problems() == []
+
+
+def test_whoever_says_that_it_is_stopped_may_only_brake_however_young_the_last_action(judge: MotionJudge) -> None:
+    act(judge, 10.0, 12.0)
+    judge.stopped(11.0, BRAKES)
+    judge.stopped(11.2, BRAKES)  # said again: the first time counts
+    drive(judge, 10.1, 11.0 + BRAKES - 0.02)
+    assert judge.problems() == []
+    drive(judge, 11.0 + BRAKES + 0.02, 11.6)
+    (problem,) = judge.problems()
+    assert problem.startswith("arm command: still moves after its commander said that it is stopped, 0.30 s too late")
+
+
+def test_after_a_stop_the_next_episode_moves_even_if_its_begin_is_heard_late(judge: MotionJudge) -> None:
+    act(judge, 10.0, 14.0)
+    judge.stopped(11.0, BRAKES)
+    drive(judge, 13.0, 13.1)
+    judge.freed(13.02)
+    drive(judge, 13.12, 14.0)
+    assert judge.problems() == []
+
+
+def test_a_stop_is_forgotten_when_time_begins_anew(judge: MotionJudge) -> None:
+    judge.stopped(1.0, BRAKES)
+    judge.saw(50.0, False)
+    judge.saw(0.5, False)
+    act(judge, 1.5, 3.0)
+    drive(judge, 1.6, 3.0)
+    assert judge.problems() == []
+    judge.stopped(3.1, BRAKES)
+    judge.saw(3.6, True)
+    assert judge.problems()
+
+
 SPEED, ACCELERATION, BRAKE_TIME = 0.5, 1.0, 0.16
 
 
