@@ -66,6 +66,7 @@ class Episode:
     message: str = ""
     steps: int = 0
     due: float = 0.0
+    checked: float = 0.0  # the newest time at which it was looked after
     greeted: bool = False  # the policy has been reset for it
     latency: LatencyTracker = field(default_factory=lambda: LatencyTracker(warm_up=0))
     overhead: LatencyTracker = field(default_factory=lambda: LatencyTracker(warm_up=0))
@@ -137,7 +138,7 @@ class EpisodeRunner:
             if self.busy:
                 raise RuntimeError(f"episode {self.episode.episode_id if self.episode else ''} is still running")
             now = self._clock()
-            self.episode = Episode(episode_id, instruction, now, max_duration, due=now)
+            self.episode = Episode(episode_id, instruction, now, max_duration, due=now, checked=now)
             self._frame = None
             self.joints.clear()
             self._wake.notify_all()
@@ -200,9 +201,10 @@ class EpisodeRunner:
             episode, now = self.episode, self._clock()
             if episode is None or not episode.running:
                 return
-            if now < episode.start:  # ages and the time limit would count for nothing until it has caught up
-                self.end("fault", f"the clock was set back by {episode.start - now:.2f} s during the episode")
+            if now < episode.checked:  # ages and the time limit would count for nothing until it has caught up
+                self.end("fault", f"the clock was set back by {episode.checked - now:.2f} s during the episode")
                 return
+            episode.checked = now
             for spec, stamp, reason in (
                 (self.camera, self._camera_stamp, "stale_camera"),
                 (self.joint_spec, self.joints.latest, "stale_joints"),

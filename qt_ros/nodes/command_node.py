@@ -112,18 +112,16 @@ class CommandNode(LifecycleNode):
             entity = subscribe(self, kind, topic, callback, qos, self._on_odd_message)
             self._made.append((self.destroy_subscription, entity))
         wall = Clock(clock_type=ClockType.STEADY_TIME)  # goes on when the node's clock stops
-        for period, work, clock in (
-            (1.0 / contract.command_rate, self._tick, self.get_clock()),
-            (1.0 / self.settings.status_rate, self._report, wall),
-            (WATCH_PERIOD, self._watch, wall),
-        ):
-            self._made.append((self.destroy_timer, self.create_timer(period, work, clock=clock)))
+        self._ticks = self.create_timer(1.0 / contract.command_rate, self._tick)
+        report = self.create_timer(1.0 / self.settings.status_rate, self._report, clock=wall)
+        watch = self.create_timer(WATCH_PERIOD, self._watch, clock=wall)
+        self._made += [(self.destroy_timer, timer) for timer in (self._ticks, report, watch)]
         self._settled: tuple[str, ...] = ("idle", "", "")
         self._zeros_left = 0
         self._gripper_sent = ("", -1, 0.0)
         self._period = 1.0 / contract.command_rate
         self._ticked = time.monotonic()
-        self._clock_seen = (0, self._ticked)
+        self._clock_seen = (self.get_clock().now().nanoseconds, self._ticked)
         self.estop.timeout = self.settings.estop_timeout
         self._streams = [
             Stream("ticks", contract.command_rate),
@@ -252,12 +250,17 @@ class CommandNode(LifecycleNode):
         self._settle()
 
     def _watch(self) -> None:
-        """A clock that stopped takes the tick with it, and the last command would stay in force."""
+        """A clock that stopped or was set back takes the tick with it, and the last command would stay in force."""
         wall, now = time.monotonic(), self.get_clock().now().nanoseconds
         self._button.watch()
         if self.commander is None:
             return
         shaper, stood = self.commander.shaper, wall - self._clock_seen[1]
+        if (back := self._clock_seen[0] - now) > 0:
+            self._ticks.reset()  # of system time it would come when that is back where it was
+            told = f"the clock was set back by {ns_to_seconds(back):.2f} s; let it be set before the robot moves only"
+            self.commander.stop("fault", told, self._now())
+            self._settle()
         if now != self._clock_seen[0] or not (shaper.running or shaper.braking):
             self._clock_seen = (now, wall)
         elif shaper.braking and stood > BRAKE_PATIENCE:

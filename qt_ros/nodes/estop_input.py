@@ -14,10 +14,13 @@ from qt_ros.control.estop import EStop
 from qt_ros.nodes.inputs import subscribe
 
 TOPIC = "estop"
-BUTTON = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)  # hears every publisher
+# Room for what a fast button says while a transition waits for services of the robot: a press must not be pushed out by
+# the releases after it.
+DEPTH = 1000
+BUTTON = QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT)  # hears every publisher
 # To a best-effort subscription nothing is sent again, and a button may speak only once.
-RELIABLE_BUTTON = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
-LATCHED_BUTTON = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)  # and what was said before we came
+RELIABLE_BUTTON = QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.RELIABLE)
+LATCHED_BUTTON = QoSProfile(depth=DEPTH, durability=DurabilityPolicy.TRANSIENT_LOCAL)  # and what was said before us
 
 
 class EStopInput:

@@ -24,6 +24,7 @@ OF_LAUNCH = frozenset(
     ("launch-prefix", "launch-prefix-filter", "emulate_tty", "sigterm_timeout", "sigkill_timeout", "ros_namespace")
     + ("ros_remaps", "ros_params", "global_params", SERVO)
 )
+OVERRULED = {*BY_ARGUMENT, "use_sim_time"}  # what no parameter file may set; the latter is every node's
 DRY_RUN = "enable_motion"  # the argument whose typing error would move the robot
 
 
@@ -82,7 +83,7 @@ def refuse_hidden_settings(params: str) -> None:
     """
     ours = {name for names in NODES.values() for name in names} | {"*", "**"}
     for node, values in _blocks(load_yaml(Path(params))):
-        hidden = sorted(set(values) & set(BY_ARGUMENT)) if node in ours else []
+        hidden = sorted(set(values) & OVERRULED) if node in ours else []
         if hidden:
             raise ArgumentError(
                 f"{params}: {node} sets {', '.join(hidden)}, which launch arguments overrule; take it out and give the "

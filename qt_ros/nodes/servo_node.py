@@ -13,6 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from geometry_msgs.msg import TwistStamped
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import JointState
@@ -52,6 +54,7 @@ PARAMETERS = ParameterTable(
 )
 PATIENCE = Duration(seconds=0.5)  # for the acknowledgement of the last setpoint
 QUIET = 1.0  # s between log lines about the same thing
+WATCH_PERIOD = 0.05  # s on the wall
 
 
 class ServoNode(LifecycleNode):
@@ -88,8 +91,10 @@ class ServoNode(LifecycleNode):
         self._twists = Stream(contract.commands["arm"].topic, contract.command_rate)
         self._joints, self._joint_max_age = Stream(joints.topic, joints.rate), joints.max_age
         self._made.append((Diagnostics.close, Diagnostics(self, self.health, contract.robot)))
-        timer = self.create_timer(1.0 / contract.command_rate, self._tick)
-        self._made.append((self.destroy_timer, timer))
+        self._clock_seen = self.get_clock().now().nanoseconds
+        self._ticks = self.create_timer(1.0 / contract.command_rate, self._tick)
+        watch = self.create_timer(WATCH_PERIOD, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._made += [(self.destroy_timer, timer) for timer in (self._ticks, watch)]
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -194,6 +199,12 @@ class ServoNode(LifecycleNode):
             self.get_logger().warning(self.loop.problem, throttle_duration_sec=5.0)
         if self.loop.blocked:
             self.get_logger().warning("the arm does not follow; is it blocked?", throttle_duration_sec=QUIET)
+
+    def _watch(self) -> None:
+        """Where system time was set back, the tick would come when it is back where it was."""
+        before, self._clock_seen = self._clock_seen, self.get_clock().now().nanoseconds
+        if self._clock_seen < before:
+            self._ticks.reset()
 
     def _publish(self, setpoint: Setpoint | None) -> None:
         if setpoint is None or self.loop is None:

@@ -12,8 +12,8 @@ from pathlib import Path
 from qt_ros.contract.robot import package_root
 
 PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")  # Jazzy's and Kilted's
-RANGE = "ROS_AUTOMATIC_DISCOVERY_RANGE"
-REACH = (RANGE, "ROS_STATIC_PEERS", "ROS_LOCALHOST_ONLY")
+RANGE, PEERS = "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_STATIC_PEERS"
+REACH = (RANGE, PEERS, "ROS_LOCALHOST_ONLY")
 """Variables with which a user says who may be reached; nothing here overrules them."""
 
 
@@ -25,9 +25,10 @@ def image_transport() -> dict[str, str]:
 def stay_on_this_machine(environment: MutableMapping[str, str]) -> None:
     """Where discovery is for this machine only, listen on the loopback interface only (config/fastdds_local.xml).
 
-    A profile of the user's own stays; the one that env.sh names does not.
+    A profile of the user's own stays; the one that env.sh names does not. Machines that ROS_STATIC_PEERS names are
+    reached by other interfaces, so with them nothing is changed.
     """
-    if environment.get(RANGE) != "LOCALHOST":
+    if environment.get(RANGE) != "LOCALHOST" or environment.get(PEERS):
         return
     for variable, ours in image_transport().items():
         if _same_file(Path(environment.get(variable, ours)), Path(ours)):
@@ -41,13 +42,13 @@ def launched(environment: Mapping[str, str], local: bool) -> tuple[dict[str, str
     """
     nothing = {"ROS_LOCALHOST_ONLY": "0"}  # as not set
     said = (name for name in REACH if environment.get(name, "") not in ("", nothing.get(name)))
-    told = next((f"{name}={environment[name]}" for name in said), "")
+    told = " and ".join(f"{name}={environment[name]}" for name in said)
     wanted = {**image_transport(), **environment}
     if local and not told:
         wanted[RANGE] = "LOCALHOST"
     stay_on_this_machine(wanted)
     if told:
-        line = f"network: as {told} in the environment says"
+        line = f"network: as the environment says: {told}"
     elif local:
         line = "network: this machine only; with network:=lan others are heard too"
     else:

@@ -304,6 +304,20 @@ def test_a_clock_that_is_set_back_ends_with_fault(started: Callable[..., Harness
     assert (h.ends[0].reason, "set back" in h.ends[0].message) == ("fault", True)
 
 
+def test_a_clock_that_is_set_back_to_a_time_within_the_episode_ends_with_fault(
+    started: Callable[..., Harness],
+) -> None:
+    h = started()
+    h.now += 2.0
+    h.frame()
+    h.runner.check()
+    assert not h.ends
+    h.now -= 1.0
+    h.frame()
+    h.runner.check()
+    assert [e.reason for e in h.ends] == ["fault"] and "set back by 1.00 s" in h.ends[0].message
+
+
 def test_an_end_in_mid_step_drops_the_decision(started: Callable[..., Harness]) -> None:
     actor = ScriptedActor(gate=threading.Event())
     h = started(actor)

@@ -80,6 +80,13 @@ def test_a_dry_run_in_a_parameter_file_is_refused_since_the_launch_argument_woul
         refuse_hidden_settings(str(file))
 
 
+def test_a_clock_in_a_parameter_file_is_refused_too(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("/**: {ros__parameters: {use_sim_time: true}}")
+    with pytest.raises(ArgumentError, match=r"sets use_sim_time, which launch arguments overrule"):
+        refuse_hidden_settings(str(file))
+
+
 def test_every_shipped_parameter_file_and_blocks_of_other_packages_pass(tmp_path: Path) -> None:
     for name in LAUNCH_FILES:
         refuse_hidden_settings(str(ROOT / "config" / "nodes" / f"{name}.yaml"))

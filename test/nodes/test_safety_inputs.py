@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,25 @@ def test_a_single_message_of_a_reliable_button_is_enough(robot: Harness) -> None
     robot.until(lambda: robot.reset().success, "the reset, once the button has been let go")
     robot.begin("free")
     robot.move("free")
+
+
+def test_a_press_is_heard_however_often_the_button_says_released_before_the_node_listens(
+    start: Callable[..., Any],
+) -> None:
+    """While a transition waits for services of the robot nothing is read."""
+    process, robot = start("command_node", autostart=True)
+    button = robot.node.create_publisher(Bool, "estop", QoSProfile(depth=500))
+    ears = lambda: robot.node.get_subscriptions_info_by_topic("/estop")  # noqa: E731
+    robot.until(lambda: {e.qos_profile.reliability for e in ears()} == BOTH_KINDS, "command_node's subscriptions")
+    robot.until(lambda: button.get_subscription_count() == len(ears()), "the button to be matched")
+    ready(robot)
+    robot.begin("e")
+    robot.move("e")
+    process.process.send_signal(signal.SIGSTOP)
+    for pressed in (True, *[False] * 200):
+        button.publish(Bool(data=pressed))
+    process.process.send_signal(signal.SIGCONT)
+    assert stops(robot, "e", EpisodeStatus.REASON_ESTOP).estop
 
 
 def test_a_button_that_was_pressed_and_latched_before_the_node_came_counts(

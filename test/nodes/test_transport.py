@@ -37,6 +37,13 @@ def test_an_environment_of_this_machine_alone_is_obeyed_with_lan_too() -> None:
     assert all(variables[name].endswith("fastdds_local.xml") for name in PROFILES)
 
 
+def test_static_peers_beside_a_local_range_are_not_cut_off() -> None:
+    """ROS reaches the named machines then and no others; sockets on the loopback interface alone would reach none."""
+    variables, line = launched({RANGE: "LOCALHOST", "ROS_STATIC_PEERS": "10.0.0.7"}, local=True)
+    assert variables == image_transport()
+    assert f"{RANGE}=LOCALHOST" in line and "ROS_STATIC_PEERS=10.0.0.7" in line
+
+
 def test_a_variable_that_asks_for_nothing_does_not_open_the_network() -> None:
     variables, told = launched({"ROS_LOCALHOST_ONLY": "0", "ROS_STATIC_PEERS": ""}, local=True)
     assert variables[RANGE] == "LOCALHOST" and "this machine only" in told
