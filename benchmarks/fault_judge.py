@@ -6,7 +6,6 @@ verdict. Plain numbers in, sentences out; no ROS.
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 
@@ -17,7 +16,8 @@ AHEAD = 0.05  # s by which an action may be stamped later than a motion that it 
 ABOUT = 0.25  # s: a step of the stamps so close to the one that was ordered is it
 LATE = 2.0  # s on the wall for an action to be heard that was overtaken by its effect
 NEW_RUN = 5.0  # s: an action so much older than the last one is from a simulation that began anew
-HELD = 200  # actions and changes of state that are remembered
+HELD = 200  # actions and motions that are remembered
+SAID = 0.5  # s: what is said again within that went on in between
 
 
 class MotionJudge:
@@ -28,8 +28,8 @@ class MotionJudge:
     clock that goes back is a new run of time: what was before says nothing any more, and what moves may brake. So it
     is with one that leaps forward as ``ordered`` (s) says; any other gap is just a gap.
 
-    Commands are held against what their node says of itself too, where `stopped` and `freed` tell it: whoever is
-    stopped stands soon, however young the last action is.
+    Commands are held against what their node says of itself too, where `stopped` and `freed` tell it, again and again:
+    whoever is stopped, and says so later still, stands soon, however young the last action is.
     """
 
     def __init__(self, what: str, allowed: float, brakes: float) -> None:
@@ -38,7 +38,10 @@ class MotionJudge:
         self.longest = 0.0
         self.heard = 0  # messages: a stream that was not heard is not judged
         self._actions: deque[float] = deque(maxlen=HELD)  # in this run of time
-        self._states: deque[tuple[float, float]] = deque(maxlen=HELD)  # (stamp, motion allowed from there on in s)
+        self.states_heard = 0
+        self._stop: tuple[float, float] | None = None  # since when it says that it is stopped, and said so last
+        self._moved: deque[float] = deque(maxlen=HELD)  # motion since it was heard of last
+        self._late: list[float] = []  # s by which motion was later than a stop allows
         self._last: float | None = None
         self._excused = float("-inf")  # braking after a jump: until then
         self._how = ""  # of the newest motion not explained
@@ -52,15 +55,17 @@ class MotionJudge:
         self._settle()  # now: what it explains may have been heard just before, and a jump forgets it
 
     def stopped(self, stamp: float, within: float) -> None:
-        """Whoever commands this says that it is stopped, from ``stamp`` s on; it may brake for ``within`` s."""
-        if not self._states or math.isinf(self._states[-1][1]):
-            self._states.append((stamp, within))
+        """Whoever commands this says at ``stamp`` s that it is stopped; it may brake for ``within`` s."""
+        self.states_heard += 1
+        began = stamp if self._stop is None or not 0.0 <= stamp - self._stop[1] <= SAID else self._stop[0]
+        self._stop = (began, stamp)
+        self._late += [m - began - within for m in self._moved if began + within < m <= stamp]
+        self._moved = deque((m for m in self._moved if m > stamp), HELD)
 
-    def freed(self, stamp: float) -> None:
-        """Whoever commands this says at ``stamp`` s that it is not stopped."""
-        if self._states and not math.isinf(self._states[-1][1]):
-            self._states.append((stamp, math.inf))
-            self._settle()
+    def freed(self) -> None:
+        """Whoever commands this says that it is not stopped."""
+        self.states_heard += 1
+        self._forget_stop()
 
     def saw(self, stamp: float, moving: bool, how: str = "") -> None:
         """A command or measurement of ``stamp`` s, of something that moves or stands; ``how`` it moves, in words."""
@@ -68,8 +73,10 @@ class MotionJudge:
         last, self._last = self._last, stamp
         if last is not None and self._jumped(stamp - last):
             self._actions.clear()
-            self._states.clear()
             self._excused = stamp + self.brakes
+            self._forget_stop()
+        if moving:
+            self._moved.append(stamp)
         if moving and stamp > self._excused and not self._explained(stamp):
             self._open.append((stamp, time.monotonic()))
             self._how = how
@@ -87,18 +94,18 @@ class MotionJudge:
         """What nobody explained, in one sentence; call it when `settled`. Forgets it."""
         self.settled()
         wrong, self._open = [s for s, _ in self._open], []
+        late, self._late = self._late, []
+        told = []
+        if late:
+            told = [f"{self.what}: still moves though its commander says stopped, {max(late):.2f} s later than allowed"]
         if not wrong:
-            return []
-        how = f"; the newest: {self._how}" if self._how else ""
-        stops = [s for s in wrong if self._stands(s)]
-        if len(stops) == len(wrong):
-            since = f"after its commander said that it is stopped, {max(self._stands(s) for s in stops):.2f} s too late"
-            return [f"{self.what}: still moves {since}, {len(stops)} times{how}"]
+            return told
         before = [a for a in self._actions if a <= wrong[-1] + AHEAD]
         since = f"{wrong[-1] - max(before):.2f} s after the last action" if before else "without any action"
         if before:
             self.longest = max(self.longest, wrong[-1] - max(before))
-        return [f"{self.what}: still moves {since} (limit {self.allowed:.2f} s), {len(wrong)} times{how}"]
+        how = f"; the newest: {self._how}" if self._how else ""
+        return [*told, f"{self.what}: still moves {since} (limit {self.allowed:.2f} s), {len(wrong)} times{how}"]
 
     def _jumped(self, step: float) -> bool:
         return step < 0.0 or (self.ordered > ABOUT and abs(step - self.ordered) < ABOUT)
@@ -106,14 +113,11 @@ class MotionJudge:
     def _settle(self) -> None:
         self._open = [(s, heard) for s, heard in self._open if not self._explained(s)]
 
-    def _stands(self, stamp: float) -> float:
-        """By how many s motion at ``stamp`` is later than a stop allows; 0.0 when none does forbid it."""
-        at, within = max((c for c in self._states if c[0] <= stamp + AHEAD), default=(stamp, math.inf))
-        return max(0.0, stamp - at - within)
+    def _forget_stop(self) -> None:
+        self._stop = None
+        self._moved.clear()
 
     def _explained(self, stamp: float) -> bool:
-        if self._stands(stamp):
-            return False
         newest = max((a for a in self._actions if a <= stamp + AHEAD), default=None)
         if newest is None or stamp - newest > self.allowed:
             return False

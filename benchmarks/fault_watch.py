@@ -131,6 +131,10 @@ class Watch:
             for judge in (*self._commanded.values(), *self._measured.values()):
                 silent += [] if judge.heard else [judge.what]
                 judge.heard = 0
+            commanded = self._commanded.values()
+            silent += [] if all(judge.states_heard for judge in commanded) else ["command_node's state"]
+            for judge in commanded:
+                judge.states_heard = 0
         return silent
 
     def longest(self) -> dict[str, float]:
@@ -251,7 +255,7 @@ class Watch:
             if stops:
                 judge.stopped(stamp, LATE_TICKS if message.estop else STANDS_WITHIN + LATE_TICKS)
             else:
-                judge.freed(stamp)
+                judge.freed()
 
     def _on_record(self, message: EpisodeRecord) -> None:
         self.records[message.episode_id] = message

@@ -154,6 +154,7 @@ class Bench:
         commands, joints = self.contract.commands, self.contract.observation("joint_state").topic
         return [
             *(("command_node", commands[name].topic) for name in ("arm", "base", "gripper")),
+            ("command_node", "command_status"),
             ("servo_node", "arm_controller/joint_trajectory"),
             ("sim_node", f"raw/{joints}"),
             ("sim_node", "odom"),
