@@ -93,12 +93,14 @@ def page(result: dict[str, Any]) -> str:
         f"{result['settings']['seed']}, into the real node graph in the embedded simulator, one per episode at a "
         "random moment. Numbers count injections after which a command was out of bounds, the robot was commanded or "
         "measured to move without a policy, something that had to happen did not happen within 300 s, or the bag of a "
-        "finished episode was lost. Without a policy: a command that is not zero is stamped more than `max_action_age` "
-        "+ 0.2 s, and 0.1 s of slack for late ticks, after the image behind the last action that command_node heard; a "
-        "measured motion 0.5 s later than that; or stamped more than 0.2 s and that slack (emergency stop: the slack "
-        "alone) after command_node said that it is stopped. An injection counts as in a running episode when the "
-        "episode had not ended by itself before it, and as not judged when nothing was heard of commands or "
-        "measurements.",
+        "finished episode was lost.",
+        "",
+        "Without a policy: a command that is not zero, or another setpoint of the arm, comes more than "
+        "`max_action_age` + 0.2 s, and 0.1 s of slack for late ticks, after the image behind the last action that "
+        "command_node heard; a measured motion 0.5 s later than that; or a command that is not zero more than 0.2 s "
+        "and that slack (emergency stop: the slack alone) after command_node said that it is stopped. An injection "
+        "counts as in a running episode when the episode had not ended by itself before it, and as not judged when "
+        "nothing was heard of commands or measurements.",
         "",
         f"| fault | {' | '.join(c.replace('_', ' ') for c in COLUMNS)} | how the episodes ended |",
         f"| --- |{' ---: |' * len(COLUMNS)} --- |",

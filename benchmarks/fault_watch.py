@@ -65,6 +65,9 @@ class Watch:
         self._measured = {
             name: MotionJudge(f"the {name}", allowed + SWINGS, brakes + SWINGS) for name in ("arm", "base")
         }
+        self._sent = MotionJudge("arm setpoint", allowed, brakes)  # by the clock of what is measured: it has no stamp
+        self._setpoint: np.ndarray | None = None
+        self._sent_at = self._time = float("-inf")  # s: the newest setpoint that was another one, the newest joints
         self._changed = threading.Condition()
         self.context = rclpy.context.Context()
         rclpy.init(context=self.context, signal_handler_options=SignalHandlerOptions.NO)
@@ -118,7 +121,7 @@ class Watch:
 
     def take(self) -> list[str]:
         """The problems since the last time."""
-        judges = [*self._commanded.values(), *self._measured.values()]
+        judges = [*self._commanded.values(), self._sent, *self._measured.values()]
         self.until(lambda: all([judge.settled() for judge in judges]), 2 * LATE)
         with self._changed:
             problems, self.problems = self.problems, []
@@ -141,7 +144,7 @@ class Watch:
         """Seconds from the last action to the last motion that it explains, at most, since the last time."""
         told = {}
         with self._changed:
-            for judge in (*self._commanded.values(), *self._measured.values()):
+            for judge in (*self._commanded.values(), self._sent, *self._measured.values()):
                 told[judge.what], judge.longest = round(judge.longest, 3), 0.0
         return told
 
@@ -196,7 +199,7 @@ class Watch:
             if told := too_sudden(old[part], v[part], elapsed, speed, acceleration, BRAKE_TIME):
                 self.problems.append(f"{name}: {told}")
         if now < before:  # command_node has noticed that time began anew: later than what is measured does, by chance
-            for judge in self._measured.values():
+            for judge in (self._sent, *self._measured.values()):
                 judge.excuse(now)
         self._last[name] = (now, v)
         self._commanded[name].saw(now, bool(v.any()), str(v.round(3).tolist()))
@@ -208,6 +211,11 @@ class Watch:
                 i = self._joints.index(joint)
                 if not model.lower[i] - 1e-6 <= position <= model.upper[i] + 1e-6:  # false for NaN too
                     self.problems.append(f"{joint}: sent to {position}, range {model.lower[i]} .. {model.upper[i]}")
+            before, self._setpoint = self._setpoint, np.array(point.positions)
+            moving = before is None or before.shape != self._setpoint.shape or bool((before != self._setpoint).any())
+            self._sent.saw(self._time, moving)
+            if moving:
+                self._sent_at = self._time
 
     def _on_gripper(self, message: JointTrajectory) -> None:
         spec = self.contract.kinematics
@@ -223,7 +231,9 @@ class Watch:
             return
         speed, joint = max((abs(velocities.get(j, np.inf)), j) for j in self._joints)  # not measured is not standing
         self._speed = (speed, self._speed[1])
-        self._measured["arm"].saw(_seconds(message.header.stamp), speed > STILL[0], f"{joint} {speed:.3f} rad/s")
+        self._time = _seconds(message.header.stamp)
+        how = f"{joint} {speed:.3f} rad/s, {self._time - self._sent_at:.2f} s after the last new setpoint"
+        self._measured["arm"].saw(self._time, speed > STILL[0], how)
         tool = self._model.fk([positions[j] for j in self._joints])[0]
         bound = self.contract.limits
         outside = float(np.maximum(bound.workspace_low - tool, tool - bound.workspace_high).max())
@@ -240,7 +250,7 @@ class Watch:
         if not message.q or tuple(message.names) != self.contract.action_space.names:
             return  # the neutral action at an episode's end, or nonsense: nothing may move because of it
         self.steps[message.episode_id] = message.step + 1
-        for judge in (*self._commanded.values(), *self._measured.values()):
+        for judge in (*self._commanded.values(), self._sent, *self._measured.values()):
             judge.acted(_seconds(message.observation_stamp))
 
     def _on_status(self, message: EpisodeStatus) -> None:
