@@ -45,7 +45,8 @@ class MotionJudge:
         self._last: float | None = None
         self._excused = float("-inf")  # braking after a jump: until then
         self._how = ""  # of the newest motion not explained
-        self._open: list[tuple[float, float]] = []  # (stamp, heard on the wall at) of motion not explained yet
+        self._open: list[tuple[float, float, bool]] = []  # (stamp, heard on the wall at, passive), not explained yet
+        self._passive: list[str] = []
 
     def acted(self, observed: float) -> None:
         """An action, computed from what was seen at ``observed`` s, was heard by whoever commands the robot."""
@@ -67,8 +68,11 @@ class MotionJudge:
         self.states_heard += 1
         self._forget_stop()
 
-    def saw(self, stamp: float, moving: bool, how: str = "") -> None:
-        """A command or measurement of ``stamp`` s, of something that moves or stands; ``how`` it moves, in words."""
+    def saw(self, stamp: float, moving: bool, how: str = "", passive: bool = False) -> None:
+        """A command or measurement of ``stamp`` s, of something that moves or stands; ``how`` it moves, in words.
+
+        ``passive``: no controller was told anything new for so long that what moves there gives way to a load.
+        """
         self.heard += 1
         last, self._last = self._last, stamp
         if last is not None and self._jumped(stamp - last):
@@ -78,7 +82,7 @@ class MotionJudge:
         if moving:
             self._moved.append(stamp)
         if moving and stamp > self._excused and not self._explained(stamp):
-            self._open.append((stamp, time.monotonic()))
+            self._open.append((stamp, time.monotonic(), passive))
             self._how = how
 
     def excuse(self, stamp: float) -> None:
@@ -88,12 +92,15 @@ class MotionJudge:
     def settled(self) -> bool:
         """Whether every motion is explained, or will not be any more."""
         self._settle()
-        return all(time.monotonic() - heard > LATE for _, heard in self._open)
+        return all(time.monotonic() - heard > LATE for _, heard, _ in self._open)
 
     def problems(self) -> list[str]:
         """What nobody explained, in one sentence; call it when `settled`. Forgets it."""
         self.settled()
-        wrong, self._open = [s for s, _ in self._open], []
+        wrong = [s for s, _, passive in self._open if not passive]
+        if gives_way := len(self._open) - len(wrong):
+            self._passive.append(f"{self.what}: {gives_way} times; the newest: {self._how}")
+        self._open = []
         late, self._late = self._late, []
         told = []
         if late:
@@ -107,11 +114,16 @@ class MotionJudge:
         how = f"; the newest: {self._how}" if self._how else ""
         return [*told, f"{self.what}: still moves {since} (limit {self.allowed:.2f} s), {len(wrong)} times{how}"]
 
+    def passive(self) -> list[str]:
+        """Motion that nobody commanded, in one sentence; call it after `problems`. Forgets it."""
+        told, self._passive = self._passive, []
+        return told
+
     def _jumped(self, step: float) -> bool:
         return step < 0.0 or (self.ordered > ABOUT and abs(step - self.ordered) < ABOUT)
 
     def _settle(self) -> None:
-        self._open = [(s, heard) for s, heard in self._open if not self._explained(s)]
+        self._open = [motion for motion in self._open if not self._explained(motion[0])]
 
     def _forget_stop(self) -> None:
         self._stop = None

@@ -39,6 +39,8 @@ KINDS: dict[str, Callable[[str], bool]] = {  # column: the problems that count t
     "lost_episodes": lambda p: "bag" in p or "disk" in p,
     "not_judged": lambda p: p.startswith("not judged"),
 }
+GAVE_WAY = "gave_way"
+COLUMNS = ("injections", "in_a_running_episode", *KINDS, GAVE_WAY)
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -55,13 +57,15 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
                 reason or "-": sum(r["reason"] == reason for r in mine) for reason in {r["reason"] for r in mine}
             },
             **{k: sum(any(test(p) for p in r["problems"]) for r in mine) for k, test in KINDS.items()},
+            GAVE_WAY: sum(bool(r.get(GAVE_WAY)) for r in mine),
         }
         faults[fault]["lost_episodes"] += sum(bool(r["lost_bags"]) for r in mine)
-    totals = {k: sum(f[k] for f in faults.values()) for k in ("injections", "in_a_running_episode", *KINDS)}
+    totals = {k: sum(f[k] for f in faults.values()) for k in COLUMNS}
     times = [r.get("longest", {}) for r in rows]
     longest = {what: max(t.get(what, 0.0) for t in times) for what in dict.fromkeys(w for t in times for w in t)}
     problems = [r for r in rows if r["problems"] or r["lost_bags"]]
-    return {**totals, "longest": longest, "faults": faults, "problems": problems}
+    slips = [r for r in rows if r.get(GAVE_WAY)]
+    return {**totals, "longest": longest, "faults": faults, "problems": problems, "slips": slips}
 
 
 def tables(result: dict[str, Any]) -> list[Table]:
@@ -77,9 +81,6 @@ def tables(result: dict[str, Any]) -> list[Table]:
         table.add_row(fault, *(str(numbers[c]) for c in COLUMNS), reasons)
     table.add_row("all", *(str(found[c]) for c in COLUMNS), "", style="bold")
     return [table]
-
-
-COLUMNS = ("injections", "in_a_running_episode", *KINDS)
 
 
 def page(result: dict[str, Any]) -> str:
@@ -100,7 +101,8 @@ def page(result: dict[str, Any]) -> str:
         "command_node heard; a measured motion 0.5 s later than that; or a command that is not zero more than 0.2 s "
         "and that slack (emergency stop: the slack alone) after command_node said that it is stopped. An injection "
         "counts as in a running episode when the episode had not ended by itself before it, and as not judged when "
-        "nothing was heard of commands or measurements.",
+        "nothing was heard of commands or measurements. The robot gave way when arm or base was measured to move in "
+        "spite of that, but no controller had been told anything new for 0.5 s: one that leans on something may slip.",
         "",
         f"| fault | {' | '.join(c.replace('_', ' ') for c in COLUMNS)} | how the episodes ended |",
         f"| --- |{' ---: |' * len(COLUMNS)} --- |",
@@ -117,5 +119,9 @@ def page(result: dict[str, Any]) -> str:
         for row in found["problems"]:
             told = "; ".join([*row["problems"], *(f"lost bag of {e}" for e in row["lost_bags"])])
             lines.append(f"- injection {row['number']}, {row['fault']}: {told}")
+        lines.append("")
+    if found["slips"]:
+        lines += ["What gave way:", ""]
+        lines += [f"- injection {r['number']}, {r['fault']}: {'; '.join(r[GAVE_WAY])}" for r in found["slips"]]
         lines.append("")
     return "\n".join(lines)

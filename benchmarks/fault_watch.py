@@ -67,7 +67,8 @@ class Watch:
         }
         self._sent = MotionJudge("arm setpoint", allowed, brakes)  # by the clock of what is measured: it has no stamp
         self._setpoint: np.ndarray | None = None
-        self._sent_at = self._time = float("-inf")  # s: the newest setpoint that was another one, the newest joints
+        self._grip: tuple[float, ...] = ()
+        self._told_at = self._time = float("-inf")  # s: when a controller was told anything new, the newest joints
         self._changed = threading.Condition()
         self.context = rclpy.context.Context()
         rclpy.init(context=self.context, signal_handler_options=SignalHandlerOptions.NO)
@@ -126,6 +127,11 @@ class Watch:
         with self._changed:
             problems, self.problems = self.problems, []
             return [p for judge in judges for p in judge.problems()] + problems
+
+    def gave_way(self) -> list[str]:
+        """What was measured to move although no controller was told anything new, since the last time."""
+        with self._changed:
+            return [told for judge in self._measured.values() for told in judge.passive()]
 
     def unheard(self) -> list[str]:
         """The streams of which nothing came since the last time: nobody judges those."""
@@ -202,6 +208,8 @@ class Watch:
             for judge in (self._sent, *self._measured.values()):
                 judge.excuse(now)
         self._last[name] = (now, v)
+        if name == "base" and v.any():
+            self._told_at = self._time
         self._commanded[name].saw(now, bool(v.any()), str(v.round(3).tolist()))
 
     def _on_trajectory(self, message: JointTrajectory) -> None:
@@ -215,7 +223,7 @@ class Watch:
             moving = before is None or before.shape != self._setpoint.shape or bool((before != self._setpoint).any())
             self._sent.saw(self._time, moving)
             if moving:
-                self._sent_at = self._time
+                self._told_at = self._time
 
     def _on_gripper(self, message: JointTrajectory) -> None:
         spec = self.contract.kinematics
@@ -223,6 +231,8 @@ class Watch:
         for point in message.points:
             if not all(low - 1e-9 <= p <= high + 1e-9 for p in point.positions):
                 self.problems.append(f"gripper: sent to {list(point.positions)}, range {low} .. {high}")
+            before, self._grip = self._grip, tuple(point.positions)
+            self._told_at = self._time if before != self._grip else self._told_at
 
     def _on_joints(self, message: JointState) -> None:
         positions = dict(zip(message.name, message.position))
@@ -232,8 +242,9 @@ class Watch:
         speed, joint = max((abs(velocities.get(j, np.inf)), j) for j in self._joints)  # not measured is not standing
         self._speed = (speed, self._speed[1])
         self._time = _seconds(message.header.stamp)
-        how = f"{joint} {speed:.3f} rad/s, {self._time - self._sent_at:.2f} s after the last new setpoint"
-        self._measured["arm"].saw(self._time, speed > STILL[0], how)
+        self._told_at = min(self._told_at, self._time)  # a simulation that began anew
+        how = f"{joint} {speed:.3f} rad/s{self._since()}"
+        self._measured["arm"].saw(self._time, speed > STILL[0], how, self._time - self._told_at > SWINGS)
         tool = self._model.fk([positions[j] for j in self._joints])[0]
         bound = self.contract.limits
         outside = float(np.maximum(bound.workspace_low - tool, tool - bound.workspace_high).max())
@@ -243,8 +254,12 @@ class Watch:
     def _on_odom(self, message: Odometry) -> None:
         twist = message.twist.twist
         self._speed = (self._speed[0], max(abs(twist.linear.x), abs(twist.angular.z)))
-        how = f"{twist.linear.x:.3f} m/s, {twist.angular.z:.3f} rad/s"
-        self._measured["base"].saw(_seconds(message.header.stamp), self._speed[1] > STILL[1], how)
+        how = f"{twist.linear.x:.3f} m/s, {twist.angular.z:.3f} rad/s{self._since()}"
+        passive = self._time - self._told_at > SWINGS
+        self._measured["base"].saw(_seconds(message.header.stamp), self._speed[1] > STILL[1], how, passive)
+
+    def _since(self) -> str:
+        return f", {self._time - self._told_at:.2f} s after a controller was told anything new"
 
     def _on_action(self, message: PolicyAction) -> None:
         if not message.q or tuple(message.names) != self.contract.action_space.names:

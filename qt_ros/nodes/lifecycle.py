@@ -6,6 +6,7 @@ can still publish.
 
 from __future__ import annotations
 
+import faulthandler
 import signal
 import sys
 import threading
@@ -142,6 +143,8 @@ def run(make: Callable[[], Node], arguments: list[str] | None = None) -> int:
     done = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: done.set())
+    if sys.__stderr__ is not None:
+        faulthandler.register(signal.SIGUSR1, file=sys.__stderr__)  # tells what every thread is doing
     status, node = 1, None
     try:
         node = make()

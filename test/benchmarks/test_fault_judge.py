@@ -107,6 +107,17 @@ def test_a_robot_that_brakes_because_time_began_anew_may_do_so_from_when_its_com
     assert judge.problems()
 
 
+def test_motion_that_no_controller_was_told_is_no_motion_without_a_policy_but_told(judge: MotionJudge) -> None:
+    act(judge, 10.0, 12.0)
+    judge.saw(12.1, True, passive=True)
+    assert (judge.problems(), judge.passive()) == ([], []), "a policy acts: nobody asks"
+    judge.saw(20.0, True, "arm_joint_1 0.06 rad/s", passive=True)
+    judge.saw(21.0, True, "arm_joint_1 0.07 rad/s", passive=True)
+    assert judge.problems() == []
+    assert judge.passive() == ["arm command: 2 times; the newest: arm_joint_1 0.07 rad/s"]
+    assert judge.passive() == [], "told once"
+
+
 def test_a_stream_that_nobody_heard_is_known(judge: MotionJudge) -> None:
     assert judge.heard == 0
     judge.saw(1.0, False)

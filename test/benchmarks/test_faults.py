@@ -47,8 +47,17 @@ def test_the_page_names_what_was_found() -> None:
     found = summary([row(FAULTS[0]), row(FAULTS[1], "the robot still moves although no episode runs")])
     machine = {"processor": "a processor", "cores": 2, "load_average": 1.0}
     text = page({"injections": found, "machine": machine, "command": "c", "commit": "x", "settings": {"seed": 3}})
-    assert "| **all** | 2 | 2 | 0 | 1 | 0 | 0 | 0 | |" in text
+    assert "| **all** | 2 | 2 | 0 | 1 | 0 | 0 | 0 | 0 | |" in text
     assert f"{FAULTS[1]}: the robot still moves" in text
+
+
+def test_a_robot_that_gave_way_to_a_load_is_told_but_no_harm() -> None:
+    found = summary([row(FAULTS[0]), {**row(FAULTS[1]), "gave_way": ["the arm: 6 times; the newest: 0.05 rad/s"]}])
+    assert (found["gave_way"], found["problems"]) == (1, [])
+    machine = {"processor": "a processor", "cores": 2, "load_average": 1.0}
+    text = page({"injections": found, "machine": machine, "command": "c", "commit": "x", "settings": {"seed": 3}})
+    assert "| **all** | 2 | 2 | 0 | 0 | 0 | 0 | 0 | 1 | |" in text
+    assert f"- injection 0, {FAULTS[1]}: the arm: 6 times" in text
 
 
 def test_the_page_tells_what_never_moved_and_so_was_never_put_to_the_test() -> None:
