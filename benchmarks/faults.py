@@ -34,6 +34,7 @@ from rich.console import Console
 from std_srvs.srv import Trigger
 
 from benchmarks.fault_table import FAULTS, MANAGED, NODES, SPOILED, page, summary, tables
+from benchmarks.fault_traces import keep_traces
 from benchmarks.fault_watch import Watch
 from benchmarks.graph import own_domain
 from benchmarks.report import ROOT, add_json_option, context, emit
@@ -45,7 +46,6 @@ from qt_ros.episodes.episode import REASONS
 
 RELAYED = ("head_camera/image_raw", "joint_states")
 PATIENCE = 300.0  # s on the wall for anything that a loaded machine does late; longer is a hung graph
-NEWCOMER = 20.0  # s on the wall for an answer to somebody who has just joined a graph that hangs
 EPISODE = 4.0  # simulated s
 CERTAIN = 3  # steps of the policy in which commands and measurements are heard for certain
 SETTLES = 5.0  # s on the wall after a node's start: links that are seen from here may not be there yet between others
@@ -203,7 +203,7 @@ class Bench:
             row["instruction"] = scene.instruction
         except (Hung, TimeoutError, RuntimeError) as error:
             problems.append(f"hung: {type(error).__name__}: {error}")
-            self._keep_traces(number)
+            keep_traces(self.group, self.folder, f"hung-{number:04d}", MANAGED)
         problems += self.watch.take()[:10]
         row["gave_way"] = row.get("gave_way", []) + self.watch.gave_way()
         row["longest"], unheard = self.watch.longest(), self.watch.unheard()
@@ -211,28 +211,6 @@ class Bench:
             problems.append(f"not judged: nothing was heard of {', '.join(unheard)}")
         row["seconds"] = round(time.monotonic() - began, 1)
         return row
-
-    def _keep_traces(self, number: int) -> None:
-        """What every node is doing, in its log; the logs, and what a newcomer to the graph hears, are kept."""
-        for node in self.group.nodes:
-            if node.running:
-                os.killpg(node.process.pid, signal.SIGUSR1)
-        from qt_ros.nodes.demo_client import GraphClient
-
-        folder = self.folder / f"hung-{number:04d}"
-        newcomer = GraphClient(lambda: None, "fault_newcomer")
-        try:
-            states = {name: self._state_for(newcomer, name) for name in MANAGED}
-        finally:
-            newcomer.close()
-        shutil.copytree(self.folder / "logs", folder, dirs_exist_ok=True)
-        (folder / "newcomer.json").write_text(json.dumps(states))
-
-    def _state_for(self, client: Any, name: str) -> str:
-        try:
-            return str(client.state(name, NEWCOMER))
-        except (TimeoutError, RuntimeError) as error:
-            return f"{type(error).__name__}: {error}"
 
     def _begin(self, episode: str, seed: int) -> tuple[Any, str]:
         """A scene and a goal that is accepted, and the episode's id.
