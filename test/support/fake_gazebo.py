@@ -52,7 +52,9 @@ class FakeGazebo:
     def __init__(self, node: Any, requests: Path) -> None:
         self.node, self.requests = node, requests
         contract = load_contract("mobile_manipulator")
-        self.joints = {name: 0.0 for name in contract.kinematics.home}
+        spec = contract.kinematics
+        # As the description's initial values have it, the lift is up from the first message on.
+        self.joints = {name: spec.home[name] if name in spec.carriers else 0.0 for name in spec.home}
         self.entities: dict[str, list[float]] = {
             name: [-3.0, float(i), 0.5, 0.0, 0.0, 0.0, 1.0] for i, name in enumerate((ROBOT_ENTITY, *OBJECTS))
         }
