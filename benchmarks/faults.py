@@ -341,7 +341,8 @@ def _inject_all(
         try:
             with bench.group.running():
                 bench.heal()
-                bench.watch.take(), bench.watch.gave_way()  # the start of the graph is no injection
+                bench.watch.take()  # the start of the graph is no injection
+                bench.watch.gave_way()
                 for number in range(len(rows), options.count):
                     row = bench.inject(number)
                     row["lost_bags"] = bench.lost()

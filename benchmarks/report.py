@@ -41,10 +41,10 @@ def context(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def command(words: Sequence[str]) -> str:
-    """The command line as typed in the repository's root, without where its JSON goes."""
+    """The command line as typed in the repository's root, without where its files and its JSON go."""
     kept = list(words[1:])
-    if "--json" in kept:
-        at = kept.index("--json")
+    for option in {"--json", "--out"} & set(kept):
+        at = kept.index(option)
         del kept[at : at + (2 if at + 1 < len(kept) and not kept[at + 1].startswith("-") else 1)]
     return shlex.join(["python", os.path.relpath(words[0], ROOT), *kept])
 

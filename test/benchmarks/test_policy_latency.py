@@ -46,6 +46,7 @@ def test_the_json_names_command_commit_and_machine(result: dict, tmp_path: Path)
 def test_the_command_in_a_result_does_not_say_where_its_json_went() -> None:
     script = str(ROOT / "benchmarks" / "x.py")
     assert command([script, "--a", "1", "--json", "somewhere/out.json", "--b"]) == "python benchmarks/x.py --a 1 --b"
+    assert command([script, "--out", "somewhere", "--a", "1", "--json", "x.json"]) == "python benchmarks/x.py --a 1"
     assert command([script, "--json"]) == "python benchmarks/x.py"
 
 
