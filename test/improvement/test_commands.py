@@ -13,7 +13,7 @@ from qt_ros.improvement.commands import run_command, told
 from qt_ros.improvement.settings import ImprovementError, Interrupted
 
 SCRIPT = """
-import signal, sys, time
+import os, signal, sys
 what = sys.argv[1]
 print("begun", flush=True)
 if what == "fail":
@@ -21,7 +21,7 @@ if what == "fail":
     sys.exit(1)
 if what == "wait":
     def leave(*_):
-        print("saved", flush=True)
+        os.write(1, b"saved\\n")  # print may be under way
         sys.exit(130)
     signal.signal(signal.SIGINT, leave)
     print("ready", flush=True)
