@@ -30,6 +30,7 @@ lint: setup
 .PHONY: lint-here
 lint-here:
 	@ruff check .
+	@ruff format --check --quiet .
 	@mypy
 
 format: setup

@@ -45,7 +45,7 @@ COLUMNS = ("injections", "in_a_running_episode", *KINDS, GAVE_WAY)
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Counts over all injections and per fault."""
-    faults = {}
+    faults: dict[str, dict[str, Any]] = {}
     for fault in FAULTS:
         mine = [r for r in rows if r["fault"] == fault]
         if not mine:
@@ -112,8 +112,8 @@ def page(result: dict[str, Any]) -> str:
         lines.append(f"| {fault} | {' | '.join(str(numbers[c]) for c in COLUMNS)} | {reasons} |")
     lines += [f"| **all** | {' | '.join(str(found[c]) for c in COLUMNS)} | |", ""]
     if found["longest"]:
-        told = (f"{what} {f'{t:.2f} s' if t else 'never moved'}" for what, t in found["longest"].items())
-        lines += [f"Longest time from the image behind an action to motion that it explains: {', '.join(told)}.", ""]
+        times = (f"{what} {f'{t:.2f} s' if t else 'never moved'}" for what, t in found["longest"].items())
+        lines += [f"Longest time from the image behind an action to motion that it explains: {', '.join(times)}.", ""]
     if found["problems"]:
         lines += ["What was found:", ""]
         for row in found["problems"]:

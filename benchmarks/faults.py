@@ -24,7 +24,7 @@ import resource
 import shutil
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,11 @@ SETTLES = 5.0  # s on the wall after a node's start: links that are seen from he
 CLOCK_PATIENCE = 2.0  # s on the wall: command_node's own patience with a clock that stands still
 WALL_SLACK = 5.0  # s on the wall that a loaded machine may be late with it
 console = Console(stderr=True)
+
+
+def _past(moment: float) -> Callable[[], bool]:
+    """Whether the wall's clock has passed ``moment`` s."""
+    return lambda: time.monotonic() > moment
 
 
 class Hung(RuntimeError):
@@ -148,7 +153,7 @@ class Bench:
         ]
         links += [(source, topic, "fault_watch") for source, topic in self._watched()]
         self.client.wait_for_links(links, PATIENCE)
-        self.client.wait(lambda: time.monotonic() > self.started + SETTLES, PATIENCE, "the last links")
+        self.client.wait(_past(self.started + SETTLES), PATIENCE, "the last links")
 
     def _watched(self) -> list[tuple[str, str]]:
         """Who says on which topic what the verdict rests on."""
@@ -230,7 +235,7 @@ class Bench:
             except (GoalRejected, RuntimeError, TimeoutError) as error:
                 if time.monotonic() > deadline:
                     raise Hung(f"no episode can be begun any more: {error}") from error
-                self.client.wait(lambda t=time.monotonic(): time.monotonic() > t + 0.5, 5.0, "a moment")
+                self.client.wait(_past(time.monotonic() + 0.5), 5.0, "a moment")
         raise AssertionError
 
     def _spoil(self, fault: str, episode: str, rng: np.random.Generator) -> None:

@@ -78,7 +78,7 @@ class Subject:
         self.frames += self.policy.frames_encoded - before
         for part, milliseconds in decision.timings_ms.items():
             self.samples[part].append(milliseconds)
-        model = self.policy.model
+        model: Any = self.policy.model
         states = self.states if model.config.proprio_size else None
         with torch.inference_mode():
             for name, use_cache in (("decode_cached", True), ("decode_uncached", False)):

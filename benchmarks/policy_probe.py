@@ -25,7 +25,7 @@ def main() -> int:
         samples.append({"episode": message.episode_id, "step": message.step, "network_ms": network})
         return message
 
-    policy_node.action_message = noted
+    policy_node.action_message = noted  # type: ignore[assignment]
     try:
         return policy_node.main()
     finally:

@@ -85,7 +85,7 @@ class Director:
         return all(p.get_subscription_count() for p in (self._status_out, self._outcome_out))
 
     def begin(self) -> None:
-        self.status.state = self.status.STATE_RUNNING
+        self.status.state = type(self.status).STATE_RUNNING
         self._say()
         self._timer = self.client.node.create_timer(HEARTBEAT, self._say)
 
@@ -95,11 +95,12 @@ class Director:
 
     def end(self) -> None:
         self._timer.cancel()
-        self.status.state, self.status.reason = self.status.STATE_ENDED, self.status.REASON_DONE
+        kind = type(self.status)
+        self.status.state, self.status.reason = kind.STATE_ENDED, kind.REASON_DONE
         self._say()
 
     def judge(self) -> None:
-        self.outcome.outcome = self.status.OUTCOME_SUCCESS
+        self.outcome.outcome = type(self.status).OUTCOME_SUCCESS
         self._outcome_out.publish(self.outcome)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+from numpy.typing import ArrayLike
 from rich.console import Console
 from rich.table import Table
 
@@ -96,7 +97,7 @@ class Idle:
         return round((psutil.cpu_times().idle - self._idle) / max(time.monotonic() - self._start, 1e-3), 2)
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
+def spread(values: ArrayLike) -> dict[str, float]:
     """Median, 95th percentile and largest of some samples, rounded to 1e-4 of their unit."""
     array = np.asarray(values, dtype=np.float64)
     if not array.size or not np.isfinite(array).all():

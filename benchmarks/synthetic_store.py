@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -57,7 +58,7 @@ def make_store(
         metas = [_meta(first + row, row, steps) for row in range(min(shard_episodes, episodes - first))]
         data = pattern if len(metas) == shard_episodes else _shard(metas, contract, pictures, steps)
         if data is pattern:
-            data = _ID.sub(lambda found, start=first: b"synthetic-%07d" % (start + int(found[1])), data)
+            data = _numbered_from(first, data)
         name = f"{SHARDS}/synthetic-{number:05d}.parquet"
         with replacing(root / name) as stream:
             stream.write(data)
@@ -74,6 +75,11 @@ def _meta(number: int, row: int, steps: int) -> EpisodeMeta:
         f"synthetic-{number:07d}", f"do thing {row % INSTRUCTIONS}", "synthetic", outcome, "terminate", "noise", steps,
         True, row,
     )  # fmt: skip
+
+
+def _numbered_from(first: int, data: bytes) -> bytes:
+    """A shard whose episodes are numbered from 0 on, with others."""
+    return _ID.sub(lambda found: b"synthetic-%07d" % (first + int(found[1])), data)
 
 
 def _shard(metas: list[EpisodeMeta], contract: RobotContract, pictures: list[bytes], steps: int) -> bytes:
@@ -94,7 +100,7 @@ def _table(metas: list[EpisodeMeta], contract: RobotContract, pictures: list[byt
     bins = rng.integers(0, space.bins, (count * steps, space.size)).astype(np.int16)
     rewards = np.zeros((count, steps), np.float32)
     rewards[:, -1] = [m.outcome == "success" for m in metas]
-    arrays = {
+    arrays: dict[str, Any] = {
         "proprio": rng.random(count * steps * widths["proprio"], np.float32),
         "actions": space.decode(bins).astype(np.float32).ravel(),
         "bins": bins.ravel(),
