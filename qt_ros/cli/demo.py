@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from qt_ros.cli.demo_plan import Plan, make_plan
+from qt_ros.cli.demo_plan import Plan, choose_tasks, make_plan
 from qt_ros.cli.processes import NodeDied, NodeGroup
 from qt_ros.contract.robot import load_contract, package_root
 from qt_ros.nodes.transport import stay_on_this_machine
@@ -97,7 +97,12 @@ def command(
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint folder; the shipped one if absent.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for bags, logs and the page.")] = Path("outputs/demo"),
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the results there as JSON.")] = None,
-    task: Annotated[list[str] | None, typer.Option(help="Only these tasks of config/tasks.yaml (may repeat).")] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only these tasks of config/tasks.yaml (may repeat); absent: all that the checkpoint learned."
+        ),
+    ] = None,
     skill: Annotated[
         list[str] | None, typer.Option(help="Only the tasks of these skills (may repeat); all: every skill.")
     ] = None,
@@ -116,15 +121,13 @@ def command(
 
     Example: qt-ros demo --episodes 50 --seed 7 --json out.json
     """
-    from qt_ros.sim.tasks import default_tasks, select_tasks
-
     checkpoint = (checkpoint or package_root() / "checkpoints" / "default").absolute()
     if not (checkpoint / "checkpoint.json").is_file():
         raise SystemExit(
             f"no checkpoint in {checkpoint}; give one with --checkpoint, or train one (qt-ros train --help)"
         )
     seed = secrets.randbelow(2**31) if seed is None else seed
-    tasks = list(select_tasks(task or (), skill or ()) or default_tasks())
+    tasks = choose_tasks(checkpoint, task or (), skill or ())
     run_folder = out.absolute() / time.strftime("%Y%m%d-%H%M%S")
     demo = Demo(
         make_plan(seed, episodes, tasks, training_scenes),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +16,19 @@ class Plan:
     seed: int
     episodes: tuple[tuple[str, int], ...]
     scenes: str = "test"
+
+
+def choose_tasks(checkpoint: Path, tasks: Sequence[str], skills: Sequence[str]) -> list[str]:
+    """What is asked for: the named tasks and skills, else what ``checkpoint`` was trained on, else (it was trained on
+    none of ours, or does not say) the default tasks."""
+    from qt_ros.model.checkpoint import read_info  # slow to import: not for --help
+    from qt_ros.sim.tasks import default_tasks, select_tasks, tasks_of
+
+    if named := select_tasks(tasks, skills):
+        return list(named)
+    said = read_info(checkpoint).provenance.get("instructions", ())
+    learned = tasks_of(text for text in said if isinstance(text, str)) if isinstance(said, list) else ()
+    return list(learned or default_tasks())
 
 
 def make_plan(seed: int, episodes: int, tasks: list[str], training_scenes: bool = False) -> Plan:

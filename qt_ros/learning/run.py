@@ -25,6 +25,8 @@ from qt_ros.model.language import DEFAULT, TextEncoder
 from qt_ros.model.q_transformer import QTransformer
 from qt_ros.model.timm_weights import load_timm_weights
 
+MOST_INSTRUCTIONS = 1000  # that a checkpoint keeps
+
 
 def build_model(
     fields: Mapping[str, Any],
@@ -224,6 +226,7 @@ def save_pointing(
 def _common(data: StepData) -> dict[str, Any]:
     return {
         "stores": data.provenance,
+        "instructions": sorted(data.instructions)[:MOST_INSTRUCTIONS],
         "episodes": len(data.lengths),
         "successes": int(data.success.sum()),
         "steps": data.count,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -250,6 +250,12 @@ def select_tasks(tasks: Sequence[str] = (), skills: Sequence[str] = ()) -> tuple
     wanted = {find_task(name).name for name in tasks}
     known = load_tasks().values()
     return tuple(t.name for t in known if t.name in wanted or t.skill in skills or ALL in skills)
+
+
+def tasks_of(sentences: Iterable[str]) -> tuple[str, ...]:
+    """Names of the tasks that one of ``sentences`` trains, in the file's order: what a checkpoint with them learned."""
+    heard = set(sentences)
+    return tuple(name for name, task in load_tasks().items() if heard.intersection(task.instructions))
 
 
 def draw_task(names: Sequence[str], seed: int) -> Task:

@@ -18,6 +18,7 @@ from qt_ros.sim.task_file import (
     load_tasks,
     other_tasks,
     select_tasks,
+    tasks_of,
     tasks_path,
 )
 
@@ -35,5 +36,6 @@ __all__ = [
     "other_tasks",
     "sample_scene",
     "select_tasks",
+    "tasks_of",
     "tasks_path",
 ]

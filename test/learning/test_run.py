@@ -115,6 +115,7 @@ def test_a_checkpoint_says_what_it_was_made_of_and_can_be_started_from(tmp_path:
     assert first.provenance["settings"] == settings.to_dict() and first.provenance["gradient_steps"] == 5
     assert (first.provenance["episodes"], first.provenance["successes"]) == (12, 6)
     assert re.fullmatch(r"([0-9a-f]{40}(-dirty)?)?", first.provenance["commit"])
+    assert first.provenance["instructions"] == sorted(data().instructions)
 
     again, encoder = build_model(FIELDS, CONTRACT, data(), tmp_path / "first", "cpu")
     states = (model.state_dict().values(), again.state_dict().values())
