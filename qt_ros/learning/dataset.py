@@ -17,6 +17,7 @@ from qt_ros.episodes.store import EpisodeStore
 from qt_ros.learning.errors import TrainingError
 from qt_ros.learning.targets import monte_carlo_returns
 
+ROUNDING = 1e-5  # of a float32 sum of rewards
 _AGREE = {False: ("image_height", "image_width"), True: ("privileged_names",)}
 
 
@@ -148,13 +149,16 @@ def load_training_data(
     lengths = np.diff(arrays.offsets)
     index = {text: i for i, text in enumerate(dict.fromkeys(arrays.instructions))}
     spans = list(zip(arrays.offsets[:-1], arrays.offsets[1:], strict=True))
+    returns = [monte_carlo_returns(rewards[a:b], gamma) for a, b in spans]
+    for one, meta in zip(returns, arrays.meta, strict=True):
+        require_returns(one, lambda meta=meta: meta.id)  # type: ignore[misc]
     return TrainingData(
         images=arrays.images,
         privileged=arrays.privileged,
         proprio=proprio,
         bins=bins.astype(np.int64),
         rewards=rewards,
-        returns=np.concatenate([monte_carlo_returns(rewards[a:b], gamma) for a, b in spans]),
+        returns=np.concatenate(returns),
         remaining=np.concatenate([np.arange(b - a)[::-1] for a, b in spans]),
         terminated=np.repeat(arrays.terminated, lengths),
         text=np.repeat(np.array([index[t] for t in arrays.instructions], np.int64), lengths),
@@ -195,8 +199,17 @@ def require_alike(
 
 def require_rewards(low: float, high: float) -> None:
     """TrainingError unless rewards lie in [0, 1]."""
-    if low < 0 or high > 1:
+    if not (low >= 0 and high <= 1):  # so for NaN too
         raise TrainingError(f"rewards must lie in [0, 1] because Q does, found {low} .. {high}")
+
+
+def require_returns(returns: NDArray[np.float32], episode: Callable[[], str]) -> None:
+    """TrainingError where rewards are right one by one, but come to more than Q can be. ``episode`` tells its id."""
+    if not returns.max(initial=0.0) <= 1.0 + ROUNDING:
+        raise TrainingError(
+            f"the rewards of episode {episode()} come to a discounted return of {returns.max():.3f}, and Q lies in "
+            "[0, 1]; give the reward once, when the task is done, or scale rewards so that no return is above 1"
+        )
 
 
 def provenance(

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from qt_ros.contract.robot import RobotContract
 from qt_ros.episodes.index import PRIVILEGED, SUCCESS, TERMINATED, CorruptEpisode, StoreIndex, open_index
 from qt_ros.episodes.manifest import StoreError
 from qt_ros.episodes.roots import StoreUnreachable, cache_folder, open_root
-from qt_ros.learning.dataset import StepData, provenance, require_alike, require_rewards
+from qt_ros.learning.dataset import StepData, provenance, require_alike, require_returns, require_rewards
 from qt_ros.learning.errors import TrainingError
 from qt_ros.learning.targets import monte_carlo_returns
 
@@ -210,6 +211,7 @@ class StreamedData(StepData):
         if found is None:
             records = index.records(local)
             found = records, monte_carlo_returns(np.ascontiguousarray(records["reward"]), self._gamma)
+            require_returns(found[1], partial(index.episode_id, local))
             self.cache.put(key, records.nbytes + found[1].nbytes, found)
         return found  # type: ignore[no-any-return]
 

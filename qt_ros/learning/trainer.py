@@ -189,13 +189,16 @@ class Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         segments, columns = batch.segments, batch.columns
         tensors = {"frames": torch.from_numpy(segments.frames), "mask": torch.from_numpy(segments.frame_mask)}
-        tensors |= {"proprio": columns.take("proprio", columns.index(segments.frames)).cpu().contiguous()}
+        tensors |= {"episodes": torch.from_numpy(np.searchsorted(self.data.starts, segments.frames, "right") - 1)}
+        for name in ("proprio", "tokens" if self.batches.cached else self.batches.source.sight):
+            tensors[name] = columns.take(name, columns.index(segments.frames)).cpu().contiguous()
         for name in ("bins", "rewards", "returns", "remaining", "terminated", "success"):
             tensors[name] = getattr(batch, name).cpu().contiguous()
         save_file(tensors, path)
         raise Diverged(
-            f"the {what} is not finite at step {self.step}; the step numbers of its batch and what was recorded there "
-            f"are in {path}. Lower learning_rate, or look at those steps with `qt-ros episodes info`"
+            f"the {what} is not finite at step {self.step}; its batch is in {path}: what the networks were given, and "
+            "numbers of steps and episodes, counted from 0 through the stores in their order. Lower learning_rate, or "
+            "look there for what does not belong into these data"
         )
 
     def _memory_advice(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from episode_factory import make_episode
 from qt_ros.contract.robot import RobotContract, load_contract, parse_contract
 from qt_ros.episodes.episode import Episode
 from qt_ros.episodes.store import StoreWriter
-from qt_ros.learning.dataset import load_training_data
+from qt_ros.learning.dataset import load_training_data, require_rewards
 from qt_ros.learning.errors import TrainingError
+from qt_ros.learning.streaming import Span, stream_training_data
 from qt_ros.learning.targets import monte_carlo_returns
 
 CONTRACT = load_contract("mobile_manipulator")
@@ -99,3 +101,20 @@ def test_rewards_outside_what_q_can_be_are_refused(tmp_path: Path) -> None:
 def test_nothing_to_train_on_is_said(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="an empty list of stores"):
         load_training_data([], 0.9)
+
+
+def test_rewards_that_come_to_more_than_q_can_be_are_refused_by_name(tmp_path: Path) -> None:
+    generous = make_episode(CONTRACT, 3, rewards=np.array([0.0, 0.0, 0.3, 0.6, 1.0], np.float32))
+    root = store(tmp_path / "generous", [make_episode(CONTRACT, 1), generous])
+    with pytest.raises(TrainingError, match=r"episode-0003 .* return of 1\.848.*Q lies in \[0, 1\]"):
+        load_training_data([root], 0.98)
+    assert load_training_data([root], 0.4).returns.max() <= 1.0, "a discount may make them fit"
+    streamed = stream_training_data([root], 0.98)
+    with pytest.raises(TrainingError, match="episode-0003"):
+        streamed.load([Span(1, 5, 9)])
+
+
+@pytest.mark.parametrize("low, high", [(-0.1, 1.0), (0.0, 1.1), (math.nan, math.nan)])
+def test_rewards_outside_of_zero_to_one_are_refused(low: float, high: float) -> None:
+    with pytest.raises(TrainingError, match="rewards must lie in"):
+        require_rewards(low, high)

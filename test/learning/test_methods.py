@@ -154,6 +154,10 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_batch(tmp_path: Path, met
     wanted = trainer.batches.at(0)
     assert torch.equal(kept["frames"], torch.from_numpy(wanted.segments.frames))
     assert torch.equal(kept["bins"], wanted.bins) and torch.equal(kept["rewards"], wanted.rewards)
+    frames, data = wanted.segments.frames, trainer.data
+    assert np.array_equal(kept["images"], data.images[frames])
+    belongs = np.repeat(np.arange(len(data.lengths)), data.lengths)
+    assert np.array_equal(kept["episodes"], belongs[frames])
 
 
 def test_running_out_of_memory_says_what_to_make_smaller_and_keeps_the_state(tmp_path: Path) -> None:

@@ -222,6 +222,7 @@ def slow_search(r: Reference, steps: list[int]) -> dict[str, float]:
             p = 1 / (1 + math.exp(-q(method.critic, seen, r.taken(step))))
             td.append(-target * math.log(p) - (1 - target) * math.log(1 - p))
         if actor and succeeded(r.data, step):
+            seen = r.window(step, method.lagged_model)
             own = method.lagged_model.decode(*seen)[0]
             gains = [1 / (1 + math.exp(-q(method.lagged_critic, seen, b))) for b in (r.taken(step), own)]
             weight = min(math.exp(r.config.options.beta * (gains[0] - gains[1])), r.config.options.weight_clip)

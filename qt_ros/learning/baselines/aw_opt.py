@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from qt_ros.learning.baselines.qt_opt import QtOpt
 from qt_ros.learning.baselines.rt1_bc import log_probability
-from qt_ros.learning.batches import ONLINE, Batch, Window
+from qt_ros.learning.batches import LAGGED, ONLINE, Batch, Window
 from qt_ros.learning.losses import agreement, mean_of
 from qt_ros.learning.options import AwOptOptions
 from qt_ros.model.critics import ContinuousCritic, unit_from_bins
@@ -41,7 +41,7 @@ class AwOpt(QtOpt):
         terms = self.critic_terms(batch, window)
         good = batch.counted & batch.success.repeat_interleave(batch.steps)
         with torch.no_grad():
-            advantage = self.advantage(window, bins)
+            advantage = self.advantage(batch.window(self.lagged_model, 0, batch.steps, LAGGED), bins)
             weight = torch.exp(options.beta * advantage).clamp(max=options.weight_clip)
         logits = actor.q_logits(window.tokens, bins, window.proprio, window.frame_mask)
         log_likelihood = log_probability(logits, bins).sum(-1) / self.dims
@@ -55,7 +55,7 @@ class AwOpt(QtOpt):
         }
 
     def advantage(self, window: Window, bins: Tensor) -> Tensor:
-        """Q1 of the action taken minus Q1 of what the actor would do, (N,)."""
+        """Q1 of the action taken minus Q1 of what the lagged actor would do, (N,); windows as that actor sees them."""
         critic, shape = self.lagged_critic, self.model.config
         both = torch.cat((unit_from_bins(bins, shape.bins)[:, None], self.proposals(window)), dim=1)
         q = critic.value(critic.q_logits(critic.observe(*window.seen), both))
