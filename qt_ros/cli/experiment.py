@@ -209,6 +209,7 @@ def run_sanity(place: Any, results: Path, as_json: bool) -> None:
     """Train every method on the tasks whose answer is known, and write results/sanity.md and .json."""
     from tempfile import TemporaryDirectory
 
+    from qt_ros.experiments.origin import commit, machine, source
     from qt_ros.experiments.sanity import PAIRS, chance_of_success, document, trained
     from qt_ros.experiments.sanity_page import sanity_page
     from qt_ros.experiments.work import write_json
@@ -220,7 +221,8 @@ def run_sanity(place: Any, results: Path, as_json: bool) -> None:
         chances[task.name, name] = chance
         line = json.dumps({"task": task.name, "method": name, "chance": chance})
         print(line if as_json else f"{task.name:<10} {name:<30} {chance:.0%}", flush=True)
-    found = document(chances)
+    origin = {"commit": commit(), "source": source(), "machine": machine(place.device, place.threads, 1)}
+    found = document(chances, origin)
     write_json(results / "sanity.json", found)
     (results / "sanity.md").write_text(sanity_page(found), encoding="utf-8")
 

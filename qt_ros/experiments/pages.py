@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from qt_ros.experiments.findings import goals_section
 from qt_ros.experiments.intervals import Pooled
 from qt_ros.experiments.markdown import MADE, label, minutes, table, value_text
 from qt_ros.experiments.report import final_rows, good_share, rate_of, rows_of
@@ -12,8 +13,9 @@ from qt_ros.experiments.skills import over_amounts, skill_tables
 INTERVAL = """\
 The interval is 95%: from the lower of two lower ends to the higher of two upper ends, of Wilson's interval of the
 pooled count and of Student's t interval over the seeds' rates. With three seeds the second is wide; that is what three
-seeds know. "Seeds" are the worst and the best of them. Every seed is evaluated in scenes of its own, and those are the
-same for all methods."""
+seeds know; where not all seeds are finished it is Wilson's of those that are, and the row stands below the others.
+"Seeds" are the worst and the best of them. Every seed is evaluated in scenes of its own, and those are the same for all
+methods. Training time is that of the quickest seed: cells ran beside other work."""
 
 
 def page(document: dict[str, Any]) -> str:
@@ -31,27 +33,32 @@ def page(document: dict[str, Any]) -> str:
     if document["warm_up"]:
         warm = document["warm_up"]
         where = f"[{warm['data']}]({warm['data']}-data.md)"
-        lines += [f"Vision: warmed up once for {warm['gradient_steps']} gradient steps on {where}, then frozen."]
+        lines += [
+            f"Vision: warmed up once for {warm['gradient_steps']} gradient steps on {where}, then frozen. It learns to "
+            "point at the named object and at the tool, whose positions in the picture the simulator gives."
+        ]
     if document["sanity"]:
-        lines += ["That no method is broken: [sanity tasks](sanity.md)."]
+        lines += ["Every implementation solves [tasks whose answer is known](sanity.md)."]
     if share is not None:
         lines += [f"In the data {share:.1%} of the episodes succeed."]
     lines += ["", *_missing(document)]
     if document["rows"]:
         lines += [f"![success of every cell]({name}.png)", "", *_success(document), "", INTERVAL, ""]
+        lines += goals_section(document)
         lines += [*skill_tables(document), *over_amounts(document), *_over_steps(document)]
         lines += [*_what(document), *_runs(document)]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def ranking(document: dict[str, Any]) -> list[tuple[dict[str, Any], Pooled]]:
-    """Cells that have results at their last step, best first."""
+    """Cells that have results at their last step, best first; after them those that lack seeds."""
     found = []
     for cell in document["cells"]:
         rows = final_rows(document, cell["method"], cell["variant"])
         if any(row["episodes"] for row in rows):
-            found.append((cell, rate_of(rows)))
-    return sorted(found, key=lambda item: (-item[1].rate, item[0]["method"], item[0]["variant"]))
+            found.append((len(rows) < len(document["seeds"]), cell, rate_of(rows)))
+    found.sort(key=lambda item: (item[0], -item[2].rate, item[1]["method"], item[1]["variant"]))
+    return [(cell, rate) for _, cell, rate in found]
 
 
 def _missing(document: dict[str, Any]) -> list[str]:
@@ -76,13 +83,18 @@ def _success(document: dict[str, Any]) -> list[str]:
                 f"`{label(cell)}`",
                 f"{rate.rate:.1%}",
                 f"{rate.low:.1%} to {rate.high:.1%}",
-                f"{rate.worst:.1%} .. {rate.best:.1%}" if len(found) > 1 else "one only",
+                _seeds(rate, len(found), len(document["seeds"])),
                 f"{rate.successes} / {rate.episodes}",
                 cell["gradient_steps"],
-                minutes(sum(times) / len(times)) if times else "",
+                minutes(min(times)) if times else "",
             )
         )
-    return table(("method", "success", "interval", "seeds", "successes", "gradient steps", "training, a seed"), rows)
+    return table(("method", "success", "interval", "seeds", "successes", "gradient steps", "training"), rows)
+
+
+def _seeds(rate: Pooled, finished: int, wanted: int) -> str:
+    told = f"{rate.worst:.1%} .. {rate.best:.1%}" if finished > 1 else ""
+    return told if finished == wanted else f"{told}{', ' if told else ''}{finished} of {wanted}"
 
 
 def _over_steps(document: dict[str, Any]) -> list[str]:
@@ -135,7 +147,7 @@ def _runs(document: dict[str, Any]) -> list[str]:
                 "" if row["samples_per_second"] is None else f"{row['samples_per_second']:.0f}",
                 minutes(row["evaluate_seconds"]),
                 "" if spread is None else f"{spread:.3f}",
-                f"`{row['commit']}`",
+                ", also ".join(f"`{commit}`" for commit in (row["commit"], *row.get("also_by", ()))),
                 f"`{row['source']}`",
                 _index(machines, facts),
                 _index(commands, row["command"]),
@@ -147,7 +159,7 @@ def _runs(document: dict[str, Any]) -> list[str]:
         "method", "seed", "gradient steps", "successes", "unstable", "training", "samples/s", "evaluation",
         "value spread", "commit", "source", "machine", "command",
     )  # fmt: skip
-    lines = ["## Runs", "", *table(head, rows), ""]
+    lines = ["## Runs", "", *table(head, rows), "", *_total(document["rows"])]
     lines += [f"- machine {i}: {_machine(facts)}" for i, facts in enumerate(machines, 1)]
     lines += [f"- command {i}: `{command}`" for i, command in enumerate(commands, 1)]
     for names, hashes in stores:
@@ -158,6 +170,14 @@ def _runs(document: dict[str, Any]) -> list[str]:
     if any(row["commit"].endswith("-dirty") for row in document["rows"]):
         lines += ["- `-dirty`: the checkout had changes that were not committed."]
     return lines
+
+
+def _total(rows: list[dict[str, Any]]) -> list[str]:
+    """How long all of it took."""
+    trained = {(row["identity"], row["seed"]): row["train_seconds"] or 0.0 for row in rows}
+    evaluated = sum(row["evaluate_seconds"] or 0.0 for row in rows)
+    told = f"{sum(trained.values()) / 3600:.1f} hours of training and {evaluated / 3600:.1f} of evaluation"
+    return [f"- all of it, one after the other: {told}, beside whatever else the machines did"]
 
 
 def _index(found: list[Any], value: Any) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qt_ros.experiments.cells import Cell, all_cells
+from qt_ros.experiments.goals import described
 from qt_ros.experiments.intervals import Pooled, averaged, pooled
 from qt_ros.experiments.spec import Experiment
 from qt_ros.experiments.work import RESULT, read_json
@@ -55,6 +56,8 @@ def collect_results(experiment: Experiment, works: Sequence[Path], earlier: Path
         "seeds": list(experiment.seeds),
         "evaluation": {"episodes": experiment.evaluation.episodes, "first_scene": experiment.evaluation.first_scene},
         "cells": [_described(cell) for cell in cells if cell.seed == experiment.seeds[0]],
+        "goals": described(experiment.goals),
+        "remarks": experiment.remarks,
         "sanity": earlier is not None and earlier.with_name("sanity.md").exists(),
         "rows": rows,
         **skills,
@@ -98,12 +101,19 @@ def _rows(cell: Cell, works: Sequence[Path]) -> list[dict[str, Any]]:
                     **copied,
                     "autocast": bool(found["settings"].get("autocast")),
                     "stores": stores,
+                    **({"also_by": others} if (others := _others(found)) else {}),
                 }
                 for row in found["rows"]
             ]
         except (KeyError, TypeError) as error:
             raise ReportError(f"{path}: not a result of this version ({error!r}); run the cell again") from error
     return []
+
+
+def _others(found: dict[str, Any]) -> list[str]:
+    """Further commits by which a cell was trained and evaluated."""
+    by = [*found.get("trained_by", ()), found.get("evaluated_by") or {}]
+    return sorted({origin["commit"] for origin in by if "commit" in origin} - {found["commit"]})
 
 
 def _earlier(cell: Cell, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

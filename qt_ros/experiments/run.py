@@ -101,6 +101,8 @@ def run_cell(
         seconds["train"] = before + session.seconds
         seconds["load"] = loading
         progress["origin"] = {**origin, "machine": machine(work.device, work.threads, work.jobs)}
+        by = progress.setdefault("trained_by", [])
+        by += [] if origin in by else [origin]
         write_json(folder / "cell.json", progress)
     if not session.finished:
         return False
@@ -130,6 +132,7 @@ def run_cell(
             "load_seconds": round(seconds.get("load", 0.0), 1),
             "samples_per_second": _number(round(samples, 1)),
             **(progress.get("origin") or {**origin, "machine": machine(work.device, work.threads, work.jobs)}),
+            "trained_by": progress.get("trained_by", [origin]),
             "evaluated_by": origin,
             "command": work.command,
             "metrics": progress["metrics"],

@@ -168,11 +168,11 @@ def expected(task: SanityTask, name: str) -> float | None:
     return task.lucky if name.startswith(("rt1_bc", "decision_transformer")) else 1.0
 
 
-def document(chances: Mapping[tuple[str, str], float]) -> dict[str, Any]:
-    """For JSON: a row for each (task, method)."""
+def document(chances: Mapping[tuple[str, str], float], origin: Mapping[str, Any], seed: int = 0) -> dict[str, Any]:
+    """For JSON: a row for each (task, method). ``origin``: commit, source and machine."""
     rows = [
         {"task": task.name, "method": name, "chance": chances[task.name, name], "expected": expected(task, name)}
         for task, name in PAIRS
         if (task.name, name) in chances
     ]
-    return {"schema": 1, "sanity": rows}
+    return {"schema": 1, "seed": seed, **origin, "sanity": rows}

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from qt_ros.contract.strict import ConfigError, build, load_yaml
+from qt_ros.experiments.goals import Goal
+from qt_ros.experiments.markdown import label
 from qt_ros.experiments.recipes import DataRecipe, WarmUpRecipe, data_recipe, folder, named, warm_up_recipe
 from qt_ros.sim.rollout import TEST_SEEDS, TUNING_SEEDS
 from qt_ros.sim.tasks import select_tasks
@@ -67,7 +69,8 @@ class Experiment:
     """One experiment. ``budget``: settings (dotted) that every cell is given; a cell's own ``set`` goes before it.
     observations: what policies act on, 'images' (with the warm-up named ``warm_up``) or the simulator's 'state'.
     skills: those asked for in evaluation and tuning scenes, drawn scene by scene ('all': every one; none: picking).
-    along: what cells of one method differ in by an ``amount``, for a curve."""
+    along: what cells of one method differ in by an ``amount``, for a curve. goals: what is expected, see `Goal`;
+    remarks: what there is to say of those that are missed, for the page."""
 
     name: str
     title: str
@@ -82,6 +85,8 @@ class Experiment:
     warm_up: WarmUpRecipe | None = None
     skills: tuple[str, ...] = ()
     along: str = ""
+    goals: tuple[Goal, ...] = ()
+    remarks: str = ""
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -136,6 +141,9 @@ def _experiment(name: str, data: Mapping[str, Any], path: Path) -> Experiment:
     if not isinstance(values["cells"], list) or not values["cells"]:
         raise ConfigError(f"{path}: cells must be a list of at least one")
     values["cells"] = tuple(build(CellSpec, c, f"{path}: cells[{i}]") for i, c in enumerate(values["cells"]))
+    if not isinstance(values.get("goals", []), list):
+        raise ConfigError(f"{path}: goals must be a list")
+    values["goals"] = tuple(build(Goal, g, f"{path}: goals[{i}]") for i, g in enumerate(values.get("goals", [])))
     experiment = build(Experiment, values, str(path))
     _check(experiment, path)
     return experiment
@@ -155,8 +163,14 @@ def _check(experiment: Experiment, path: Path) -> None:
             raise ConfigError(f"{path}: cell {cell.label}: no store {unknown[0]!r} in its data; there are {known}")
         if (cell.amount is not None) != bool(experiment.along):
             raise ConfigError(f"{path}: cell {cell.label}: amount and the experiment's 'along' go together")
+    called = {label({"method": cell.method, "variant": cell.variant}) for cell in experiment.cells}
+    for goal in experiment.goals:
+        if strange := sorted(set(goal.named) - called):
+            raise ConfigError(
+                f"{path}: goal {goal.kind} of {goal.cell}: no cell {strange[0]!r}; there are {sorted(called)}"
+            )
     labels = [cell.label for cell in experiment.cells]
-    twice = sorted({label for label in labels if labels.count(label) > 1})
+    twice = sorted({name for name in labels if labels.count(name) > 1})
     if twice:
         raise ConfigError(f"{path}: cell {', '.join(twice)} is listed twice; give each a variant of its own")
     tuning, evaluation = experiment.tuning, experiment.evaluation

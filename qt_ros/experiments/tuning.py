@@ -31,6 +31,7 @@ def collect_trials(experiment: Experiment, works: Sequence[Path], earlier: Path 
         "tuning_of": experiment.name,
         "title": experiment.title,
         "first_scene": experiment.tuning.first_scene,
+        "gradient_steps": experiment.budget.get("gradient_steps"),
         "rows": sorted(rows.values(), key=place),
     }
 
@@ -55,8 +56,13 @@ def tuning_page(document: dict[str, Any]) -> str:
     lines += [
         f"Trials on tuning scenes, from {document['first_scene']} on, with a training seed that the reported cells do "
         "not have. The interval is Wilson's: it knows one seed only.",
-        "",
     ]
+    budget = document.get("gradient_steps")
+    if budget and any(row["gradient_steps"] < budget for row in rows):
+        lines += [
+            f"Reported cells have {budget} gradient steps: shorter trials rank settings by what they learn quickly."
+        ]
+    lines += [""]
     lines += [*table(("method", "trials"), [(f"`{key}`", count) for key, count in counts.items()]), ""]
     told, skills = [], any("skills" in row for row in rows)
     tried: dict[str, dict[str, Any]] = {}

@@ -53,7 +53,7 @@ def test_missing_cells_are_named(tmp_path: Path, given: Experiment) -> None:
     ]  # fmt: skip
     told = page(document)
     assert "**3 of 4 cells are missing:** q_transformer (seed 1); rt1_bc/successes (seed 1, 2)." in told
-    assert "| `q_transformer` | 52.0% |" in told and "one only" in told
+    assert "| `q_transformer` | 52.0% |" in told and "| 1 of 2 |" in told
 
 
 def test_nothing_at_all_is_a_page_too(tmp_path: Path, given: Experiment) -> None:
@@ -72,6 +72,31 @@ def test_the_page_ranks_pools_seeds_and_says_what_differs(tmp_path: Path, given:
     assert "| `q_transformer` | 2 | 10.0% |" in told
     assert "In the data 8.0% of the episodes succeed." in told
     assert "| 60 / 100 |" in told and "| 120 / 200 |" in told
+
+
+def test_cells_that_lack_seeds_stand_below_those_that_do_not(tmp_path: Path, given: Experiment) -> None:
+    finish(tmp_path, given, "q_transformer/default/2", successes=90)
+    finish(tmp_path, given, "rt1_bc/successes/1", "rt1_bc/successes/2", successes=10)
+    told = page(collect_results(given, [tmp_path]))
+    assert told.index("| `rt1_bc/successes` | 11.5% |") < told.index("| `q_transformer` | 92.0% |")
+
+
+def test_the_quickest_seed_and_the_sum_of_all_are_told(tmp_path: Path, given: Experiment) -> None:
+    for cell, seconds in zip(all_cells(given), (7200.0, 600.0, 300.0, 900.0), strict=True):
+        write_result(tmp_path, cell, 50, train_seconds=seconds)
+    told = page(collect_results(given, [tmp_path]))
+    assert "| 5.0 min |" in told and "| 10.0 min |" in told
+    assert "2.5 hours of training" in told, "a run that is evaluated at two marks is trained once"
+
+
+def test_a_cell_names_every_commit_that_trained_or_evaluated_it(tmp_path: Path, given: Experiment) -> None:
+    by = [{"commit": name, "source": "-"} for name in ("old", "abc")]
+    for number, cell in enumerate(all_cells(given)):
+        changes = {"trained_by": by, "evaluated_by": {"commit": "new", "source": "-"}} if number == 0 else {}
+        write_result(tmp_path, cell, 50, **changes)
+    document = collect_results(given, [tmp_path])
+    assert [row.get("also_by") for row in document["rows"] if row["seed"] == 1] == [["new", "old"]] * 2 + [None]
+    assert "`abc`, also `new`, also `old`" in page(document)
 
 
 def test_the_same_results_give_the_same_bytes(tmp_path: Path, given: Experiment) -> None:

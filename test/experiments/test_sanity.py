@@ -11,6 +11,7 @@ from qt_ros.experiments.sanity import LUCK, METHODS, SKILL, START, TASKS, chance
 from qt_ros.experiments.sanity_page import sanity_page
 
 SKILLED, LUCKY, COVERED = TASKS
+ORIGIN = {"commit": "abc", "machine": {"gpu": "", "processor": "one", "torch": "2", "python": "3"}}
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "qt_opt"])
@@ -47,5 +48,5 @@ def test_chances_are_those_of_the_task() -> None:
 
 
 def test_the_page_shows_what_came_out_beside_what_is_expected() -> None:
-    told = sanity_page(document({("skill", "qt_opt"): 0.0, ("skill", "cql"): 0.0, ("luck", "cql"): 1.0}))
+    told = sanity_page(document({("skill", "qt_opt"): 0.0, ("skill", "cql"): 0.0, ("luck", "cql"): 1.0}, ORIGIN))
     assert "| `cql` | 0% (100%) | 100% (100%) |" in told and "| `qt_opt` | 0% |  |" in told

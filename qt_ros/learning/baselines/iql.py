@@ -5,8 +5,9 @@
     policy loss:  - min(exp(beta (Q'(s, a) - V(s))), clip) sum_i log pi(a[i] | s, a[0..i-1])
 
 The action is the joint one: the critic is fed all D bins and gives one number. Q and V share a Transformer (the source
-has a net for each, and a second Q of which it takes the smaller). Values are plain outputs, as in the source. The
-policy loss is divided by D, which only rescales it. Acts by the policy's most probable bin, dimension by dimension.
+has a net for each, and a second Q of which it takes the smaller). Values are plain outputs, as in the source,
+but V(s') is clipped to [0, 1], where returns lie. The policy loss is divided by D, which only rescales it. Acts by the
+policy's most probable bin, dimension by dimension.
 """
 
 from __future__ import annotations
