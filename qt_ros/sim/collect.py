@@ -1,7 +1,7 @@
 """Many episodes in parallel processes, into a training store or only counted.
 
 Every episode depends on its seed alone: the scene, the noise and the latencies come from it, so the number of workers
-and interruptions change nothing but the order. Seeds: see ``qt_ros.sim.rollout`` (training, tuning, test).
+and interruptions change nothing but the order. Seeds: see ``qt_ros.sim.seeds`` (training, tuning, test).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qt_ros.episodes.files import locked, write_atomically
-from qt_ros.sim.rollout import TRAINING_SEEDS
+from qt_ros.sim.seeds import TRAINING_SEEDS
 
 SETTINGS = "collect.json"  # in the store's folder: with what the store was collected
 

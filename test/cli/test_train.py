@@ -167,7 +167,12 @@ def test_an_untrained_checkpoint_is_evaluated(tmp_path: Path, capsys: pytest.Cap
     assert main(["evaluate", str(tmp_path / "untrained"), "--episodes", "2", "--workers", "0", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["success"], document["episodes"], document["seed"]) == (0, 2, 2_000_000)
+    assert document["scenes"] == "test"
     assert [r["reason"] for r in document["results"]] == ["terminate"] * 2
+    again = ["evaluate", str(tmp_path / "untrained"), "--episodes", "1", "--workers", "0", "--seed"]
+    for seed, told in ((1_999_999, "scenes 1999999 to 1999999: tuning, to choose by"), (2_000_000, "test, to report")):
+        assert main([*again, str(seed)]) == 0
+        assert told in capsys.readouterr().out
 
 
 def test_a_warm_up_is_no_policy_to_evaluate(warm: Path, capsys: pytest.CaptureFixture[str]) -> None:
