@@ -24,3 +24,12 @@ def scenes_of(seeds: Iterable[int]) -> str:
     """What ``seeds`` are for; where they are of several ranges, all of them: 'tuning and test'."""
     found = {range_of(seed) for seed in seeds}
     return " and ".join(name for name in ("training", "tuning", "test") if name in found)
+
+
+def outside_training(seed: int | None) -> str:
+    """Why an episode in the scene ``seed`` must not be learnt from; '' when it may be. None, no scene: a robot's."""
+    if seed is None or seed in TRAINING_SEEDS:
+        return ""
+    name = range_of(seed)
+    use = "policies are chosen by" if name == "tuning" else "policies are compared on"
+    return f"its scene {seed} is a {name} scene, which {use}; it must not be trained on"

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from qt_ros.sim.seeds import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS, range_of, scenes_of
+from qt_ros.sim.seeds import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS, outside_training, range_of, scenes_of
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,11 @@ def test_no_scene_is_for_two_things() -> None:
 )
 def test_scenes_across_a_border_are_told_as_both(first: int, name: str) -> None:
     assert scenes_of(range(first, first + 10)) == name
+
+
+def test_only_training_scenes_and_the_real_world_are_learnt_from() -> None:
+    assert outside_training(None) == outside_training(0) == outside_training(999_999) == ""
+    assert "tuning scene" in outside_training(1_000_000) and "test scene" in outside_training(2_000_000)
 
 
 def test_asking_needs_no_simulator() -> None:
