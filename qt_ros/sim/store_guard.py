@@ -83,8 +83,10 @@ def simulator_sha256() -> str:
     root, code = package_root(), Path(__file__).parent
     files = {"config/tasks.yaml": root / "config" / "tasks.yaml"}
     for name, folder in (("description", root / "description"), ("sim", code)):
-        found = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-        files |= {f"{name}/{path.relative_to(folder).as_posix()}": path for path in found}
+        for path in folder.rglob("*"):
+            inside = path.relative_to(folder)
+            if path.is_file() and "__pycache__" not in inside.parts and not path.name.startswith("."):
+                files[f"{name}/{inside.as_posix()}"] = path
     each = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {name}\n" for name, path in sorted(files.items())]
     return hashlib.sha256("".join(each).encode()).hexdigest()
 
