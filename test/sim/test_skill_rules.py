@@ -45,6 +45,7 @@ def test_it_does_it_without_noise_in_the_time_that_a_policy_has(rollout: Rollout
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # forty episodes, on a machine that may be loaded
 @pytest.mark.parametrize("skill", SKILLS)
 def test_it_does_it_in_more_than_nine_of_ten_scenes_without_noise(rollout: Rollout, skill: str) -> None:
     outcomes = [perform(rollout, skill, seed)[0].outcome for seed in range(40)]
