@@ -15,8 +15,12 @@ qt-ros collect --out "$work/demos" --source demonstration --episodes 2000 --seed
 qt-ros collect --out "$work/noise" --source noise --episodes 1000 --seed 500000 --workers 2
 qt-ros pretrain --store "$work/demos" --out "$work/warm" --steps 1500 --batch 64 --threads 1
 qt-ros train --store "$work/demos" --store "$work/noise" --init "$work/warm/checkpoint" --out "$work/train" --config small
-qt-ros evaluate "$work/train/checkpoint" --episodes 300 --seed 2000000 --workers 2
+# Tuning scenes: whether this checkpoint or another, with other settings, is the one to keep is decided by them alone.
+qt-ros evaluate "$work/train/checkpoint" --episodes 300 --seed 1000000 --workers 2
 rm -rf checkpoints/default
 mkdir -p checkpoints
 cp -r "$work/train/checkpoint" checkpoints/default
-echo "checkpoints/default is made from $work"
+echo "checkpoints/default is made from $work; by the numbers above keep it, or restore the one that was there"
+# Test scenes, last: numbers to report. Nothing is decided by them.
+echo "For reporting only:"
+qt-ros evaluate "$work/train/checkpoint" --episodes 300 --seed 2000000 --workers 2

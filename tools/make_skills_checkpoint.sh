@@ -17,6 +17,11 @@ qt-ros collect --out "$work/noise" --source noise --skill all --episodes 1500 --
 qt-ros pretrain --store "$work/demos" --out "$work/warm" --steps 6000 --batch 64 --threads 1 --device "$device" \
     --set vision_channels=64 --set tokens_per_frame=8 --set width=192
 qt-ros train --store "$work/demos" --store "$work/noise" --init "$work/warm/checkpoint" --out "$work/train" --config skills --device "$device"
+# Tuning scenes: whether this checkpoint or another, with other settings, is the one to keep is decided by them alone.
+qt-ros evaluate "$work/train/checkpoint" --skill all --episodes 700 --seed 1000000 --workers 2
+qt-ros evaluate "$work/train/checkpoint" --skill all --episodes 700 --seed 1000000 --workers 2 --held-out
+echo "$work/train/checkpoint is made; copy it to checkpoints/default when it is good by the numbers above, at picking too"
+# Test scenes, last: numbers to report. Nothing is decided by them.
+echo "For reporting only:"
 qt-ros evaluate "$work/train/checkpoint" --skill all --episodes 700 --seed 2000000 --workers 2
 qt-ros evaluate "$work/train/checkpoint" --skill all --episodes 700 --seed 2000000 --workers 2 --held-out
-echo "$work/train/checkpoint is made; copy it to checkpoints/default when it is good at picking too"

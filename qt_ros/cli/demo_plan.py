@@ -37,8 +37,8 @@ def make_plan(seed: int, episodes: int, tasks: list[str], training_scenes: bool 
     Tasks of several skills come one skill after the other, so that a few episodes show all of them.
     Scenes are of the test range, which is never trained on, or else of the training range.
     """
-    from qt_ros.sim.rollout import TEST_SEEDS, TRAINING_SEEDS  # slow to import: not for --help
-    from qt_ros.sim.tasks import load_tasks
+    from qt_ros.sim.seeds import TEST_SEEDS, TRAINING_SEEDS
+    from qt_ros.sim.tasks import load_tasks  # slow to import: not for --help
 
     seeds = TRAINING_SEEDS if training_scenes else TEST_SEEDS
     rng = np.random.default_rng(seed)

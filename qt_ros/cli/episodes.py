@@ -146,6 +146,9 @@ def build(
     source: Annotated[str | None, typer.Option(help="demonstration, noise, autonomous or teleop: of all bags.")] = None,
     with_unknown: Annotated[bool, typer.Option(help="Also take episodes whose outcome nobody labelled.")] = False,
     other_contract: Annotated[bool, typer.Option(help="Also take bags of another contract, same actions.")] = False,
+    any_seed: Annotated[
+        bool, typer.Option("--any-seed", help="Also take episodes in tuning and test scenes; do not train on them.")
+    ] = False,
     json_output: Json = False,
 ) -> None:
     """Build a training store from bags. Run it again after an interruption or with new bags: it goes on from there.
@@ -153,11 +156,20 @@ def build(
     Example: qt-ros episodes build bags/ --store data/autonomous
     """
     from qt_ros.contract.robot import load_contract
-    from qt_ros.episodes.bag import find_bags
+    from qt_ros.episodes.bag import BagError, find_bags
     from qt_ros.episodes.build import build_store
+    from qt_ros.sim.seeds import outside_training
 
     contract = load_contract(robot)
     bags = find_bags(paths)
+    refused = 0
+
+    def accept(episode: Any) -> None:
+        nonlocal refused
+        if not any_seed and (problem := outside_training(episode.seed)):
+            refused += 1
+            raise BagError(problem)
+
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("building", total=len(bags))
         report = build_store(
@@ -169,16 +181,19 @@ def build(
             namespace=namespace,
             source=source,
             allow_other_contract=other_contract,
+            accept=accept,
             progress=lambda _: progress.advance(task),
         )
     if json_output:
-        show_json(report.to_dict())
+        show_json({**report.to_dict(), "outside_training": refused})
     else:
         for uri, problem in report.skipped.items():
             say(f"[yellow]left out[/] {escape(uri)}: {escape(problem)}")
         added, present, skipped = len(report.added), len(report.present), len(report.skipped)
         relabelled = f" ({len(report.relabelled)} of them labelled otherwise since)" if report.relabelled else ""
         say(f"{escape(str(store))}: {added} added, {present} were there{relabelled}, {skipped} left out")
+        if refused:
+            say(f"{refused} of them are in tuning or test scenes; --any-seed takes them, for a store not trained on")
 
 
 @app.command()

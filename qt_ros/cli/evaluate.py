@@ -11,6 +11,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+USES = {"tuning": ", to choose by", "test": ", to report; choose nothing by them"}
+"""What results in scenes of a range may be used for."""
+
 
 class Backend(str, Enum):
     """Where episodes run."""
@@ -26,7 +29,12 @@ def command(
         int | None, typer.Option(help="How many episodes, one scene each; 300 if absent, --manual: 10.", min=1)
     ] = None,
     seed: Annotated[
-        int, typer.Option(help="First scene. Tune on 1000000 and up, report on 2000000 and up.", min=0)
+        int,
+        typer.Option(
+            help="First scene. From 0: training scenes; from 1000000: tuning scenes, to choose by; from 2000000: test "
+            "scenes, to report and choose nothing by.",
+            min=0,
+        ),
     ] = 2_000_000,
     workers: Annotated[int, typer.Option(help="Processes; 0 runs in this one.", min=0)] = 2,
     task: Annotated[list[str] | None, typer.Option(help="Only this task; may be repeated.")] = None,
@@ -94,6 +102,7 @@ def command(
     episodes = episodes or 300
     from qt_ros.cli.collect import episode_progress
     from qt_ros.cli.train import stop_on_interrupt
+    from qt_ros.sim.seeds import scenes_of
     from qt_ros.sim.tasks import select_tasks
 
     if namespace and backend is not Backend.ros:
@@ -116,11 +125,14 @@ def command(
             from qt_ros.sim.evaluation import evaluate
 
             evaluation = evaluate(checkpoint, episodes, robot=robot, workers=workers, on_result=report, **same)
+    scenes = scenes_of(range(seed, seed + episodes))
     if json_output:
         settings = {"checkpoint": str(checkpoint), "seed": seed, "held_out": held_out, "backend": backend.value}
-        print(json.dumps({**settings, "wrong_instruction": wrong_instruction, **evaluation.to_dict()}))
+        settings |= {"scenes": scenes, "wrong_instruction": wrong_instruction}
+        print(json.dumps({**settings, **evaluation.to_dict()}))
     else:
         print_table(evaluation)
+        print(f"scenes {seed} to {seed + episodes - 1}: {scenes}{USES.get(scenes, '')}")
     if stopped():
         raise typer.Exit(130)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from qt_ros.cli.train import encode_text, load_data, parse_settings, print_report, stop_on_interrupt
+from qt_ros.cli.train import encode_text, load_data, parse_settings, print_report, stop_on_interrupt, warn_of_scenes
 
 
 def command(
@@ -50,6 +50,7 @@ def command(
     console = Console(stderr=True)
     contract = load_contract(robot)
     data = load_data(store, 1.0, console, stream=False)
+    warn_of_scenes(store, data, console)
     fields = {"preset": preset, **parse_settings(set_ or [])}
     model, encoder = build_model(
         fields, contract, data, None, device, seed=seed, text_encoder=text_encoder, vision_weights=vision_weights

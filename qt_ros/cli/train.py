@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import yaml
 from rich.console import Console
+from rich.markup import escape
 
 
 def command(
@@ -103,6 +105,8 @@ def command(
         privileged=settings.model.get("vision") == "state",
     )
     context.call_on_close(data.close)
+    if group.main:
+        warn_of_scenes(store, data, console)
 
     def report(entry: StepReport) -> None:
         print_report(entry.step, settings.gradient_steps, entry.metrics, json_output)
@@ -148,6 +152,32 @@ def load_data(stores: list[str], gamma: float, console: Console, **options: Any)
 
     with console.status("reading stores") as status:
         return open_data(stores, gamma, progress=status.update, **options)
+
+
+def warn_of_scenes(stores: list[str], data: Any, console: Console) -> None:
+    """Say of each of ``stores`` how many of its episodes are in scenes that policies are chosen by or compared on.
+
+    ``data``: the StepData of them. Indexes of streamed stores do not know scenes; that is said too.
+    """
+    from qt_ros.episodes.roots import open_root, root_manifest
+    from qt_ros.learning.dataset import TrainingData
+    from qt_ros.learning.stores import parse_stores
+    from qt_ros.sim.seeds import outside_training, range_of
+
+    if not isinstance(data, TrainingData):
+        console.print("streamed stores: not checked for episodes in tuning and test scenes", soft_wrap=True)
+        return
+    for place in dict.fromkeys(parse_stores(stores)[0]):
+        episodes = root_manifest(open_root(place)).manifest.episodes
+        found = Counter(range_of(e.seed) for e in episodes if e.seed is not None and outside_training(e.seed))
+        if found:
+            told = " and ".join(f"{found[name]} in {name} scenes" for name in ("tuning", "test") if found[name])
+            console.print(
+                f"[bold red]WARNING[/] {escape(place)}: of its {len(episodes)} episodes are {told}. Policies are "
+                "chosen by tuning scenes and compared on test scenes: what learns from them must not be measured there",
+                soft_wrap=True,
+                highlight=False,
+            )
 
 
 def encode_text(encoder: Any, instructions: list[str]) -> Any:

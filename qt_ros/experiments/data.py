@@ -125,6 +125,7 @@ def describe(recipe: DataRecipe, work: Work) -> dict[str, Any]:
             "skipped_shards": len(store.skipped),
             **_counts(store.meta),
             **_thrown(part, root),
+            **({"last_scene": _last_scene(store, root)} if part.balanced else {}),
         }
     everything = [meta for root in stores for meta in EpisodeStore(root, verify=False).meta]
     policy = {"policy": _described(recipe.collector, work)} if recipe.collector else {}
@@ -149,6 +150,11 @@ def _thrown(part: DataPart, store: Path) -> dict[str, Any]:
         "thrown_away": dict(sorted(Counter(outcomes.values()).items())),
         "thrown_skills": dict(sorted(skills.items())),
     }
+
+
+def _last_scene(store: EpisodeStore, root: Path) -> int:
+    """The last scene that was run."""
+    return max([*(meta.seed for meta in store.meta if meta.seed is not None), *thrown_away(root)])
 
 
 def _counts(metas: list[Any]) -> dict[str, Any]:

@@ -35,8 +35,11 @@ def data_page(document: dict[str, Any]) -> str:
         recipe = part["recipe"]
         count = part["episodes"] + sum(part["thrown_away"].values()) if "keep" in recipe else recipe["episodes"]
         seeds = f"{recipe['first_seed']} to {recipe['first_seed'] + count - 1}"
+        if recipe.get("balanced"):
+            seeds = f"{count} of {recipe['first_seed']} to {part['last_scene']}"
         size = "{} x {}".format(*part["image_size"])
         asked = ", ".join((*recipe["tasks"], *(f"skill {skill}" for skill in recipe.get("skills", ()))))
+        asked += ", as many of each" if recipe.get("balanced") else ""
         rows.append(
             (name, recipe["source"], seeds, asked or "all", ", ".join(recipe["flaws"]) or "", size,
              f"`{part['manifest_sha256'][:12]}`")

@@ -12,12 +12,14 @@ from typing import Any
 from qt_ros.contract.robot import package_root
 from qt_ros.contract.strict import ConfigError, build, load_yaml
 from qt_ros.sim.episode_maker import KEEP, SOURCES
-from qt_ros.sim.tasks import select_tasks
+from qt_ros.sim.tasks import default_tasks, draw_task, find_task, select_tasks
 
 MOST_SCENES = 20
 """Scenes that a part which throws episodes away may take for each one that it keeps."""
 _WORD = re.compile(r"[a-z0-9][a-z0-9_]*")
-_ADDED: dict[str, Any] = {"skills": (), "keep": "all", "base": None, "policy": None, "warm_up": None}
+_ADDED: dict[str, Any] = {
+    "skills": (), "keep": "all", "balanced": False, "base": None, "policy": None, "warm_up": None,
+}  # fmt: skip
 """Keys that recipes did not have at first, with the values that mean what those recipes are."""
 
 
@@ -27,8 +29,8 @@ class DataPart:
 
     source: scripted ('demonstration', 'noise'), or 'policy': collected by the recipe's cloned policy. keep: 'failures'
     or 'successes' runs further scenes and throws the others away until there are ``episodes`` of them. tasks, skills:
-    what is asked for, drawn scene by scene (none: picking; skill 'all': every one). flaws: see
-    `qt_ros.sim.episode_maker.Plan`.
+    what is asked for, drawn scene by scene (none: picking; skill 'all': every one). balanced: as many of each skill;
+    scenes of a skill that has its number are passed over. flaws: see `qt_ros.sim.episode_maker.Plan`.
     """
 
     store: str
@@ -39,6 +41,7 @@ class DataPart:
     flaws: tuple[str, ...] = ()
     skills: tuple[str, ...] = ()
     keep: str = "all"
+    balanced: bool = False
 
     def __post_init__(self) -> None:
         if not _WORD.fullmatch(self.store):
@@ -50,6 +53,15 @@ class DataPart:
         if self.episodes < 1 or self.first_seed < 0:
             raise ConfigError(f"store {self.store}: needs episodes of at least 1 and a first_seed of at least 0")
         select_tasks(self.tasks, self.skills)
+        if self.balanced and (self.keep == "all" or self.episodes % len(self._skills)):
+            raise ConfigError(
+                f"store {self.store}: balanced needs keep: failures or successes, and episodes that its "
+                f"{len(self._skills)} skills can share"
+            )
+
+    @property
+    def _skills(self) -> list[str]:
+        return list(dict.fromkeys(find_task(name).skill for name in self.asked or default_tasks()))
 
     @property
     def asked(self) -> tuple[str, ...]:
@@ -61,6 +73,15 @@ class DataPart:
         """Scenes of its episodes: those that it may take, where it throws some away."""
         count = self.episodes * (1 if self.keep == "all" else MOST_SCENES)
         return range(self.first_seed, self.first_seed + count)
+
+    def queues(self) -> dict[str, tuple[int, list[int]]]:
+        """{skill: (how many episodes of it, its scenes in order)}; one under '' where any skill will do."""
+        if not self.balanced:
+            return {"": (self.episodes, list(self.seeds))}
+        scenes: dict[str, list[int]] = {skill: [] for skill in self._skills}
+        for seed in self.seeds:
+            scenes[draw_task(self.asked, seed).skill].append(seed)
+        return {skill: (self.episodes // len(scenes), seeds) for skill, seeds in scenes.items()}
 
 
 @dataclass(frozen=True)

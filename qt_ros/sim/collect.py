@@ -1,7 +1,7 @@
 """Many episodes in parallel processes, into a training store or only counted.
 
 Every episode depends on its seed alone: the scene, the noise and the latencies come from it, so the number of workers
-and interruptions change nothing but the order. Seeds: see ``qt_ros.sim.rollout`` (training, tuning, test).
+and interruptions change nothing but the order. Seeds: see ``qt_ros.sim.seeds`` (training, tuning, test).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from qt_ros.episodes.parts import merge_manifests, part_files, read_part
 from qt_ros.episodes.store import StoreWriter
 from qt_ros.sim.episode_maker import EpisodeMaker, EpisodeResult, Plan, Summary, default_noise
 from qt_ros.sim.privileged import PRIVILEGED_NAMES, SKILL_STATE_NAMES
-from qt_ros.sim.store_guard import CollectError, alone, require_settings
+from qt_ros.sim.store_guard import CollectError, alone, note_simulator, require_settings, simulator_sha256
 from qt_ros.sim.tasks import default_tasks, draw_task
 
 _SHARD_EPISODES = 32
@@ -39,7 +39,8 @@ def collect(
 
     Episodes that are in the store already are skipped. ``on_result`` is called for each episode; when ``stopped()``
     turns true the workers finish the episode at hand, put everything on disk and end. Raises CollectError when a worker
-    failed, when another process collects into the store, or when the store was collected with other settings.
+    failed, when another process collects into the store, or when the store was collected with other settings. Logs a
+    warning when episodes are added to a store that another simulator began (see `simulator_sha256`).
     """
     summary, seeds = Summary(), plan.seeds
 
@@ -58,6 +59,8 @@ def collect(
             prefix = plan.source if plan.checkpoint is None else f"policy-{settings['checkpoint'][:8]}"
             seeds = tuple(s for s in plan.seeds if f"{prefix}-{s:07d}" not in done)
             summary.skipped = len(plan.seeds) - len(seeds)
+            if seeds:
+                note_simulator(plan.out, simulator_sha256(), empty=not done)
         if seeds and workers == 0:
             _run(replace(plan, seeds=seeds), 0, take, stopped)
         elif seeds:

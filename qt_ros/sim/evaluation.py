@@ -11,7 +11,7 @@ from typing import Any
 
 from qt_ros.sim.collect import collect
 from qt_ros.sim.episode_maker import EpisodeResult, Plan, Summary
-from qt_ros.sim.rollout import TEST_SEEDS
+from qt_ros.sim.seeds import TEST_SEEDS
 from qt_ros.sim.tasks import SKILLS, find_task
 
 

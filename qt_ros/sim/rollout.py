@@ -1,8 +1,4 @@
-"""One episode in one process: the same policy, shaper and servo as the nodes, around the same world, without DDS.
-
-Seeds of scenes: 0..999,999 for training data, 1,000,000..1,999,999 for tuning, 2,000,000.. for the test numbers that
-are reported. `qt-ros collect` refuses seeds outside the first range, the demo draws from the last.
-"""
+"""One episode in one process: the same policy, shaper and servo as the nodes, around the same world, without DDS."""
 
 from __future__ import annotations
 
@@ -21,12 +17,11 @@ from qt_ros.control.servo import Servo
 from qt_ros.control.shaper import CommandShaper
 from qt_ros.episodes.episode import Episode, is_terminal
 from qt_ros.sim.privileged import key_point, privileged_state, skill_state
+from qt_ros.sim.seeds import TEST_SEEDS as TEST_SEEDS  # importable from here too
+from qt_ros.sim.seeds import TRAINING_SEEDS as TRAINING_SEEDS
+from qt_ros.sim.seeds import TUNING_SEEDS as TUNING_SEEDS
 from qt_ros.sim.tasks import Scorer, Task
 from qt_ros.sim.world import SceneSpec, World
-
-TRAINING_SEEDS = range(0, 1_000_000)
-TUNING_SEEDS = range(1_000_000, 2_000_000)
-TEST_SEEDS = range(2_000_000, 1_000_000_000)
 
 MAX_STEPS = 60  # policy steps: 12 s
 LATENCY = (0.03, 0.10)  # s from image to action, as measured in the node graph

@@ -1,17 +1,26 @@
-"""What keeps a store sound: scenes of the training range, one process at a time, episodes of one kind."""
+"""What keeps a store sound: scenes of the training range, one process at a time, episodes of one kind, and a note of
+the simulator that made them."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from qt_ros.contract.robot import package_root
 from qt_ros.episodes.files import locked, write_atomically
-from qt_ros.sim.rollout import TRAINING_SEEDS
+from qt_ros.sim.seeds import TRAINING_SEEDS
+
+log = logging.getLogger(__name__)
 
 SETTINGS = "collect.json"  # in the store's folder: with what the store was collected
+SIMULATORS = "simulators"  # in that file: what made the episodes, in order
+UNKNOWN = "unknown"  # made before that was noted
 
 
 class CollectError(RuntimeError):
@@ -58,9 +67,46 @@ def require_settings(store: Path, settings: dict[str, Any], empty: bool = False)
         return
     try:
         kept = json.loads(path.read_bytes())
+        kept.pop(SIMULATORS, None)
         different = [key for key in {**settings, **kept} if kept.get(key) != settings.get(key)]
     except (ValueError, AttributeError, TypeError) as error:
         raise CollectError(f"{path}: cannot be read ({error}); collect into another store") from error
     if different:
         told = "; ".join(f"{key} is {kept.get(key)!r} there, not {settings.get(key)!r}" for key in different)
         raise CollectError(f"{store}: collected with other settings: {told}. Use another store and train on both")
+
+
+@lru_cache(maxsize=1)
+def simulator_sha256() -> str:
+    """SHA-256 (hex) of what scenes, physics, scripts and detectors are made of: names and contents of
+    ``config/tasks.yaml`` and of all files of ``description/`` and ``qt_ros/sim/``. Any edit there changes it."""
+    root, code = package_root(), Path(__file__).parent
+    files = {"config/tasks.yaml": root / "config" / "tasks.yaml"}
+    for name, folder in (("description", root / "description"), ("sim", code)):
+        for path in folder.rglob("*"):
+            inside = path.relative_to(folder)
+            if path.is_file() and "__pycache__" not in inside.parts and not path.name.startswith("."):
+                files[f"{name}/{inside.as_posix()}"] = path
+    each = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {name}\n" for name, path in sorted(files.items())]
+    return hashlib.sha256("".join(each).encode()).hexdigest()
+
+
+def note_simulator(store: Path, sha256: str, empty: bool = False) -> None:
+    """Note beside the settings of ``store`` that the simulator ``sha256`` makes the episodes added from now on.
+
+    Logs a warning when others made those that are there, or nobody knows which. To be called after `require_settings`.
+    """
+    path = store / SETTINGS
+    document = json.loads(path.read_bytes())
+    before = [] if empty else document.get(SIMULATORS, [UNKNOWN])
+    if before and before[-1] == sha256:
+        return
+    if before[-1:] == [UNKNOWN]:
+        log.warning("%s: does not say which simulator made its episodes; those added now are of %s", store, sha256[:12])
+    elif before:
+        log.warning(
+            "%s: ITS EPISODES WERE MADE BY ANOTHER SIMULATOR (%s, now %s): config/tasks.yaml, description/ or "
+            "qt_ros/sim were edited since. Both are noted in %s; to keep them apart, collect into another store",
+            store, before[-1][:12], sha256[:12], SETTINGS,
+        )  # fmt: skip
+    write_atomically(path, json.dumps({**document, SIMULATORS: [*before, sha256]}, indent=2).encode() + b"\n")

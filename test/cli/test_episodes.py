@@ -82,6 +82,24 @@ def test_build_reports_what_it_added_and_left_out(bags: Path, capsys: pytest.Cap
     assert status == 0 and "left out" in out and "1 were there" in out
 
 
+def test_build_leaves_tuning_and_test_scenes_out_unless_told_otherwise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contract = load_contract("mobile_manipulator")
+    for name, seed in (("robot", ""), ("training", "999999"), ("tuning", "1000000"), ("test", "2000007")):
+        data = {**custom_data(contract, name), "qt_ros.seed": seed}
+        write_bag(tmp_path / "bags" / name, episode(contract, name, steps=2), data)
+    build = ["build", tmp_path / "bags", "--height", "24", "--width", "32", "--store"]
+    report = run_json(capsys, *build, tmp_path / "store")
+    assert sorted(report["added"]) == ["robot", "training"] and report["outside_training"] == 2
+    assert "scene 1000000 is a tuning scene" in report["skipped"][str(tmp_path / "bags" / "tuning")]
+    assert "scene 2000007 is a test scene" in report["skipped"][str(tmp_path / "bags" / "test")]
+    status, out, _ = run(capsys, *build, tmp_path / "store")
+    assert status == 0 and "2 left out" in out and "2 of them are in tuning or test scenes" in out
+    report = run_json(capsys, *build, tmp_path / "store", "--any-seed")
+    assert sorted(report["added"]) == ["test", "tuning"] and report["skipped"] == {}
+
+
 def test_recover_mends_what_was_cut(bags: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (bags / "b" / "metadata.yaml").unlink()
     (bags / "c").mkdir()

@@ -167,12 +167,42 @@ def test_an_untrained_checkpoint_is_evaluated(tmp_path: Path, capsys: pytest.Cap
     assert main(["evaluate", str(tmp_path / "untrained"), "--episodes", "2", "--workers", "0", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["success"], document["episodes"], document["seed"]) == (0, 2, 2_000_000)
+    assert document["scenes"] == "test"
     assert [r["reason"] for r in document["results"]] == ["terminate"] * 2
+    again = ["evaluate", str(tmp_path / "untrained"), "--episodes", "1", "--workers", "0", "--seed"]
+    for seed, told in ((1_999_999, "scenes 1999999 to 1999999: tuning, to choose by"), (2_000_000, "test, to report")):
+        assert main([*again, str(seed)]) == 0
+        assert told in capsys.readouterr().out
 
 
 def test_a_warm_up_is_no_policy_to_evaluate(warm: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(warm / "checkpoint"), "--episodes", "1", "--workers", "0"]) == 2
     assert "it is no policy yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["pretrain", "train"])
+def test_whoever_learns_from_tuning_or_test_scenes_is_warned_once_for_each_store(
+    store: Path, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contract = load_contract("mobile_manipulator")
+    points = np.full((5, 2, 3), 0.5, np.float32)
+    with StoreWriter(tmp_path / "mixed", contract, image_size=SIZE) as writer:
+        for number, seed in enumerate((None, 999_999, 1_000_000, 2_000_000, 2_000_001)):
+            writer.add(make_episode(contract, number, size=SIZE, keypoints=points, seed=seed))
+    words = ["--store", str(store), *(["--steps", "2", *SETTINGS, *model()] if command == "pretrain" else [])]
+    if command == "train":
+        words = train(store, tmp_path / "out", "--set", "freeze_vision=false", *model("model."), steps=2)[1:]
+    assert main([command, "--out", str(tmp_path / "out"), "--store", str(tmp_path / "mixed"), *words]) == 0
+    told = capsys.readouterr().err
+    assert f"WARNING {tmp_path / 'mixed'}: of its 5 episodes are 1 in tuning scenes and 2 in test scenes." in told
+    assert told.count("WARNING") == 1, "the other store holds training scenes alone"
+
+
+def test_of_streamed_stores_it_is_said_that_scenes_are_not_checked(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(train(store, tmp_path / "out", "--stream", "--set", "freeze_vision=false", *model("model."))) == 0
+    assert "not checked for episodes in tuning and test scenes" in capsys.readouterr().err
 
 
 def losses(capsys: pytest.CaptureFixture[str]) -> list[float]:

@@ -18,6 +18,8 @@ from qt_ros.learning.config import TrainConfig
 from qt_ros.learning.options import OPTIONS
 from qt_ros.learning.pointing import PointingConfig, PointingTrainer
 from qt_ros.learning.trainer import StepReport, Trainer
+from qt_ros.sim import scoring
+from qt_ros.sim.task_file import SKILLS
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -127,3 +129,20 @@ def test_every_training_setting_is_explained() -> None:
         re.findall(r"^\| `([\w.]+)` \|", text.split("train settings -->")[1].split("<!-- end")[0], re.MULTILINE)
     )
     assert sorted(declared - explained) == []
+
+
+def test_the_table_of_detectors_has_every_skill_with_the_limits_of_the_code() -> None:
+    rows = [line for line in page("metrics.md").splitlines() if line.startswith("| `")]
+    limits = {
+        "pick": (scoring.LIFT_HEIGHT,),
+        "fetch": (scoring.LIFT_HEIGHT,),
+        "pick_from_drawer": (scoring.LIFT_HEIGHT,),
+        "move_near": (scoring.NEAR, scoring.RESTING, scoring.STAYED, scoring.STILL),
+        "open_drawer": (scoring.OPEN,),
+        "close_drawer": (scoring.SHUT,),
+        "place_in_drawer": (scoring.STILL,),
+    }
+    assert set(limits) == set(SKILLS)
+    for skill, numbers in limits.items():
+        (row,) = [row for row in rows if f"`{skill}`" in row.split("|")[1]]
+        assert all(f"{number:.2f} m" in row for number in numbers), row

@@ -7,11 +7,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from tiny_experiment import experiment
 
 from qt_ros.episodes.store import EpisodeStore
 from qt_ros.experiments.data import data_is_made, describe, make_data
 from qt_ros.experiments.data_page import data_page
+from qt_ros.experiments.recipes import data_recipe
 from qt_ros.experiments.spec import load_experiment
 from qt_ros.experiments.work import DataError, Work
 from qt_ros.sim.store_guard import CollectError
@@ -71,3 +73,23 @@ def test_a_missing_store_is_named(tmp_path: Path, work: Work) -> None:
     shutil.rmtree(work.root / "data" / "few" / "noise")
     with pytest.raises(CellError, match="noise is missing; make the data first"):
         run_cell(all_cells(experiment(tmp_path))[0], work)
+
+
+def test_the_page_says_of_a_balanced_store_which_of_its_scenes_were_run(tmp_path: Path) -> None:
+    part = {
+        "store": "demos", "source": "demonstration", "first_seed": 21, "episodes": 2, "keep": "successes",
+        "skills": ["pick", "close_drawer"], "balanced": True,
+    }  # fmt: skip
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "alike.yaml").write_text(yaml.safe_dump({"parts": [part]}))
+    recipe, work = data_recipe("alike", tmp_path), Work(tmp_path / "work")
+    assert make_data(recipe, work, 0)
+    found = describe(recipe, work)
+    seeds = sorted(meta.seed for meta in EpisodeStore(work.stores(recipe)[0]).meta if meta.seed is not None)
+    assert len(seeds) == 2 and found["parts"]["demos"]["last_scene"] == seeds[-1] > 22, "a scene is passed over"
+    assert {name: counts["episodes"] for name, counts in found["all"]["skills"].items()} == {
+        "pick": 1,
+        "close_drawer": 1,
+    }
+    run = 2 + sum(found["parts"]["demos"]["thrown_away"].values())
+    assert f"{run} of 21 to {seeds[-1]} | skill pick, skill close_drawer, as many of each |" in data_page(found)

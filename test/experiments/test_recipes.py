@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import yaml
 
 from qt_ros.contract.strict import ConfigError
 from qt_ros.experiments.recipes import DataRecipe, data_recipe, facts, folder
-from qt_ros.sim.rollout import TRAINING_SEEDS
+from qt_ros.experiments.work import digest
+from qt_ros.sim.seeds import TRAINING_SEEDS
 from qt_ros.sim.tasks import SKILLS, draw_task, find_task, sample_scene
 
 DEMOS = {"store": "demos", "source": "demonstration", "first_seed": 0, "episodes": 3}
@@ -75,6 +77,11 @@ def test_a_policy_that_sees_has_the_warm_up_that_it_names(tmp_path: Path) -> Non
         ({"parts": [DEMOS, {**FAILS, "first_seed": 2}], "policy": POLICY}, "may come to share scenes"),
         ({"parts": [DEMOS, {**DEMOS, "first_seed": 2}], "policies": []}, "unknown key"),
         ({"parts": [{**DEMOS, "skills": ["juggle"]}]}, "no skill 'juggle'"),
+        ({"parts": [{**DEMOS, "balanced": True}]}, "balanced needs keep"),
+        (
+            {"parts": [{**DEMOS, "balanced": True, "keep": "successes", "skills": ["pick", "fetch"]}]},
+            "2 skills can share",
+        ),
         ({"parts": [DEMOS], "base": "few"}, "leads back"),
         ({"parts": [DEMOS], "base": "nowhere"}, "no data recipe 'nowhere'"),
     ],
@@ -82,6 +89,35 @@ def test_a_policy_that_sees_has_the_warm_up_that_it_names(tmp_path: Path) -> Non
 def test_what_is_wrong_is_named(tmp_path: Path, document: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         recipe(tmp_path, **document)
+
+
+def test_the_few_skills_have_ten_demonstrations_of_each_and_failures_in_proportion() -> None:
+    few = data_recipe("scaling", folder()).all_parts
+    each = {part.store: {count for count, _ in part.queues().values()} for part in few}
+    assert each == {"demos": {10}, "failures": {10}, "more_failures": {10}, "still_more_failures": {20}}
+    assert all(list(part.queues()) == list(SKILLS) for part in few)
+    for part in few:
+        scenes = [len(seeds) for _, seeds in part.queues().values()]
+        assert sum(scenes) == len(part.seeds) and min(scenes) > 10 * part.episodes / len(SKILLS)
+
+
+@pytest.mark.parametrize(
+    ("name", "sha256"),
+    [
+        ("picking", "ec234cd6bd1e995864f61f913f2dc66e9664abc0228ef32ce0cdd82f40718ce9"),
+        ("plenty", "63b1cfffd80c9c9c95efc543dcb280bec47b95b5055c002cd4ffd2d1733bd5d3"),
+        ("skill_demos", "58fa5db3b79e8f6cebffb3373541a1095f1ec8742fe7b4f6f181534ab3e0f122"),
+        ("skills", "6048008f75c433a1a4443c5a9849d9954abe63fac8738accfd26b72011972169"),
+    ],
+)
+def test_recipes_that_cells_were_trained_by_keep_their_facts(name: str, sha256: str) -> None:
+    """Data in work folders, and finished cells, are known by this number: with another one they would not count."""
+    assert digest(facts(data_recipe(name, folder()))) == sha256
+
+
+def test_the_published_picking_data_are_those_of_the_recipe() -> None:
+    published = json.loads((folder().parents[1] / "docs" / "results" / "picking-data.json").read_text())
+    assert published["recipe"] == digest(facts(data_recipe("picking", folder())))
 
 
 def test_shipped_stores_take_training_scenes_and_none_twice() -> None:

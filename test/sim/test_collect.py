@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import multiprocessing
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from qt_ros.sim.collect import CollectError, collect
 from qt_ros.sim.demonstrator import CLEAN
 from qt_ros.sim.episode_maker import EpisodeResult, Plan, Summary, instruction_for
 from qt_ros.sim.privileged import PRIVILEGED_NAMES, SKILL_STATE_NAMES
+from qt_ros.sim.store_guard import simulator_sha256
 from qt_ros.sim.tasks import default_tasks, draw_task, load_tasks, sample_scene, select_tasks
 
 SIZE = (24, 32)
@@ -75,6 +77,24 @@ def test_stopping_keeps_what_is_finished(tmp_path: Path) -> None:
     assert summary.stopped and len(summary.results) == 2
     assert len(EpisodeStore(tmp_path / "s")) == 2
     assert collect(plan(tmp_path / "s", 3), workers=0).skipped == 2
+
+
+def test_a_collection_that_goes_on_after_an_edit_of_the_simulator_says_so_and_what_is_complete_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def made_by() -> list[str]:
+        found = json.loads((tmp_path / "s" / "collect.json").read_text())["simulators"]
+        assert isinstance(found, list)
+        return found
+
+    collect(plan(tmp_path / "s", 1), workers=0)
+    assert made_by() == [simulator_sha256()]
+    monkeypatch.setattr("qt_ros.sim.collect.simulator_sha256", lambda: "edited")
+    collect(plan(tmp_path / "s", 1), workers=0)
+    assert made_by() == [simulator_sha256()] and not caplog.records, "nothing was added"
+    collect(plan(tmp_path / "s", 2), workers=0)
+    assert made_by() == [simulator_sha256(), "edited"]
+    assert "MADE BY ANOTHER SIMULATOR" in caplog.text
 
 
 def test_a_second_collect_into_the_same_store_is_refused_while_the_first_runs(tmp_path: Path) -> None:

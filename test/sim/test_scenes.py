@@ -69,6 +69,19 @@ def test_objects_stand_where_they_were_put(world: World, skill: str) -> None:
         assert world.drawer_opening() == pytest.approx(scene.drawer, abs=2e-3)
 
 
+def test_fetching_begins_out_of_reach_but_for_the_few_scenes_that_the_documentation_counts() -> None:
+    limits = load_contract("mobile_manipulator").limits
+    low, high = np.array(limits.workspace_low[:2]), np.array(limits.workspace_high[:2])
+    tasks, within = select_tasks(skills=["fetch"]), 0
+    for seed in range(2_000_000, 2_003_000):
+        scene = sample_scene(draw_task(tasks, seed), seed)
+        x, y, yaw = scene.base
+        away = np.array([scene.objects[scene.target].x - x, scene.objects[scene.target].y - y])
+        turn = np.array([[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]])  # world to base_link
+        within += bool(np.all(turn @ away >= low) and np.all(turn @ away <= high))
+    assert within == 48
+
+
 def test_two_objects_that_shall_come_together_stand_apart_with_room_between() -> None:
     for task, scene in scenes("move_near"):
         spots = {name: np.array([place.x, place.y]) for name, place in scene.objects.items()}
