@@ -13,10 +13,11 @@ export OMP_NUM_THREADS=1
 # Blocks that PyTorch frees on the CPU are used again instead of going back to the system.
 export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4000000000
 qt-ros collect --out "$work/demos" --source demonstration --skill all --episodes 3000 --seed 0 --workers 2
-qt-ros collect --out "$work/noise" --source noise --skill all --episodes 1500 --seed 500000 --workers 2
-qt-ros pretrain --store "$work/demos" --out "$work/warm" --steps 6000 --batch 64 --threads 1 --device "$device" \
-    --set vision_channels=64 --set tokens_per_frame=8 --set width=192
-qt-ros train --store "$work/demos" --store "$work/noise" --init "$work/warm/checkpoint" --out "$work/train" --config skills --device "$device"
+qt-ros collect --out "$work/noise" --source noise --skill all --episodes 1000 --seed 500000 --workers 2
+qt-ros pretrain --store "$work/demos" --out "$work/warm" --steps 4000 --batch 64 --threads 1 --device "$device"
+# Mixed precision is quick where processor or GPU computes in bfloat16; elsewhere leave it out.
+qt-ros train --store "$work/demos" --store "$work/noise" --init "$work/warm/checkpoint" --out "$work/train" --config skills \
+    --set autocast=true --device "$device"
 # Tuning scenes: whether this checkpoint or another, with other settings, is the one to keep is decided by them alone.
 qt-ros evaluate "$work/train/checkpoint" --skill all --episodes 700 --seed 1000000 --workers 2
 qt-ros evaluate "$work/train/checkpoint" --skill all --episodes 700 --seed 1000000 --workers 2 --held-out
