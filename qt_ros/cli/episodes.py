@@ -247,10 +247,11 @@ def index(
         found = open_store_index(store, cache, progress=lambda n, of: progress.update(task, completed=n, total=of))
     if json_output:
         facts = {"episodes": len(found.lengths), "steps": found.steps, "index": f"{found.home.url}/{found.folder}"}
-        show_json({"store": store, **facts, "damaged_shards": found.skipped})
+        show_json({"store": store, **facts, "damaged_shards": [asdict(s) for s in found.skipped]})
         return
     for shard in found.skipped:
-        say(f"[yellow]left out[/] {escape(shard['file'])} ({shard['episodes']} episodes): {escape(shard['problem'])}")
+        say(f"[yellow]left out[/] {escape(shard.file)}, {shard.episodes} episodes ({escape(shard.names)}): "
+            f"{escape(shard.problem)}")  # fmt: skip
     say(f"{escape(store)}: {len(found.lengths)} episodes, {found.steps} steps")
 
 

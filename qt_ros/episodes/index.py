@@ -29,13 +29,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qt_ros.contract.robot import RobotContract
+from qt_ros.contract.strict import build
 from qt_ros.contract.untrusted import load_json
 from qt_ros.episodes.labels import LABELS
 from qt_ros.episodes.manifest import MANIFEST, MAX_MANIFEST, MAX_STEPS, Manifest, StoreError, require_contract
 from qt_ros.episodes.roots import LocalRoot, Root, StoreUnreachable, read_optional
 from qt_ros.episodes.rows import decode_png
+from qt_ros.episodes.skipped import GONE, SkippedShard, told
 
-FORMAT, VERSION = "qt_ros.store_index", 2
+FORMAT, VERSION = "qt_ros.store_index", 3
 FOLDER, RECORD = "index", "index.json"
 
 SUCCESS, TERMINATED, KEYPOINTS, PRIVILEGED = 1, 2, 4, 8
@@ -47,9 +49,6 @@ EPISODE = np.dtype([("length", "<i4"), ("shard", "<i4"), ("text", "<i4"), ("crc"
 
 DAMAGE = (FileNotFoundError, EOFError)
 """What a file that is gone or cut short says. Any other OSError is the machine's trouble, not the episode's."""
-
-
-_NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
 class CorruptEpisode(StoreError):
@@ -97,7 +96,7 @@ class StoreIndex:
     """Random access to the E episodes of a store that were sound when the index was made.
 
     ``root``: of the shards; ``home`` and ``folder``: of the index's own files. ``starts`` (E,) int64: number of each
-    episode's first step, of ``steps`` in all. ``skipped``: {file, episodes, problem} of shards that were left out.
+    episode's first step, of ``steps`` in all. ``skipped``: shards that were left out.
     """
 
     root: Root
@@ -108,7 +107,7 @@ class StoreIndex:
     manifest_sha256: str
     instructions: list[str]
     shards: list[IndexedShard]
-    skipped: list[dict[str, Any]]
+    skipped: list[SkippedShard]
     reward_range: tuple[float, float]
     episodes: NDArray[Any] = field(repr=False)
     files: dict[str, dict[str, Any]] = field(repr=False)
@@ -134,9 +133,14 @@ class StoreIndex:
             file = self.files[kind]["file"]
             if "/" in file or file in ("", "..") or _long(file):
                 raise ValueError(f"its file {file[:80]!r} is not beside it")
+        for file in [shard.file for shard in self.shards] + [shard.file for shard in self.skipped]:
+            if Path(file).is_absolute() or ".." in Path(file).parts:
+                raise ValueError(f"shard path {file[:80]!r} leaves the store")
         for shard in self.shards:
-            if Path(shard.file).is_absolute() or ".." in Path(shard.file).parts or _long(shard.file):
-                raise ValueError(f"shard path {shard.file[:80]!r} leaves the store, or is no path at all")
+            if _long(shard.file):
+                raise ValueError(f"shard path {shard.file[:80]!r} is no path at all")
+        if any(shard.episodes < 0 for shard in self.skipped):
+            raise ValueError("a number of episodes below 0")
         if not all(isinstance(text, str) for text in self.instructions):
             raise ValueError("an instruction that is no text")
 
@@ -251,14 +255,14 @@ def read_index(root: Root, home: Root, folder: str) -> StoreIndex | None:
             manifest_sha256=document["manifest_sha256"],
             instructions=document["instructions"],
             shards=[IndexedShard(*shard) for shard in document["shards"]],
-            skipped=document["skipped"],
+            skipped=[build(SkippedShard, shard, where) for shard in document["skipped"]],
             reward_range=tuple(document["reward_range"]),
             episodes=parse_table(table),
             files=document["files"],
         )
     except StoreError:
         raise
-    except (AttributeError, LookupError, TypeError, ValueError, MemoryError, EOFError, *_NO_FILE) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, MemoryError, EOFError, *GONE) as error:
         raise StoreError(f"{where}: incomplete ({error!r}); delete the index, it will be made anew") from error
 
 
@@ -294,7 +298,7 @@ def open_index(
 
     It is looked for beside the store, then in the folder ``cache``. ``contract``: as for `EpisodeStore`.
     ``progress(shards_done, shards)`` while it is made. What it holds follows the store's labels, as `EpisodeStore`
-    does. StoreError when there is no sound store.
+    does. Shards that it leaves out are logged at every opening. StoreError when there is no sound store.
     """
     from qt_ros.episodes.index_build import make_index
 
@@ -302,6 +306,7 @@ def open_index(
     found = read_index(root, root, f"{FOLDER}/") or read_index(root, local, "")
     if found is None:
         found = make_index(root, cache, progress)
+    told(root.url, found.skipped)
     if contract is not None:
         require_contract(found.manifest, root.url, contract, allow_other_contract)
     return found

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +38,8 @@ from qt_ros.episodes.index import (
 )
 from qt_ros.episodes.manifest import MAX_MANIFEST, Manifest, Shard, StoreError
 from qt_ros.episodes.roots import LocalRoot, Root, StoreUnreachable, root_manifest
+from qt_ros.episodes.skipped import SkippedShard, told, wrong_content
 from qt_ros.episodes.store_labels import last_reward
-
-log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -53,13 +51,15 @@ class _Part:
     flags: tuple[int, ...] = ()
     rewards: tuple[float, float] = (0.0, 0.0)
     problem: str = ""
+    whole: bool = False
+    """Whatever the problem, the content is what the manifest says."""
 
 
 def make_index(root: Root, cache: Path, progress: Callable[[int, int], None] | None = None) -> StoreIndex:
     """Make the index of the store at ``root`` beside it, or in ``cache`` where that cannot be written, and open it.
 
-    Shards that an older index knows are not read again. Damaged ones are logged by name, listed in ``skipped`` and left
-    out. Processes that ask at the same time wait for the first. Raises StoreError when no shard is sound.
+    Shards that an older index knows are not read again. Damaged ones are listed in ``skipped`` and left out.
+    Processes that ask at the same time wait for the first. Raises StoreError when no shard is sound.
     """
     home = cache
     if isinstance(root, LocalRoot):
@@ -89,17 +89,13 @@ def _build(root: Root, home: Path, progress: Callable[[int, int], None] | None) 
     texts: dict[str, int] = {}
     table: list[tuple[int, int, int, int, int]] = []
     shards: list[tuple[str, str, int]] = []
-    skipped: list[dict[str, Any]] = []
+    skipped: list[SkippedShard] = []
     low, high = np.inf, -np.inf
     older = _Older(home, manifest, held.labelled)
     with replacing(home / names["steps"]) as steps, replacing(home / names["ids"]) as ids:
         for done, (shard, part) in enumerate(_parts(root, manifest, dtype, older), 1):
             if part.problem:
-                skipped.append({"file": shard.file, "episodes": len(shard.episodes), "problem": part.problem})
-                log.warning(
-                    "%s: shard %s skipped with %d episodes: %s",
-                    root.url, shard.file, len(shard.episodes), part.problem,
-                )  # fmt: skip
+                skipped.append(SkippedShard.of(shard, part.problem, part.whole))
             elif shard.episodes:
                 for meta, crc, flags in zip(shard.episodes, part.crcs, part.flags, strict=True):
                     text = texts.setdefault(meta.instruction, len(texts))
@@ -112,7 +108,8 @@ def _build(root: Root, home: Path, progress: Callable[[int, int], None] | None) 
             if progress is not None:
                 progress(done, len(manifest.shards))
     if skipped and not shards:
-        raise StoreError(f"{root.url}: all {len(skipped)} shards are damaged; first: {skipped[0]['problem']}")
+        told(root.url, skipped)
+        raise StoreError(f"{root.url}: all {len(skipped)} shards are damaged; first: {skipped[0].problem}")
     with replacing(home / names["episodes"]) as stream:
         np.save(stream, np.array(table, EPISODE), allow_pickle=False)
     sums = {"sha256": hashlib.sha256((home / names["episodes"]).read_bytes()).hexdigest()}
@@ -126,7 +123,7 @@ def _build(root: Root, home: Path, progress: Callable[[int, int], None] | None) 
         "instructions": list(texts),
         "reward_range": [float(low), float(high)] if table else [0.0, 0.0],
         "files": {kind: {"file": name, **(sums if kind == "episodes" else {})} for kind, name in names.items()},
-        "skipped": skipped,
+        "skipped": [asdict(shard) for shard in skipped],
         "shards": shards,
     }
     write_atomically(home / RECORD, json.dumps(document).encode())
@@ -219,16 +216,14 @@ def _part(root: Root, shard: Shard, dtype: np.dtype[Any], older: _Older) -> _Par
         return _Part(problem="file is missing")
     except OSError as error:
         return _Part(problem=f"cannot be read ({error})")
-    if len(data) != shard.bytes:
-        return _Part(problem=f"{len(data)} bytes, the manifest says {shard.bytes}")
-    if hashlib.sha256(data).hexdigest() != shard.sha256:
-        return _Part(problem="content does not match its SHA-256")
+    if problem := wrong_content(data, shard.bytes, shard.sha256):
+        return _Part(problem=problem)
     try:
         return _records(data, shard, dtype)
     except StoreUnreachable:
         raise
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        return _Part(problem=f"cannot be parsed ({error})")
+        return _Part(problem=f"cannot be parsed ({error})", whole=not isinstance(error, MemoryError))
 
 
 def _records(data: bytes, shard: Shard, dtype: np.dtype[Any]) -> _Part:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from qt_ros.contract.robot import RobotContract
 from qt_ros.episodes.arrays import EpisodeArrays
 from qt_ros.episodes.manifest import Manifest, StoreError
+from qt_ros.episodes.skipped import SkippedShard
 from qt_ros.episodes.store import EpisodeStore
 from qt_ros.learning.errors import TrainingError
 from qt_ros.learning.targets import monte_carlo_returns
@@ -213,13 +214,14 @@ def require_returns(returns: NDArray[np.float32], episode: Callable[[], str]) ->
 
 
 def provenance(
-    name: str, episodes: int, skipped: Sequence[object], manifest: Manifest, manifest_sha256: str
+    name: str, episodes: int, skipped: Sequence[SkippedShard], manifest: Manifest, manifest_sha256: str
 ) -> dict[str, object]:
     """The record of one store that a checkpoint keeps."""
     return {
         "store": name,
         "episodes": episodes,
         "skipped_shards": len(skipped),
+        "skipped_episodes": sum(shard.episodes for shard in skipped),
         "contract_sha256": manifest.contract_sha256,
         "manifest_sha256": manifest_sha256,
     }

@@ -27,6 +27,7 @@ from qt_ros.episodes.store_labels import label_episode
 
 Maker = Callable[..., Episode]
 SIZE = (24, 32)
+SKIPPED = {"file": "shards/x.parquet", "episodes": 3, "problem": "file is missing"}
 
 
 @pytest.fixture
@@ -164,8 +165,9 @@ def test_shards_damaged_before_are_skipped_by_name_and_counted(
         victim.unlink()
     with caplog.at_level(logging.WARNING):
         index = index_of(store)
-    assert [(s["file"], s["episodes"]) for s in index.skipped] == [("shards/shard-00001.parquet", 3)]
-    assert "shard-00001.parquet skipped with 3 episodes" in caplog.text
+    ids = ("episode-0003", "episode-0004", "episode-0005")
+    assert [(s.file, s.episodes, s.ids) for s in index.skipped] == [("shards/shard-00001.parquet", 3, ids)]
+    assert f"shard-00001.parquet skipped with 3 episodes ({', '.join(ids)}): " in caplog.text
     check_same(index, EpisodeStore(store))
 
 
@@ -263,6 +265,9 @@ def test_a_damaged_index_says_what_to_do(store: Path) -> None:
     ("change", "message"),
     [
         (lambda d: d["shards"][0].__setitem__(0, "../../etc/passwd"), "leaves the store"),
+        (lambda d: d["skipped"].append(SKIPPED | {"file": "../../etc/passwd"}), "leaves the store"),
+        (lambda d: d["skipped"].append(SKIPPED | {"episodes": -3}), "below 0"),
+        (lambda d: d["skipped"].append(SKIPPED | {"ids": 3}), "expected a list"),
         (lambda d: d["files"]["steps"].update(file="../../x"), "is not beside it"),
         (lambda d: d["files"]["steps"].update(file="x" * 3000), "is not beside it"),
         (lambda d: d["shards"][0].__setitem__(0, "shards/" + "x" * 3000), "is no path at all"),

@@ -67,6 +67,16 @@ def test_every_column_is_that_of_the_data_in_memory(tmp_path: Path, store: Path)
             assert rows[name].dtype == wanted.dtype and np.array_equal(rows[name], wanted), name
 
 
+def test_what_a_damaged_shard_takes_with_it_is_counted_alike(tmp_path: Path, store: Path) -> None:
+    for number in (1, 4):
+        path = store / "shards" / f"shard-{number:05d}.parquet"
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+    memory, streamed = load_training_data([store], GAMMA), stream(store)
+    (record,) = memory.provenance
+    assert (record["episodes"], record["skipped_shards"], record["skipped_episodes"]) == (12, 2, 6)
+    assert streamed.provenance == stream(store).provenance == memory.provenance
+
+
 @pytest.mark.parametrize("indexed", [False, True])
 @pytest.mark.parametrize("scheme", ["folder", "file", "memory"])
 def test_labels_given_later_count_as_they_do_in_memory(tmp_path: Path, store: Path, scheme: str, indexed: bool) -> None:

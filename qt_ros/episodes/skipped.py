@@ -1,0 +1,75 @@
+"""Shards that a reader leaves out: never silently, and only for as long as they cannot be used."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qt_ros.episodes.manifest import Shard
+
+if TYPE_CHECKING:
+    pass
+
+log = logging.getLogger(__name__)
+
+KEPT, NAMED = 64, 6
+"""Episodes of one shard whose ids are kept, and told in a sentence."""
+
+GONE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+"""What is said where no file is."""
+
+
+@dataclass(frozen=True)
+class SkippedShard:
+    """A shard that was left out, how many episodes went with it, and why.
+
+    ``ids``: of the first `KEPT` of them, as the manifest has them; ``sha256`` and ``bytes`` too. ``whole``: its content
+    is what the manifest says, but it cannot be used.
+    """
+
+    file: str
+    episodes: int
+    problem: str
+    ids: tuple[str, ...] = ()
+    sha256: str = ""
+    bytes: int = 0
+    whole: bool = False
+
+    @classmethod
+    def of(cls, shard: Shard, problem: str, whole: bool = False) -> SkippedShard:
+        """``shard`` and what is wrong with it."""
+        ids = tuple(meta.id for meta in shard.episodes[:KEPT])
+        return cls(shard.file, len(shard.episodes), problem, ids, shard.sha256, shard.bytes, whole)
+
+    @property
+    def names(self) -> str:
+        """Its episodes' ids, of many the first."""
+        named = ", ".join(self.ids[:NAMED])
+        return named if self.episodes <= NAMED else f"{named} and {self.episodes - NAMED} more"
+
+    def __str__(self) -> str:
+        return f"shard {self.file} skipped with {self.episodes} episodes ({self.names}): {self.problem}"
+
+
+def told(where: str, skipped: Sequence[SkippedShard]) -> int:
+    """Log every shard that the store at ``where`` is read without; how many episodes they have."""
+    lost = sum(shard.episodes for shard in skipped)
+    for shard in skipped:
+        log.warning("%s: %s", where, shard)
+    if len(skipped) > 1:
+        log.warning("%s: %d episodes in %d shards are left out", where, lost, len(skipped))
+    return lost
+
+
+def wrong_content(data: bytes, size: int, sha256: str) -> str:
+    """What is wrong with the content of a shard; '' when it is what the manifest says."""
+    if len(data) != size:
+        return _other_size(len(data), size)
+    return "" if hashlib.sha256(data).hexdigest() == sha256 else "content does not match its SHA-256"
+
+
+def _other_size(found: int, size: int) -> str:
+    return f"{found} bytes, the manifest says {size}"
