@@ -11,7 +11,7 @@ there:
     steps-<key>.bin           one record per step, `step_dtype`, in the order of the episodes
     ids-<key>.txt             episode ids, one a line
 
-``<key>`` follows from those SHA-256; index.json is written last, so readers never see half of an index. Each frame
+``<key>`` is another one for each index; index.json is written last, so readers never see half of an index. Each frame
 carries its CRC-32 and each episode that of its records: what was damaged after the index was made is found when it is
 read, as a `CorruptEpisode`.
 """
@@ -35,7 +35,7 @@ from qt_ros.episodes.labels import LABELS
 from qt_ros.episodes.manifest import MANIFEST, MAX_MANIFEST, MAX_STEPS, Manifest, StoreError, require_contract
 from qt_ros.episodes.roots import LocalRoot, Root, StoreUnreachable, read_optional
 from qt_ros.episodes.rows import decode_png
-from qt_ros.episodes.skipped import GONE, SkippedShard, told
+from qt_ros.episodes.skipped import GONE, SkippedShard, mended, told
 
 FORMAT, VERSION = "qt_ros.store_index", 3
 FOLDER, RECORD = "index", "index.json"
@@ -134,7 +134,7 @@ class StoreIndex:
             if "/" in file or file in ("", "..") or _long(file):
                 raise ValueError(f"its file {file[:80]!r} is not beside it")
         for file in [shard.file for shard in self.shards] + [shard.file for shard in self.skipped]:
-            if Path(file).is_absolute() or ".." in Path(file).parts:
+            if Path(file).is_absolute() or ".." in Path(file).parts or "\0" in file:
                 raise ValueError(f"shard path {file[:80]!r} leaves the store")
         for shard in self.shards:
             if _long(shard.file):
@@ -143,6 +143,17 @@ class StoreIndex:
             raise ValueError("a number of episodes below 0")
         if not all(isinstance(text, str) for text in self.instructions):
             raise ValueError("an instruction that is no text")
+
+    def outdated(self) -> bool:
+        """Whether a shard that was left out is there again and right; else ``skipped`` tells what is wrong now.
+
+        Costs a look at the size of each shard that was left out, and where that is right, one read of it.
+        """
+        now = [mended(self.root, shard) for shard in self.skipped]
+        if None in now:
+            return True
+        self.skipped = [shard for shard in now if shard is not None]
+        return False
 
     @property
     def steps(self) -> int:
@@ -294,7 +305,8 @@ def open_index(
     allow_other_contract: bool = False,
     progress: Any = None,
 ) -> StoreIndex:
-    """The index of the store at ``root``; made first where there is none or the store has changed.
+    """The index of the store at ``root``; made first where there is none or the store has changed, and again when a
+    shard that it leaves out can be used.
 
     It is looked for beside the store, then in the folder ``cache``. ``contract``: as for `EpisodeStore`.
     ``progress(shards_done, shards)`` while it is made. What it holds follows the store's labels, as `EpisodeStore`
@@ -302,9 +314,12 @@ def open_index(
     """
     from qt_ros.episodes.index_build import make_index
 
-    local = LocalRoot(cache)
-    found = read_index(root, root, f"{FOLDER}/") or read_index(root, local, "")
-    if found is None:
+    found = read_index(root, root, f"{FOLDER}/")
+    if found is None or found.skipped:  # the cache may have one that was made when more of the store was sound
+        own = read_index(root, LocalRoot(cache), "")
+        if own is not None and (found is None or len(own.skipped) < len(found.skipped)):
+            found = own
+    if found is None or found.outdated():
         found = make_index(root, cache, progress)
     told(root.url, found.skipped)
     if contract is not None:

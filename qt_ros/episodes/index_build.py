@@ -37,8 +37,8 @@ from qt_ros.episodes.index import (
     step_dtype,
 )
 from qt_ros.episodes.manifest import MAX_MANIFEST, Manifest, Shard, StoreError
-from qt_ros.episodes.roots import LocalRoot, Root, StoreUnreachable, root_manifest
-from qt_ros.episodes.skipped import SkippedShard, told, wrong_content
+from qt_ros.episodes.roots import LocalRoot, Root, StoreUnreachable, read_optional, root_manifest
+from qt_ros.episodes.skipped import SkippedShard, told, unreadable, wrong_content
 from qt_ros.episodes.store_labels import last_reward
 
 
@@ -58,7 +58,8 @@ class _Part:
 def make_index(root: Root, cache: Path, progress: Callable[[int, int], None] | None = None) -> StoreIndex:
     """Make the index of the store at ``root`` beside it, or in ``cache`` where that cannot be written, and open it.
 
-    Shards that an older index knows are not read again. Damaged ones are listed in ``skipped`` and left out.
+    Also where the one that is there leaves out a shard that can be used again (see `StoreIndex.outdated`). Shards that
+    an older index knows are not read again. Damaged ones are listed in ``skipped`` and left out.
     Processes that ask at the same time wait for the first. Raises StoreError when no shard is sound.
     """
     home = cache
@@ -72,7 +73,7 @@ def make_index(root: Root, cache: Path, progress: Callable[[int, int], None] | N
     home.mkdir(parents=True, exist_ok=True)
     with locked(home / ".lock"):
         found = read_index(root, LocalRoot(home), "")
-        if found is None:
+        if found is None or found.outdated():
             _build(root, home, progress)
             found = read_index(root, LocalRoot(home), "")
     if found is None:
@@ -83,7 +84,9 @@ def make_index(root: Root, cache: Path, progress: Callable[[int, int], None] | N
 def _build(root: Root, home: Path, progress: Callable[[int, int], None] | None) -> None:
     held = root_manifest(root)
     manifest, made_from = held.manifest, origin(held.data, held.labels)
-    key = hashlib.sha256(f"{made_from['manifest_sha256']} {made_from['labels_sha256']}".encode()).hexdigest()[:16]
+    # Names that no index had before: who reads that one must not find the files of this one under its names.
+    before = read_optional(LocalRoot(home), RECORD)
+    key = hashlib.sha256(json.dumps(made_from).encode() + before).hexdigest()[:16]
     names = {"episodes": f"episodes-{key}.npy", "steps": f"steps-{key}.bin", "ids": f"ids-{key}.txt"}
     dtype = step_dtype(len(manifest.action_space), len(manifest.proprio_names), len(manifest.privileged_names))
     texts: dict[str, int] = {}
@@ -174,7 +177,7 @@ class _Older:
             data = LocalRoot(self._steps.parent).read_range(
                 self._steps.name, int(self._starts[first]) * dtype.itemsize, size
             )
-        except (FileNotFoundError, EOFError):
+        except (OSError, EOFError):
             return None
         rewards = np.frombuffer(data, dtype)["reward"]
         at, crcs = 0, []
@@ -212,10 +215,8 @@ def _part(root: Root, shard: Shard, dtype: np.dtype[Any], older: _Older) -> _Par
         return known
     try:
         data = root.read(shard.file)
-    except FileNotFoundError:
-        return _Part(problem="file is missing")
     except OSError as error:
-        return _Part(problem=f"cannot be read ({error})")
+        return _Part(problem=unreadable(error))
     if problem := wrong_content(data, shard.bytes, shard.sha256):
         return _Part(problem=problem)
     try:

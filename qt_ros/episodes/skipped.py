@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from qt_ros.episodes.manifest import Shard
+from qt_ros.episodes.roots import Root
 
 if TYPE_CHECKING:
     pass
@@ -62,6 +63,30 @@ def told(where: str, skipped: Sequence[SkippedShard]) -> int:
     if len(skipped) > 1:
         log.warning("%s: %d episodes in %d shards are left out", where, lost, len(skipped))
     return lost
+
+
+def mended(root: Root, shard: SkippedShard) -> SkippedShard | None:
+    """``shard`` with what is wrong with it now; None when it is there again with the content of the manifest.
+
+    Whatever hindered the reading may pass, so nothing but content is judged for good: by its size, then, when that is
+    right, by one read of all of it. Raises StoreUnreachable.
+    """
+    if shard.whole:
+        return shard
+    try:
+        size = root.size(shard.file)
+        if size != shard.bytes:
+            problem = _other_size(size, shard.bytes)
+        else:
+            problem = wrong_content(root.read(shard.file), shard.bytes, shard.sha256)
+    except OSError as error:
+        problem = unreadable(error)
+    return replace(shard, problem=problem) if problem else None
+
+
+def unreadable(error: OSError) -> str:
+    """What is wrong with a shard that could not be read."""
+    return "file is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
 
 
 def wrong_content(data: bytes, size: int, sha256: str) -> str:
