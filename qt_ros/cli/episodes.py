@@ -144,7 +144,9 @@ def build(
     width: Annotated[int, typer.Option(min=8, help="Width of the stored frames in pixels.")] = 128,
     namespace: Namespace = None,
     source: Annotated[str | None, typer.Option(help="demonstration, noise, autonomous or teleop: of all bags.")] = None,
-    with_unknown: Annotated[bool, typer.Option(help="Also take episodes whose outcome nobody labelled.")] = False,
+    with_unknown: Annotated[
+        bool, typer.Option(help="Also take episodes that nobody labelled (not trained on).")
+    ] = False,
     other_contract: Annotated[bool, typer.Option(help="Also take bags of another contract, same actions.")] = False,
     json_output: Json = False,
 ) -> None:
@@ -307,6 +309,7 @@ def store_info(path: Path, json_output: bool) -> None:
         "steps": store.steps,
         "sources": {s: sum(m.source == s for m in store.meta) for s in sources},
         "successes": sum(m.outcome == "success" for m in store.meta),
+        "unknown": sum(not m.judged for m in store.meta),
         "labels": len(store_labels(path)),
         "instructions": {k: {"episodes": len(v), "successes": sum(v)} for k, v in sorted(by_instruction.items())},
         "damaged_shards": [asdict(s) for s in store.skipped],

@@ -21,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ from qt_ros.episodes.skipped import GONE, SkippedShard, mended, told
 FORMAT, VERSION = "qt_ros.store_index", 3
 FOLDER, RECORD = "index", "index.json"
 
-SUCCESS, TERMINATED, KEYPOINTS, PRIVILEGED = 1, 2, 4, 8
+SUCCESS, TERMINATED, KEYPOINTS, PRIVILEGED, UNJUDGED = 1, 2, 4, 8, 16
 """Bits of ``flags``."""
 
 EPISODE = np.dtype([("length", "<i4"), ("shard", "<i4"), ("text", "<i4"), ("crc", "<u4"), ("flags", "<u4")])
@@ -171,7 +172,16 @@ class StoreIndex:
 
     def episode_id(self, episode: int) -> str:
         """The id of an episode (read from disk: for messages)."""
-        return self.home.read(self._name("ids")).decode().splitlines()[episode]
+        return self.episode_ids([episode])[0]
+
+    def episode_ids(self, episodes: Iterable[int]) -> list[str]:
+        """The ids of some episodes, by one read; their numbers where that fails."""
+        listed = list(episodes)
+        try:
+            ids = self.home.read(self._name("ids")).decode(errors="replace").splitlines()
+            return [ids[episode] for episode in listed]
+        except (OSError, IndexError, StoreUnreachable):
+            return [f"number {episode}" for episode in listed]
 
     def records(self, episode: int) -> NDArray[Any]:
         """The step records of an episode, (T,) of ``dtype``. CorruptEpisode, StoreUnreachable."""
@@ -218,10 +228,7 @@ class StoreIndex:
         return f"{self.folder}{self.files[kind]['file']}"
 
     def _corrupt(self, episode: int, problem: str) -> CorruptEpisode:
-        try:
-            name = self.episode_id(episode)
-        except (OSError, IndexError, StoreUnreachable):
-            name = f"number {episode}"
+        name = self.episode_id(episode)
         shard = self.shards[self._shard_of[episode]].file
         return CorruptEpisode(episode, f"{self.root.url}: episode {name} of {shard}: {problem}")
 

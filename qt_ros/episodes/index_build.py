@@ -29,6 +29,7 @@ from qt_ros.episodes.index import (
     RECORD,
     SUCCESS,
     TERMINATED,
+    UNJUDGED,
     VERSION,
     StoreIndex,
     origin,
@@ -103,6 +104,7 @@ def _build(root: Root, home: Path, progress: Callable[[int, int], None] | None) 
                 for meta, crc, flags in zip(shard.episodes, part.crcs, part.flags, strict=True):
                     text = texts.setdefault(meta.instruction, len(texts))
                     flags |= SUCCESS * (meta.outcome == "success") | TERMINATED * meta.terminated
+                    flags |= UNJUDGED * (not meta.judged)
                     table.append((meta.length, len(shards), text, crc, flags))
                     ids.write(meta.id.encode() + b"\n")
                 steps.write(part.steps)

@@ -48,11 +48,16 @@ class SkippedShard:
     @property
     def names(self) -> str:
         """Its episodes' ids, of many the first."""
-        named = ", ".join(self.ids[:NAMED])
-        return named if self.episodes <= NAMED else f"{named} and {self.episodes - NAMED} more"
+        return first_of(self.ids, self.episodes)
 
     def __str__(self) -> str:
         return f"shard {self.file} skipped with {self.episodes} episodes ({self.names}): {self.problem}"
+
+
+def first_of(ids: Sequence[str], count: int) -> str:
+    """In words: ``count`` episodes, of which ``ids`` are the first; few are all named."""
+    named = ", ".join(ids[:NAMED])
+    return named if count <= NAMED else f"{named} and {count - NAMED} more"
 
 
 def told(where: str, skipped: Sequence[SkippedShard]) -> int:

@@ -18,7 +18,7 @@ from range_server import serving
 from qt_ros.contract.robot import RobotContract, parse_contract
 from qt_ros.episodes import index_build
 from qt_ros.episodes.episode import Episode
-from qt_ros.episodes.index import KEYPOINTS, SUCCESS, TERMINATED, CorruptEpisode, StoreIndex, open_index
+from qt_ros.episodes.index import KEYPOINTS, SUCCESS, TERMINATED, UNJUDGED, CorruptEpisode, StoreIndex, open_index
 from qt_ros.episodes.manifest import StoreError
 from qt_ros.episodes.mirror import fetch_store
 from qt_ros.episodes.roots import LocalRoot, open_root
@@ -65,6 +65,7 @@ def check_same(index: StoreIndex, store: EpisodeStore) -> None:
         assert index.instructions[index.episodes["text"][number]] == meta.instruction
         assert index.flag(SUCCESS)[number] == (meta.outcome == "success")
         assert index.flag(TERMINATED)[number] == meta.terminated
+        assert index.flag(UNJUDGED)[number] == (meta.outcome == "unknown")
         assert index.flag(KEYPOINTS)[number] == np.isfinite(arrays.keypoints[rows]).all()
 
 

@@ -112,6 +112,34 @@ def test_labels_given_later_count_as_they_do_in_memory(tmp_path: Path, store: Pa
     assert np.array_equal(rows["success"], np.repeat(memory.success, memory.lengths))
 
 
+@pytest.mark.parametrize("weights", [None, (3.0, 1.0, 2.0)])
+def test_episodes_without_an_outcome_are_left_out_as_they_are_in_memory(
+    tmp_path: Path, store: Path, weights: tuple[float, ...] | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    stores = [store, make_store(tmp_path / "other", range(30, 37)), make_store(tmp_path / "third", range(50, 54))]
+    stream(*stores)
+    for root, numbers in ((stores[0], (0, 1, 7)), (stores[2], (50, 51, 52, 53))):
+        for number in numbers:
+            label_episode(root, f"episode-{number:04d}", "unknown", "anna")
+    caplog.clear()
+    memory = load_training_data(stores, GAMMA, weights=weights)
+    told = [record.getMessage() for record in caplog.records]
+    caplog.clear()
+    streamed = stream(*stores, weights=weights)
+    assert [record.getMessage() for record in caplog.records] == told and "(episode-0000, episode-0001," in told[0]
+    assert [p["unjudged_episodes"] for p in memory.provenance] == [3, 0, 4]
+    assert memory.provenance == streamed.provenance and memory.instructions == streamed.instructions
+    assert len(memory.lengths) == 22 and np.array_equal(memory.lengths, streamed.lengths)
+    assert np.array_equal(memory.success, streamed.success) and np.array_equal(memory.store_of, streamed.store_of)
+    for episode, (start, length) in enumerate(zip(memory.starts, memory.lengths, strict=True)):
+        (rows,) = streamed.load([Span(episode, int(start), int(start + length - 1))])
+        assert isinstance(rows, dict)
+        for name in ("bins", "rewards", "returns", "remaining", "terminated", "text", "proprio", "images"):
+            assert np.array_equal(rows[name], getattr(memory, name)[start : start + length]), name
+    one, two = trainer_on(memory, tmp_path / "a", **QUICK), trainer_on(streamed, tmp_path / "b", **QUICK)
+    assert losses(one) == losses(two) and same_weights(one, two)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_training_gives_bit_for_bit_the_same_losses(tmp_path: Path, store: Path, method: str) -> None:
     changes = QUICK | {"image_shift": 2, "segment_steps": 2}
