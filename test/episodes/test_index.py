@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -13,20 +12,20 @@ import fsspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from index_checks import add, check_same, index_of
 from range_server import serving
 
 from qt_ros.contract.robot import RobotContract, parse_contract
 from qt_ros.episodes import index_build
 from qt_ros.episodes.episode import Episode
-from qt_ros.episodes.index import KEYPOINTS, SUCCESS, TERMINATED, UNJUDGED, CorruptEpisode, StoreIndex, open_index
+from qt_ros.episodes.index import SUCCESS, CorruptEpisode, open_index
 from qt_ros.episodes.manifest import StoreError
 from qt_ros.episodes.mirror import fetch_store
 from qt_ros.episodes.roots import LocalRoot, open_root
-from qt_ros.episodes.store import EpisodeStore, StoreWriter
+from qt_ros.episodes.store import EpisodeStore
 from qt_ros.episodes.store_labels import label_episode
 
 Maker = Callable[..., Episode]
-SIZE = (24, 32)
 SKIPPED = {"file": "shards/x.parquet", "episodes": 3, "problem": "file is missing"}
 
 
@@ -35,38 +34,6 @@ def store(tmp_path: Path, contract: RobotContract, new_episode: Maker) -> Path:
     """Nine episodes of 3 to 7 steps in three shards."""
     add(tmp_path / "store", contract, [new_episode(i, steps=3 + i % 5) for i in range(9)])
     return tmp_path / "store"
-
-
-def add(root: Path, contract: RobotContract, episodes: list[Episode]) -> None:
-    with StoreWriter(root, contract, SIZE, shard_episodes=3) as writer:
-        for episode in episodes:
-            writer.add(episode)
-
-
-def index_of(store: Path | str) -> StoreIndex:
-    return open_index(open_root(store), Path(str(store).replace("://", "")).parent / "cache")
-
-
-def check_same(index: StoreIndex, store: EpisodeStore) -> None:
-    arrays = store.load_all()
-    assert index.steps == arrays.steps and index.lengths.tolist() == np.diff(arrays.offsets).tolist()
-    for number, meta in enumerate(store.meta):
-        rows = slice(arrays.offsets[number], arrays.offsets[number + 1])
-        records = index.records(number)
-        for name, column in (
-            ("reward", "rewards"),
-            ("proprio", "proprio"),
-            ("bins", "bins"),
-            ("keypoints", "keypoints"),
-        ):
-            assert np.array_equal(records[name], getattr(arrays, column)[rows], equal_nan=name == "keypoints")
-        assert np.array_equal(index.frames(number, records[1:3]), arrays.images[rows][1:3])
-        assert index.episode_id(number) == meta.id
-        assert index.instructions[index.episodes["text"][number]] == meta.instruction
-        assert index.flag(SUCCESS)[number] == (meta.outcome == "success")
-        assert index.flag(TERMINATED)[number] == meta.terminated
-        assert index.flag(UNJUDGED)[number] == (meta.outcome == "unknown")
-        assert index.flag(KEYPOINTS)[number] == np.isfinite(arrays.keypoints[rows]).all()
 
 
 def test_every_step_comes_out_as_it_went_in(store: Path) -> None:
@@ -152,129 +119,6 @@ def test_an_older_index_that_is_damaged_is_not_built_upon(
         index_of(store).records(0)
     add(store, contract, [new_episode(20)])
     check_same(index_of(store), EpisodeStore(store))
-
-
-@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
-def test_shards_damaged_before_are_skipped_by_name_and_counted(
-    store: Path, damage: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    victim = store / "shards" / "shard-00001.parquet"
-    data = bytearray(victim.read_bytes())
-    data[len(data) // 2] ^= 0xFF
-    victim.write_bytes(data if damage == "flip" else data[: len(data) // 2])
-    if damage == "remove":
-        victim.unlink()
-    with caplog.at_level(logging.WARNING):
-        index = index_of(store)
-    ids = ("episode-0003", "episode-0004", "episode-0005")
-    assert [(s.file, s.episodes, s.ids) for s in index.skipped] == [("shards/shard-00001.parquet", 3, ids)]
-    assert f"shard-00001.parquet skipped with 3 episodes ({', '.join(ids)}): " in caplog.text
-    check_same(index, EpisodeStore(store))
-
-
-@pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the shards that were read whole from folders."""
-    read: list[str] = []
-    plain = LocalRoot.read
-    monkeypatch.setattr(
-        LocalRoot,
-        "read",
-        lambda root, name: (name.endswith(".parquet") and read.append(Path(name).stem), plain(root, name))[1],
-    )
-    return read
-
-
-@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "unreadable"])
-def test_a_skipped_shard_is_told_at_every_opening_and_used_once_it_is_repaired(
-    store: Path, damage: str, caplog: pytest.LogCaptureFixture, reads: list[str]
-) -> None:
-    victim = store / "shards" / "shard-00001.parquet"
-    data = victim.read_bytes()
-    victim.unlink()
-    if damage == "unreadable":
-        victim.mkdir()  # which is there, and for which reading fails
-    elif damage != "remove":
-        victim.write_bytes(data[:-1] + b"?" if damage == "flip" else data[:-1])
-    for _ in range(3):
-        reads.clear()
-        caplog.clear()
-        index = index_of(store)
-        assert "shard-00001.parquet skipped with 3 episodes (episode-0003, episode-0004, episode-0005): " in caplog.text
-        assert len(index.lengths) == 6
-    assert set(reads) <= {"shard-00001"}, "the sound ones are indexed"
-    if damage == "unreadable":
-        victim.rmdir()
-    victim.write_bytes(data)
-    reads.clear()
-    caplog.clear()
-    mended = index_of(store)
-    assert not mended.skipped and "skipped" not in caplog.text and set(reads) == {"shard-00001"}
-    check_same(mended, EpisodeStore(store))
-    reads.clear()
-    check_same(index_of(store), EpisodeStore(store))
-    assert reads == []
-
-
-def test_of_a_skipped_shard_is_told_what_is_wrong_with_it_now(store: Path) -> None:
-    victim = store / "shards" / "shard-00001.parquet"
-    size = victim.stat().st_size
-    victim.write_bytes(victim.read_bytes()[:-1] + b"?")
-    problems = [index_of(store).skipped[0].problem]
-    victim.write_bytes(b"PAR1")
-    problems.append(index_of(store).skipped[0].problem)
-    victim.unlink()
-    problems.append(index_of(store).skipped[0].problem)
-    assert problems == [
-        "content does not match its SHA-256", f"4 bytes, the manifest says {size}", "file is missing"
-    ]  # fmt: skip
-
-
-def test_what_is_whole_and_yet_of_no_use_is_told_but_not_tried_again(
-    store: Path, caplog: pytest.LogCaptureFixture, reads: list[str]
-) -> None:
-    path = store / "shards" / "shard-00001.parquet"
-    pq.write_table(pq.read_table(path), path, compression="ZSTD")
-    manifest = store / "store.json"
-    document = json.loads(manifest.read_text())
-    shard = document["shards"][1]
-    shard["bytes"], shard["sha256"] = path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()
-    manifest.write_text(json.dumps(document))
-    assert len(index_of(store).lengths) == 6
-    reads.clear()
-    caplog.clear()
-    assert "not stored plainly" in index_of(store).skipped[0].problem and reads == []
-    assert "shard-00001.parquet skipped with 3 episodes" in caplog.text
-
-
-def test_readers_of_an_index_never_find_the_files_of_the_next_under_its_names(store: Path) -> None:
-    victim = store / "shards" / "shard-00001.parquet"
-    data = victim.read_bytes()
-    victim.unlink()
-    before = index_of(store)
-    victim.write_bytes(data)
-    after = index_of(store)
-    assert len(before.lengths) == 6 and len(after.lengths) == 9
-    assert {f["file"] for f in before.files.values()}.isdisjoint(f["file"] for f in after.files.values())
-
-
-def test_a_shard_repaired_behind_a_url_is_used_though_the_index_there_leaves_it_out(
-    store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    victim = store / "shards" / "shard-00001.parquet"
-    data = victim.read_bytes()
-    victim.unlink()
-    index_of(store)
-    with serving(store) as server:
-        there = open_index(open_root(server.url), tmp_path / "remote")
-        assert there.skipped[0].problem == "file is missing" and there.folder == "index/"
-        victim.write_bytes(data)
-        check_same(open_index(open_root(server.url), tmp_path / "remote"), EpisodeStore(store))
-        caplog.clear()
-        server.served.clear()
-        check_same(open_index(open_root(server.url), tmp_path / "remote"), EpisodeStore(store))
-        assert not [path for path, size in server.served if size == len(data)], "the cache has the better index"
-    assert "skipped" not in caplog.text
 
 
 def test_what_is_damaged_afterwards_is_found_in_the_very_frame(store: Path) -> None:
