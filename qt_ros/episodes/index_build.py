@@ -132,9 +132,20 @@ def _build(root: Root, home: Path, progress: Callable[[int, int], None] | None) 
         "shards": shards,
     }
     write_atomically(home / RECORD, json.dumps(document).encode())
+    needed = {*names.values(), *_still_read(before, made_from)}
     for path in home.iterdir():  # of the store as it was before
-        if path.suffix in (".npy", ".bin", ".txt") and path.name not in names.values():
+        if path.suffix in (".npy", ".bin", ".txt") and path.name not in needed:
             path.unlink(missing_ok=True)
+
+
+def _still_read(record: bytes, made_from: dict[str, Any]) -> set[str]:
+    """Files of the index before, when the store is the same and only more of it is sound: runs that began without the
+    rest go on as they began."""
+    try:
+        document = load_json(record, MAX_MANIFEST)
+        return {entry["file"] for entry in document["files"].values()} if document["made_from"] == made_from else set()
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return set()
 
 
 class _Older:

@@ -6,13 +6,9 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from qt_ros.episodes.manifest import Shard
 from qt_ros.episodes.roots import Root
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 

@@ -145,15 +145,16 @@ def test_what_is_whole_and_yet_of_no_use_is_told_but_not_tried_again(
     assert "shard-00001.parquet skipped with 3 episodes" in caplog.text
 
 
-def test_readers_of_an_index_never_find_the_files_of_the_next_under_its_names(store: Path) -> None:
+def test_who_reads_an_index_goes_on_as_before_when_a_repaired_shard_makes_another(store: Path) -> None:
     victim = store / "shards" / "shard-00001.parquet"
     data = victim.read_bytes()
     victim.unlink()
-    before = index_of(store)
+    before, wanted = index_of(store), EpisodeStore(store)
     victim.write_bytes(data)
     after = index_of(store)
     assert len(before.lengths) == 6 and len(after.lengths) == 9
     assert {f["file"] for f in before.files.values()}.isdisjoint(f["file"] for f in after.files.values())
+    check_same(before, wanted)
 
 
 def test_a_shard_repaired_behind_a_url_is_used_though_the_index_there_leaves_it_out(
