@@ -144,7 +144,9 @@ def build(
     width: Annotated[int, typer.Option(min=8, help="Width of the stored frames in pixels.")] = 128,
     namespace: Namespace = None,
     source: Annotated[str | None, typer.Option(help="demonstration, noise, autonomous or teleop: of all bags.")] = None,
-    with_unknown: Annotated[bool, typer.Option(help="Also take episodes whose outcome nobody labelled.")] = False,
+    with_unknown: Annotated[
+        bool, typer.Option(help="Also take episodes that nobody labelled (not trained on).")
+    ] = False,
     other_contract: Annotated[bool, typer.Option(help="Also take bags of another contract, same actions.")] = False,
     any_seed: Annotated[
         bool, typer.Option("--any-seed", help="Also take episodes in tuning and test scenes; do not train on them.")
@@ -262,10 +264,11 @@ def index(
         found = open_store_index(store, cache, progress=lambda n, of: progress.update(task, completed=n, total=of))
     if json_output:
         facts = {"episodes": len(found.lengths), "steps": found.steps, "index": f"{found.home.url}/{found.folder}"}
-        show_json({"store": store, **facts, "damaged_shards": found.skipped})
+        show_json({"store": store, **facts, "damaged_shards": [asdict(s) for s in found.skipped]})
         return
     for shard in found.skipped:
-        say(f"[yellow]left out[/] {escape(shard['file'])} ({shard['episodes']} episodes): {escape(shard['problem'])}")
+        say(f"[yellow]left out[/] {escape(shard.file)}, {shard.episodes} episodes ({escape(shard.names)}): "
+            f"{escape(shard.problem)}")  # fmt: skip
     say(f"{escape(store)}: {len(found.lengths)} episodes, {found.steps} steps")
 
 
@@ -321,6 +324,7 @@ def store_info(path: Path, json_output: bool) -> None:
         "steps": store.steps,
         "sources": {s: sum(m.source == s for m in store.meta) for s in sources},
         "successes": sum(m.outcome == "success" for m in store.meta),
+        "unknown": sum(not m.judged for m in store.meta),
         "labels": len(store_labels(path)),
         "instructions": {k: {"episodes": len(v), "successes": sum(v)} for k, v in sorted(by_instruction.items())},
         "damaged_shards": [asdict(s) for s in store.skipped],

@@ -11,7 +11,7 @@ there:
     steps-<key>.bin           one record per step, `step_dtype`, in the order of the episodes
     ids-<key>.txt             episode ids, one a line
 
-``<key>`` follows from those SHA-256; index.json is written last, so readers never see half of an index. Each frame
+``<key>`` is another one for each index; index.json is written last, so readers never see half of an index. Each frame
 carries its CRC-32 and each episode that of its records: what was damaged after the index was made is found when it is
 read, as a `CorruptEpisode`.
 """
@@ -21,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,16 +30,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qt_ros.contract.robot import RobotContract
+from qt_ros.contract.strict import build
 from qt_ros.contract.untrusted import load_json
 from qt_ros.episodes.labels import LABELS
 from qt_ros.episodes.manifest import MANIFEST, MAX_MANIFEST, MAX_STEPS, Manifest, StoreError, require_contract
 from qt_ros.episodes.roots import LocalRoot, Root, StoreUnreachable, read_optional
 from qt_ros.episodes.rows import decode_png
+from qt_ros.episodes.skipped import GONE, SkippedShard, mended, told
 
-FORMAT, VERSION = "qt_ros.store_index", 2
+FORMAT, VERSION = "qt_ros.store_index", 3
 FOLDER, RECORD = "index", "index.json"
 
-SUCCESS, TERMINATED, KEYPOINTS, PRIVILEGED = 1, 2, 4, 8
+SUCCESS, TERMINATED, KEYPOINTS, PRIVILEGED, UNJUDGED = 1, 2, 4, 8, 16
 """Bits of ``flags``."""
 
 EPISODE = np.dtype([("length", "<i4"), ("shard", "<i4"), ("text", "<i4"), ("crc", "<u4"), ("flags", "<u4")])
@@ -47,9 +50,6 @@ EPISODE = np.dtype([("length", "<i4"), ("shard", "<i4"), ("text", "<i4"), ("crc"
 
 DAMAGE = (FileNotFoundError, EOFError)
 """What a file that is gone or cut short says. Any other OSError is the machine's trouble, not the episode's."""
-
-
-_NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
 class CorruptEpisode(StoreError):
@@ -97,7 +97,7 @@ class StoreIndex:
     """Random access to the E episodes of a store that were sound when the index was made.
 
     ``root``: of the shards; ``home`` and ``folder``: of the index's own files. ``starts`` (E,) int64: number of each
-    episode's first step, of ``steps`` in all. ``skipped``: {file, episodes, problem} of shards that were left out.
+    episode's first step, of ``steps`` in all. ``skipped``: shards that were left out.
     """
 
     root: Root
@@ -108,7 +108,7 @@ class StoreIndex:
     manifest_sha256: str
     instructions: list[str]
     shards: list[IndexedShard]
-    skipped: list[dict[str, Any]]
+    skipped: list[SkippedShard]
     reward_range: tuple[float, float]
     episodes: NDArray[Any] = field(repr=False)
     files: dict[str, dict[str, Any]] = field(repr=False)
@@ -134,11 +134,27 @@ class StoreIndex:
             file = self.files[kind]["file"]
             if "/" in file or file in ("", "..") or _long(file):
                 raise ValueError(f"its file {file[:80]!r} is not beside it")
+        for file in [shard.file for shard in self.shards] + [shard.file for shard in self.skipped]:
+            if Path(file).is_absolute() or ".." in Path(file).parts or "\0" in file:
+                raise ValueError(f"shard path {file[:80]!r} leaves the store")
         for shard in self.shards:
-            if Path(shard.file).is_absolute() or ".." in Path(shard.file).parts or _long(shard.file):
-                raise ValueError(f"shard path {shard.file[:80]!r} leaves the store, or is no path at all")
+            if _long(shard.file):
+                raise ValueError(f"shard path {shard.file[:80]!r} is no path at all")
+        if any(shard.episodes < 0 for shard in self.skipped):
+            raise ValueError("a number of episodes below 0")
         if not all(isinstance(text, str) for text in self.instructions):
             raise ValueError("an instruction that is no text")
+
+    def outdated(self) -> bool:
+        """Whether a shard that was left out is there again and right; else ``skipped`` tells what is wrong now.
+
+        Costs a look at the size of each shard that was left out, and where that is right, one read of it.
+        """
+        now = [mended(self.root, shard) for shard in self.skipped]
+        if None in now:
+            return True
+        self.skipped = [shard for shard in now if shard is not None]
+        return False
 
     @property
     def steps(self) -> int:
@@ -156,7 +172,16 @@ class StoreIndex:
 
     def episode_id(self, episode: int) -> str:
         """The id of an episode (read from disk: for messages)."""
-        return self.home.read(self._name("ids")).decode().splitlines()[episode]
+        return self.episode_ids([episode])[0]
+
+    def episode_ids(self, episodes: Iterable[int]) -> list[str]:
+        """The ids of some episodes, by one read; their numbers where that fails."""
+        listed = list(episodes)
+        try:
+            ids = self.home.read(self._name("ids")).decode(errors="replace").splitlines()
+            return [ids[episode] for episode in listed]
+        except (OSError, IndexError, StoreUnreachable):
+            return [f"number {episode}" for episode in listed]
 
     def records(self, episode: int) -> NDArray[Any]:
         """The step records of an episode, (T,) of ``dtype``. CorruptEpisode, StoreUnreachable."""
@@ -203,10 +228,7 @@ class StoreIndex:
         return f"{self.folder}{self.files[kind]['file']}"
 
     def _corrupt(self, episode: int, problem: str) -> CorruptEpisode:
-        try:
-            name = self.episode_id(episode)
-        except (OSError, IndexError, StoreUnreachable):
-            name = f"number {episode}"
+        name = self.episode_id(episode)
         shard = self.shards[self._shard_of[episode]].file
         return CorruptEpisode(episode, f"{self.root.url}: episode {name} of {shard}: {problem}")
 
@@ -251,14 +273,14 @@ def read_index(root: Root, home: Root, folder: str) -> StoreIndex | None:
             manifest_sha256=document["manifest_sha256"],
             instructions=document["instructions"],
             shards=[IndexedShard(*shard) for shard in document["shards"]],
-            skipped=document["skipped"],
+            skipped=[build(SkippedShard, shard, where) for shard in document["skipped"]],
             reward_range=tuple(document["reward_range"]),
             episodes=parse_table(table),
             files=document["files"],
         )
     except StoreError:
         raise
-    except (AttributeError, LookupError, TypeError, ValueError, MemoryError, EOFError, *_NO_FILE) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, MemoryError, EOFError, *GONE) as error:
         raise StoreError(f"{where}: incomplete ({error!r}); delete the index, it will be made anew") from error
 
 
@@ -290,18 +312,23 @@ def open_index(
     allow_other_contract: bool = False,
     progress: Any = None,
 ) -> StoreIndex:
-    """The index of the store at ``root``; made first where there is none or the store has changed.
+    """The index of the store at ``root``; made first where there is none or the store has changed, and again when a
+    shard that it leaves out can be used.
 
     It is looked for beside the store, then in the folder ``cache``. ``contract``: as for `EpisodeStore`.
     ``progress(shards_done, shards)`` while it is made. What it holds follows the store's labels, as `EpisodeStore`
-    does. StoreError when there is no sound store.
+    does. Shards that it leaves out are logged at every opening. StoreError when there is no sound store.
     """
     from qt_ros.episodes.index_build import make_index
 
-    local = LocalRoot(cache)
-    found = read_index(root, root, f"{FOLDER}/") or read_index(root, local, "")
-    if found is None:
+    found = read_index(root, root, f"{FOLDER}/")
+    if found is None or found.skipped:  # the cache may have one that was made when more of the store was sound
+        own = read_index(root, LocalRoot(cache), "")
+        if own is not None and (found is None or len(own.skipped) < len(found.skipped)):
+            found = own
+    if found is None or found.outdated():
         found = make_index(root, cache, progress)
+    told(root.url, found.skipped)
     if contract is not None:
         require_contract(found.manifest, root.url, contract, allow_other_contract)
     return found

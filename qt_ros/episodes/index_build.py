@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from qt_ros.episodes.index import (
     RECORD,
     SUCCESS,
     TERMINATED,
+    UNJUDGED,
     VERSION,
     StoreIndex,
     origin,
@@ -38,10 +38,9 @@ from qt_ros.episodes.index import (
     step_dtype,
 )
 from qt_ros.episodes.manifest import MAX_MANIFEST, Manifest, Shard, StoreError
-from qt_ros.episodes.roots import LocalRoot, Root, StoreUnreachable, root_manifest
+from qt_ros.episodes.roots import LocalRoot, Root, StoreUnreachable, read_optional, root_manifest
+from qt_ros.episodes.skipped import SkippedShard, told, unreadable, wrong_content
 from qt_ros.episodes.store_labels import last_reward
-
-log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -53,13 +52,16 @@ class _Part:
     flags: tuple[int, ...] = ()
     rewards: tuple[float, float] = (0.0, 0.0)
     problem: str = ""
+    whole: bool = False
+    """Whatever the problem, the content is what the manifest says."""
 
 
 def make_index(root: Root, cache: Path, progress: Callable[[int, int], None] | None = None) -> StoreIndex:
     """Make the index of the store at ``root`` beside it, or in ``cache`` where that cannot be written, and open it.
 
-    Shards that an older index knows are not read again. Damaged ones are logged by name, listed in ``skipped`` and left
-    out. Processes that ask at the same time wait for the first. Raises StoreError when no shard is sound.
+    Also where the one that is there leaves out a shard that can be used again (see `StoreIndex.outdated`). Shards that
+    an older index knows are not read again. Damaged ones are listed in ``skipped`` and left out.
+    Processes that ask at the same time wait for the first. Raises StoreError when no shard is sound.
     """
     home = cache
     if isinstance(root, LocalRoot):
@@ -72,7 +74,7 @@ def make_index(root: Root, cache: Path, progress: Callable[[int, int], None] | N
     home.mkdir(parents=True, exist_ok=True)
     with locked(home / ".lock"):
         found = read_index(root, LocalRoot(home), "")
-        if found is None:
+        if found is None or found.outdated():
             _build(root, home, progress)
             found = read_index(root, LocalRoot(home), "")
     if found is None:
@@ -83,27 +85,26 @@ def make_index(root: Root, cache: Path, progress: Callable[[int, int], None] | N
 def _build(root: Root, home: Path, progress: Callable[[int, int], None] | None) -> None:
     held = root_manifest(root)
     manifest, made_from = held.manifest, origin(held.data, held.labels)
-    key = hashlib.sha256(f"{made_from['manifest_sha256']} {made_from['labels_sha256']}".encode()).hexdigest()[:16]
+    # Names that no index had before: who reads that one must not find the files of this one under its names.
+    before = read_optional(LocalRoot(home), RECORD)
+    key = hashlib.sha256(json.dumps(made_from).encode() + before).hexdigest()[:16]
     names = {"episodes": f"episodes-{key}.npy", "steps": f"steps-{key}.bin", "ids": f"ids-{key}.txt"}
     dtype = step_dtype(len(manifest.action_space), len(manifest.proprio_names), len(manifest.privileged_names))
     texts: dict[str, int] = {}
     table: list[tuple[int, int, int, int, int]] = []
     shards: list[tuple[str, str, int]] = []
-    skipped: list[dict[str, Any]] = []
+    skipped: list[SkippedShard] = []
     low, high = np.inf, -np.inf
     older = _Older(home, manifest, held.labelled)
     with replacing(home / names["steps"]) as steps, replacing(home / names["ids"]) as ids:
         for done, (shard, part) in enumerate(_parts(root, manifest, dtype, older), 1):
             if part.problem:
-                skipped.append({"file": shard.file, "episodes": len(shard.episodes), "problem": part.problem})
-                log.warning(
-                    "%s: shard %s skipped with %d episodes: %s",
-                    root.url, shard.file, len(shard.episodes), part.problem,
-                )  # fmt: skip
+                skipped.append(SkippedShard.of(shard, part.problem, part.whole))
             elif shard.episodes:
                 for meta, crc, flags in zip(shard.episodes, part.crcs, part.flags, strict=True):
                     text = texts.setdefault(meta.instruction, len(texts))
                     flags |= SUCCESS * (meta.outcome == "success") | TERMINATED * meta.terminated
+                    flags |= UNJUDGED * (not meta.judged)
                     table.append((meta.length, len(shards), text, crc, flags))
                     ids.write(meta.id.encode() + b"\n")
                 steps.write(part.steps)
@@ -112,7 +113,8 @@ def _build(root: Root, home: Path, progress: Callable[[int, int], None] | None) 
             if progress is not None:
                 progress(done, len(manifest.shards))
     if skipped and not shards:
-        raise StoreError(f"{root.url}: all {len(skipped)} shards are damaged; first: {skipped[0]['problem']}")
+        told(root.url, skipped)
+        raise StoreError(f"{root.url}: all {len(skipped)} shards are damaged; first: {skipped[0].problem}")
     with replacing(home / names["episodes"]) as stream:
         np.save(stream, np.array(table, EPISODE), allow_pickle=False)
     sums = {"sha256": hashlib.sha256((home / names["episodes"]).read_bytes()).hexdigest()}
@@ -126,13 +128,24 @@ def _build(root: Root, home: Path, progress: Callable[[int, int], None] | None) 
         "instructions": list(texts),
         "reward_range": [float(low), float(high)] if table else [0.0, 0.0],
         "files": {kind: {"file": name, **(sums if kind == "episodes" else {})} for kind, name in names.items()},
-        "skipped": skipped,
+        "skipped": [asdict(shard) for shard in skipped],
         "shards": shards,
     }
     write_atomically(home / RECORD, json.dumps(document).encode())
+    needed = {*names.values(), *_still_read(before, made_from)}
     for path in home.iterdir():  # of the store as it was before
-        if path.suffix in (".npy", ".bin", ".txt") and path.name not in names.values():
+        if path.suffix in (".npy", ".bin", ".txt") and path.name not in needed:
             path.unlink(missing_ok=True)
+
+
+def _still_read(record: bytes, made_from: dict[str, Any]) -> set[str]:
+    """Files of the index before, when the store is the same and only more of it is sound: runs that began without the
+    rest go on as they began."""
+    try:
+        document = load_json(record, MAX_MANIFEST)
+        return {entry["file"] for entry in document["files"].values()} if document["made_from"] == made_from else set()
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return set()
 
 
 class _Older:
@@ -177,7 +190,7 @@ class _Older:
             data = LocalRoot(self._steps.parent).read_range(
                 self._steps.name, int(self._starts[first]) * dtype.itemsize, size
             )
-        except (FileNotFoundError, EOFError):
+        except (OSError, EOFError):
             return None
         rewards = np.frombuffer(data, dtype)["reward"]
         at, crcs = 0, []
@@ -215,20 +228,16 @@ def _part(root: Root, shard: Shard, dtype: np.dtype[Any], older: _Older) -> _Par
         return known
     try:
         data = root.read(shard.file)
-    except FileNotFoundError:
-        return _Part(problem="file is missing")
     except OSError as error:
-        return _Part(problem=f"cannot be read ({error})")
-    if len(data) != shard.bytes:
-        return _Part(problem=f"{len(data)} bytes, the manifest says {shard.bytes}")
-    if hashlib.sha256(data).hexdigest() != shard.sha256:
-        return _Part(problem="content does not match its SHA-256")
+        return _Part(problem=unreadable(error))
+    if problem := wrong_content(data, shard.bytes, shard.sha256):
+        return _Part(problem=problem)
     try:
         return _records(data, shard, dtype)
     except StoreUnreachable:
         raise
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        return _Part(problem=f"cannot be parsed ({error})")
+        return _Part(problem=f"cannot be parsed ({error})", whole=not isinstance(error, MemoryError))
 
 
 def _records(data: bytes, shard: Shard, dtype: np.dtype[Any]) -> _Part:

@@ -53,6 +53,11 @@ class EpisodeMeta:
     seed: int | None = None
     checkpoint: str = ""
 
+    @property
+    def judged(self) -> bool:
+        """Whether anybody, or a detector, said how it went. What nobody did is no failure, and is not learnt from."""
+        return self.outcome != "unknown"
+
 
 @dataclass(frozen=True)
 class Shard:

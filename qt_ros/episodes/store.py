@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +31,7 @@ from qt_ros.episodes.manifest import (
 )
 from qt_ros.episodes.parts import PartLog, merge_manifests
 from qt_ros.episodes.rows import from_row, to_row, to_table
+from qt_ros.episodes.skipped import SkippedShard, told
 from qt_ros.episodes.store_labels import as_labelled, labelled_manifest
 
 __all__ = [
@@ -44,8 +43,6 @@ __all__ = [
     "merge_manifests",
     "read_manifest",
 ]
-
-log = logging.getLogger(__name__)
 
 ROW_GROUP_EPISODES = 4
 """Small row groups: one episode can be read without decoding a whole shard."""
@@ -191,22 +188,13 @@ class StoreWriter:
             raise StoreError(f"{where}: needs {self._dims} action dimensions with bins below {self._bins}")
 
 
-@dataclass(frozen=True)
-class SkippedShard:
-    """A shard that was left out, how many episodes went with it, and why."""
-
-    file: str
-    episodes: int
-    problem: str
-
-
 class EpisodeStore:
     """Read access to a finished store, with the outcomes that its labels say (see ``episodes.store_labels``).
 
     ``contract`` (optional) is compared with the store's: another action space always raises StoreError, another
     contract text raises unless ``allow_other_contract``. Every shard is checked against its hash at opening
-    (``verify=False`` checks sizes and Parquet footers only); damaged ones are listed in ``skipped``, logged and left
-    out. When nothing is left, StoreError.
+    (``verify=False`` checks sizes and Parquet footers only); damaged ones are listed in ``skipped``, logged with their
+    episodes' ids and left out. When nothing is left, StoreError.
     """
 
     def __init__(
@@ -229,10 +217,8 @@ class EpisodeStore:
             if problem is None:
                 self.shards.append(shard)
                 continue
-            self.skipped.append(SkippedShard(shard.file, len(shard.episodes), problem))
-            log.warning(
-                "%s: shard %s skipped with %d episodes: %s", self.root, shard.file, len(shard.episodes), problem
-            )
+            self.skipped.append(SkippedShard.of(shard, problem))
+        told(str(self.root), self.skipped)
         if self.skipped and not self.shards:
             raise StoreError(
                 f"{self.root}: all {len(self.skipped)} shards are damaged; first: {self.skipped[0].problem}"

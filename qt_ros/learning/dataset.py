@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +14,12 @@ from numpy.typing import NDArray
 from qt_ros.contract.robot import RobotContract
 from qt_ros.episodes.arrays import EpisodeArrays
 from qt_ros.episodes.manifest import Manifest, StoreError
+from qt_ros.episodes.skipped import SkippedShard, first_of
 from qt_ros.episodes.store import EpisodeStore
 from qt_ros.learning.errors import TrainingError
 from qt_ros.learning.targets import monte_carlo_returns
+
+log = logging.getLogger(__name__)
 
 ROUNDING = 1e-5  # of a float32 sum of rewards
 _AGREE = {False: ("image_height", "image_width"), True: ("privileged_names",)}
@@ -125,7 +129,7 @@ def load_training_data(
     weights: Sequence[float] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> TrainingData:
-    """Read whole stores into memory (36 KB a step at 96 x 128).
+    """Read whole stores into memory (36 KB a step at 96 x 128), but for episodes whose outcome is unknown.
 
     ``contract``: the robot's; stores of another action space are refused, of another contract unless
     ``allow_other_contract``. ``privileged``: load the simulator's privileged state in place of the images. ``images``:
@@ -138,10 +142,17 @@ def load_training_data(
         opened = [EpisodeStore(path, contract, allow_other_contract=allow_other_contract) for path in stores]
     except StoreError as error:
         raise TrainingError(str(error)) from error
-    require_alike([str(s.root) for s in opened], [s.manifest for s in opened], [len(s) for s in opened], privileged)
+    chosen = [judged_episodes(s) for s in opened]
+    unjudged = [len(s) - len(c) for s, c in zip(opened, chosen, strict=True)]
+    for store in opened:
+        tell_unjudged(str(store.root), [meta.id for meta in store.meta if not meta.judged])
+    manifests = [s.manifest for s in opened]
+    require_alike([str(s.root) for s in opened], manifests, [len(c) for c in chosen], privileged, sum(unjudged))
     columns = ("proprio", "bins", "rewards", "keypoints")
     seen = ("privileged",) if privileged else ("images",) if images else ()
-    parts = [s.load_all((*seen, *columns), progress=progress) for s in opened if len(s)]
+    parts = [
+        s.load_all((*seen, *columns), indices=c, progress=progress) for s, c in zip(opened, chosen, strict=True) if c
+    ]
     arrays = parts[0] if len(parts) == 1 else EpisodeArrays.concatenate(parts)
     del parts
     proprio, bins, rewards, keypoints = (getattr(arrays, c) for c in columns)
@@ -168,21 +179,40 @@ def load_training_data(
         instructions=list(index),
         action_space_sha256=opened[0].manifest.action_space_sha256,
         provenance=[
-            provenance(s.root.name, len(s), s.skipped, s.manifest, hashlib.sha256(s.manifest.to_json()).hexdigest())
-            for s in opened
+            provenance(s.root.name, len(c), s.skipped, n, s.manifest, hashlib.sha256(s.manifest.to_json()).hexdigest())
+            for s, c, n in zip(opened, chosen, unjudged, strict=True)
         ],
         weights=None if weights is None else tuple(weights),
-        store_of=None if weights is None else np.repeat(np.arange(len(opened)), [len(s) for s in opened]),
+        store_of=None if weights is None else np.repeat(np.arange(len(opened)), [len(c) for c in chosen]),
     )
 
 
+def judged_episodes(store: EpisodeStore) -> list[int]:
+    """Numbers of the episodes that are learnt from: an outcome that nobody knows, or that was taken back, is none."""
+    return [number for number, meta in enumerate(store.meta) if meta.judged]
+
+
+def tell_unjudged(where: str, ids: Sequence[str], count: int | None = None) -> None:
+    """Log that the episodes ``ids`` of a store are not learnt from; or ``count``, of which they are the first."""
+    count = len(ids) if count is None else count
+    if count:
+        log.warning(
+            "%s: %d episodes left out, as their outcome is unknown (%s); label them with: qt-ros episodes label",
+            where, count, first_of(ids, count),
+        )  # fmt: skip
+
+
 def require_alike(
-    names: Sequence[str], manifests: Sequence[Manifest], episodes: Sequence[int], privileged: bool
+    names: Sequence[str], manifests: Sequence[Manifest], episodes: Sequence[int], privileged: bool, unjudged: int = 0
 ) -> None:
-    """TrainingError unless there are episodes, and the stores go together: by action space, contract, image size, and
-    privileged state where that is what is trained on."""
+    """TrainingError unless there are episodes (beside ``unjudged`` ones), and the stores go together: by action space,
+    contract, image size, and privileged state where that is what is trained on."""
     if not sum(episodes):
         where = ", ".join(names) or "an empty list of stores"
+        if unjudged:
+            raise TrainingError(
+                f"none of the {unjudged} episodes in {where} has a known outcome; label them: qt-ros episodes label"
+            )
         raise TrainingError(f"no episodes in {where}; collect or build some first")
     for attribute in ("action_space_sha256", "contract_sha256", "proprio_names", *_AGREE[privileged]):
         found = {name: getattr(manifest, attribute) for name, manifest in zip(names, manifests, strict=True)}
@@ -213,13 +243,20 @@ def require_returns(returns: NDArray[np.float32], episode: Callable[[], str]) ->
 
 
 def provenance(
-    name: str, episodes: int, skipped: Sequence[object], manifest: Manifest, manifest_sha256: str
+    name: str,
+    episodes: int,
+    skipped: Sequence[SkippedShard],
+    unjudged: int,
+    manifest: Manifest,
+    manifest_sha256: str,
 ) -> dict[str, object]:
-    """The record of one store that a checkpoint keeps."""
+    """The record of one store that a checkpoint keeps: what was trained on, and what was left out."""
     return {
         "store": name,
         "episodes": episodes,
         "skipped_shards": len(skipped),
+        "skipped_episodes": sum(shard.episodes for shard in skipped),
+        "unjudged_episodes": unjudged,
         "contract_sha256": manifest.contract_sha256,
         "manifest_sha256": manifest_sha256,
     }

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from qt_ros.learning.errors import TrainingError
 
+REPLACED = 1
+"""Ends the seeds of draws that replace others."""
+
 
 @dataclass(frozen=True)
 class SegmentBatch:
@@ -133,7 +136,8 @@ class SegmentSampler:
         A function of all its arguments and the seed, so that a resumed run replaces alike. ``success``: what the
         replaced episode was, where successes are drawn apart.
         """
-        rng = np.random.default_rng((self._seed, step, position, attempt))
+        # A seed is filled up with zeros: only a last number other than 0 makes this another stream than the batch's.
+        rng = np.random.default_rng((self._seed, step, position, attempt, REPLACED))
         kind = self._kinds[0 if len(self._kinds) == 1 or success else 1]
         at = 0 if len(kind[1]) == 1 else int(rng.choice(len(kind[1]), p=kind[2]))
         return self.segments(*kind[1][at].draw(rng, 1))

@@ -20,10 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qt_ros.contract.robot import RobotContract
-from qt_ros.episodes.index import PRIVILEGED, SUCCESS, TERMINATED, CorruptEpisode, StoreIndex, open_index
+from qt_ros.episodes.index import PRIVILEGED, SUCCESS, TERMINATED, UNJUDGED, CorruptEpisode, StoreIndex, open_index
 from qt_ros.episodes.manifest import StoreError
 from qt_ros.episodes.roots import StoreUnreachable, cache_folder, open_root
-from qt_ros.learning.dataset import StepData, provenance, require_alike, require_returns, require_rewards
+from qt_ros.episodes.skipped import NAMED
+from qt_ros.learning.dataset import (
+    StepData,
+    provenance,
+    require_alike,
+    require_returns,
+    require_rewards,
+    tell_unjudged,
+)
 from qt_ros.learning.errors import TrainingError
 from qt_ros.learning.targets import monte_carlo_returns
 
@@ -71,6 +79,8 @@ class ByteCache:
 class StreamedData(StepData):
     """Step data of one or more stores, read piece by piece with the values that `TrainingData` would have.
 
+    Episodes whose outcome is unknown are left out.
+
     ``threads`` read and decode at once. ``cache_bytes``: of decoded frames and records kept in memory. An episode that
     turns out to be damaged is logged by name once, and is in ``corrupt`` (episode -> problem) from then on.
     """
@@ -86,33 +96,38 @@ class StreamedData(StepData):
         threads: int = 0,
     ) -> None:
         names, manifests = [i.root.url for i in indexes], [i.manifest for i in indexes]
-        require_alike(names, manifests, [len(i.episodes) for i in indexes], privileged)
+        self._chosen = [_judged(i) for i in indexes]
+        counts = [len(i.episodes) if c is None else len(c) for i, c in zip(indexes, self._chosen, strict=True)]
+        unjudged = [len(i.episodes) - count for i, count in zip(indexes, counts, strict=True)]
+        require_alike(names, manifests, counts, privileged, sum(unjudged))
         for index in indexes:
             require_rewards(*index.reward_range)
         self._indexes, self._gamma, self._privileged = list(indexes), gamma, privileged
-        self._bounds = np.cumsum([len(i.episodes) for i in indexes])
-        self.instructions = list(dict.fromkeys(text for i in indexes for text in i.instructions))
+        self._bounds, self._firsts = np.cumsum(counts), np.cumsum(counts) - counts
+        texts = self._of([i.episodes["text"] for i in indexes])
+        told = [_in_order(i, t) for i, t in zip(indexes, texts, strict=True)]
+        self.instructions = list(dict.fromkeys(text for some in told for text in some))
         number = {text: at for at, text in enumerate(self.instructions)}
-        one = indexes[0] if len(indexes) == 1 else None
-        self.lengths = one.lengths if one else np.concatenate([i.lengths for i in indexes])
-        self.success = np.concatenate([i.flag(SUCCESS) for i in indexes])
+        one = indexes[0] if len(indexes) == 1 and self._chosen[0] is None else None
+        self.lengths = one.lengths if one else np.concatenate(self._of([i.lengths for i in indexes]))
+        self.success = np.concatenate(self._of([i.flag(SUCCESS) for i in indexes]))
         self._starts = one.starts if one else np.cumsum(self.lengths) - self.lengths
-        self._ended = np.concatenate([i.flag(TERMINATED) for i in indexes])
+        self._ended = np.concatenate(self._of([i.flag(TERMINATED) for i in indexes]))
         self._text = np.concatenate(
-            [np.array([number[t] for t in i.instructions], np.int32)[i.episodes["text"]] for i in indexes]
+            [
+                np.array([number.get(text, -1) for text in i.instructions], np.int32)[t]
+                for i, t in zip(indexes, texts, strict=True)
+            ]
         )
         self.weights = None if weights is None else tuple(weights)
-        self.store_of = (
-            None if weights is None else np.repeat(np.arange(len(indexes)), [len(i.episodes) for i in indexes])
-        )
+        self.store_of = None if weights is None else np.repeat(np.arange(len(indexes)), counts)
         self.action_space_sha256 = manifests[0].action_space_sha256
         self.provenance = [
-            provenance(
-                i.root.url.rstrip("/").rsplit("/", 1)[-1], len(i.episodes), i.skipped, i.manifest, i.manifest_sha256
-            )
-            for i in indexes
+            provenance(i.root.url.rstrip("/").rsplit("/", 1)[-1], count, i.skipped, left, i.manifest, i.manifest_sha256)
+            for i, count, left in zip(indexes, counts, unjudged, strict=True)
         ]
-        if privileged and (lost := sum(int(i.lengths[~i.flag(PRIVILEGED)].sum()) for i in indexes)):
+        blind = self._of([np.where(i.flag(PRIVILEGED), 0, i.lengths) for i in indexes])
+        if privileged and (lost := sum(int(steps.sum()) for steps in blind)):
             raise TrainingError(
                 f"{lost} of {self.count} steps have no privileged state; only episodes collected in the simulator "
                 "have it"
@@ -121,6 +136,10 @@ class StreamedData(StepData):
         self._noting = threading.Lock()
         self.cache = ByteCache(cache_bytes)
         self._pool = ThreadPoolExecutor(threads or min(16, 4 * (os.cpu_count() or 1)), thread_name_prefix="reader")
+
+    def _of(self, columns: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Of a column of each index, the rows of the episodes that are learnt from."""
+        return [column if c is None else column[c] for column, c in zip(columns, self._chosen, strict=True)]
 
     @property
     def starts(self) -> NDArray[np.int64]:
@@ -180,29 +199,28 @@ class StreamedData(StepData):
 
     def _rows(self, span: Span, pictures: bool) -> dict[str, NDArray]:
         number = int(np.searchsorted(self._bounds, span.episode, side="right"))
-        index, local = (
-            self._indexes[number],
-            span.episode - int(self._bounds[number] - len(self._indexes[number].episodes)),
-        )
+        index, local, chosen = self._indexes[number], span.episode - int(self._firsts[number]), self._chosen[number]
+        if chosen is not None:
+            local = int(chosen[local])
         records, returns = self._episode(span.episode, index, local)
         begin = int(self._starts[span.episode])
         part = slice(span.first - begin, span.last - begin + 1)
-        chosen, count = records[part], span.last - span.first + 1
+        wanted, count = records[part], span.last - span.first + 1
         rows: dict[str, NDArray] = {
             "numbers": np.arange(span.first, span.last + 1),
-            "bins": chosen["bins"].astype(np.int64),
-            "rewards": chosen["reward"].copy(),
+            "bins": wanted["bins"].astype(np.int64),
+            "rewards": wanted["reward"].copy(),
             "returns": returns[part],
             "remaining": np.arange(len(records) - 1 - part.start, len(records) - 1 - part.start - count, -1),
             "terminated": np.full(count, self._ended[span.episode]),
             "success": np.full(count, self.success[span.episode]),
             "text": np.full(count, self._text[span.episode], np.int64),
-            "proprio": chosen["proprio"].copy(),
+            "proprio": wanted["proprio"].copy(),
         }
         if self._privileged:
-            rows["privileged"] = chosen["privileged"].copy()
+            rows["privileged"] = wanted["privileged"].copy()
         elif pictures:
-            rows["images"] = self._frames(span, index, local, chosen)
+            rows["images"] = self._frames(span, index, local, wanted)
         return rows
 
     def _episode(self, episode: int, index: StoreIndex, local: int) -> tuple[NDArray[Any], NDArray[np.float32]]:
@@ -228,6 +246,22 @@ class StreamedData(StepData):
         for at, picture in enumerate(kept):
             out[at] = picture
         return out
+
+
+def _judged(index: StoreIndex) -> NDArray[np.int32] | None:
+    """Numbers of the index's episodes whose outcome is known; None for all. The others are logged."""
+    unknown = index.flag(UNJUDGED)
+    if not unknown.any():
+        return None
+    left_out = np.flatnonzero(unknown)
+    tell_unjudged(index.root.url, index.episode_ids(left_out[:NAMED]), len(left_out))
+    return np.flatnonzero(~unknown).astype(np.int32)
+
+
+def _in_order(index: StoreIndex, texts: NDArray[np.int32]) -> list[str]:
+    """The instructions of episodes with the numbers ``texts``, in the order in which they occur."""
+    used, first = np.unique(texts, return_index=True)
+    return [index.instructions[number] for number in used[np.argsort(first)]]
 
 
 def joined(parts: Iterable[dict[str, NDArray]]) -> dict[str, NDArray]:

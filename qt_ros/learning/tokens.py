@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from qt_ros.episodes.files import locked, replacing
 from qt_ros.episodes.store import EpisodeStore
+from qt_ros.learning.dataset import judged_episodes
 from qt_ros.learning.errors import TrainingError
 from qt_ros.model.checkpoint import load_checkpoint, read_info
 from qt_ros.model.language import TextEncoder
@@ -36,7 +37,7 @@ def frozen_tokens(
     progress: Callable[[int, int], None] = lambda done, total: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> NDArray[np.float16]:
-    """Tokens (N, K, width) float16 of every step of ``stores``, in the order of `load_training_data`.
+    """Tokens (N, K, width) float16 of every step of ``stores`` that is learnt from, as `load_training_data` has them.
 
     ``init``: the checkpoint whose vision side encodes. They are made once and kept in ``folder`` as an array file named
     after the SHA-256 of the stores' manifests and of the checkpoint's weights; later calls, also in other processes,
@@ -51,6 +52,8 @@ def frozen_tokens(
     for store in opened:
         name.update(hashlib.sha256(store.manifest.to_json()).digest())
         name.update(repr([shard.file for shard in store.skipped]).encode())
+        if len(judged_episodes(store)) < len(store):  # tokens of all of them were once kept under the plain name
+            name.update(b"judged")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"tokens-{name.hexdigest()[:16]}.npy"
     with locked(path.with_suffix(".lock")):
@@ -72,15 +75,16 @@ def _encode(
     model, info = load_checkpoint(init, device=device)
     model.eval()
     encoder = TextEncoder(info.text_encoder)
-    total, done = sum(store.steps for store in stores), 0
+    chosen = [judged_episodes(store) for store in stores]
+    total = sum(store.meta[number].length for store, some in zip(stores, chosen, strict=True) for number in some)
+    done = 0
     shape = (total, info.config.tokens_per_frame, info.config.width)
     with replacing(path) as stream:
         header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float16)), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(stream, header)
-        for store in stores:
-            for first in range(0, len(store), EPISODES):
-                part = range(first, min(first + EPISODES, len(store)))
-                arrays = store.load_all(("images",), indices=part)
+        for store, some in zip(stores, chosen, strict=True):
+            for first in range(0, len(some), EPISODES):
+                arrays = store.load_all(("images",), indices=some[first : first + EPISODES])
                 assert arrays.images is not None
                 text = encoder.encode(arrays.instructions)[torch.from_numpy(arrays.episode_of_step)]
                 for start in range(0, arrays.steps, CHUNK):

@@ -248,9 +248,6 @@ class Trainer:
             network.eval()
         return self.method.first_values(self.batches.plain_window(self.model, steps))
 
-    def _plain_tokens(self, frames: np.ndarray) -> Tensor:
-        return self.batches.tokens(self.model, self.batches.source.around(frames.reshape(-1))[1], frames)
-
     def run(
         self,
         report: Callable[[StepReport], None],

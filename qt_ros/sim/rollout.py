@@ -244,16 +244,3 @@ class Rollout:
         )
         episode.validate()
         return episode
-
-
-def run_episode(
-    world: World,
-    task: Task,
-    scene: SceneSpec,
-    actor: Actor,
-    contract: RobotContract,
-    image_size: tuple[int, int] = (96, 128),
-    **options: Any,
-) -> Episode:
-    """One episode; see :meth:`Rollout.run`, whose keyword ``options`` it takes. Keep a Rollout to run many."""
-    return Rollout(world, contract, image_size).run(task, scene, actor, **options)

@@ -220,11 +220,6 @@ def load_tasks(path: Path | None = None) -> dict[str, Task]:
     return dict(load_task_file(path).tasks)
 
 
-def load_scene_rules(path: Path | None = None) -> SceneRules:
-    """How scenes on the table vary, from the same file."""
-    return load_task_file(path).rules.scene
-
-
 def find_task(name: str, path: Path | None = None) -> Task:
     """The task of that name; ConfigError listing the known ones otherwise."""
     tasks = load_tasks(path)

@@ -9,10 +9,12 @@ import pytest
 pytest.importorskip("rclpy", reason="no ROS here")
 
 from bag_factory import custom_data, episode, write_bag  # noqa: E402
+from episode_factory import make_episode  # noqa: E402
 
 from qt_ros.cli.main import main  # noqa: E402
 from qt_ros.contract.robot import load_contract  # noqa: E402
 from qt_ros.episodes.bag import read_metadata  # noqa: E402
+from qt_ros.episodes.store import StoreWriter  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -187,7 +189,24 @@ def test_a_store_is_indexed_and_a_damaged_shard_named(bags: Path, capsys: pytest
     assert (shown["episodes"], shown["steps"], shown["damaged_shards"]) == (2, 4, [])
     assert (bags / "store" / "index" / "index.json").is_file()
     assert "2 episodes, 4 steps" in run(capsys, "index", bags / "store")[1]
+    contract = load_contract("mobile_manipulator")
+    with StoreWriter(bags / "store", contract, (96, 128), prefix="late") as writer:
+        writer.add(make_episode(contract, 3, size=(96, 128)))
+    late = bags / "store" / "shards" / "late-00000.parquet"
+    sound = late.read_bytes()
+    late.unlink()
+    for _ in range(2):
+        (shard,) = run_json(capsys, "index", bags / "store")["damaged_shards"]
+        assert (shard["file"], shard["ids"], shard["problem"]) == (
+            "shards/late-00000.parquet", ["episode-0003"], "file is missing"
+        )  # fmt: skip
+        shown = run(capsys, "index", bags / "store")[1]
+        assert "1 episodes (episode-0003): file is missing" in " ".join(shown.split())
+    late.write_bytes(sound)
+    shown = run_json(capsys, "index", bags / "store")
+    assert (shown["episodes"], shown["damaged_shards"]) == (3, [])
+    late.unlink()
     (bags / "store" / "index" / "index.json").unlink()
     (bags / "store" / "shards" / "bags-00000.parquet").write_bytes(b"PAR1")
     status, _, err = run(capsys, "index", bags / "store")
-    assert status == 2 and "all 1 shards are damaged" in err
+    assert status == 2 and "all 2 shards are damaged" in err

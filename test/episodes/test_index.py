@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -13,20 +12,21 @@ import fsspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from index_checks import add, check_same, index_of
 from range_server import serving
 
 from qt_ros.contract.robot import RobotContract, parse_contract
 from qt_ros.episodes import index_build
 from qt_ros.episodes.episode import Episode
-from qt_ros.episodes.index import KEYPOINTS, SUCCESS, TERMINATED, CorruptEpisode, StoreIndex, open_index
+from qt_ros.episodes.index import SUCCESS, CorruptEpisode, open_index
 from qt_ros.episodes.manifest import StoreError
 from qt_ros.episodes.mirror import fetch_store
 from qt_ros.episodes.roots import LocalRoot, open_root
-from qt_ros.episodes.store import EpisodeStore, StoreWriter
+from qt_ros.episodes.store import EpisodeStore
 from qt_ros.episodes.store_labels import label_episode
 
 Maker = Callable[..., Episode]
-SIZE = (24, 32)
+SKIPPED = {"file": "shards/x.parquet", "episodes": 3, "problem": "file is missing"}
 
 
 @pytest.fixture
@@ -34,37 +34,6 @@ def store(tmp_path: Path, contract: RobotContract, new_episode: Maker) -> Path:
     """Nine episodes of 3 to 7 steps in three shards."""
     add(tmp_path / "store", contract, [new_episode(i, steps=3 + i % 5) for i in range(9)])
     return tmp_path / "store"
-
-
-def add(root: Path, contract: RobotContract, episodes: list[Episode]) -> None:
-    with StoreWriter(root, contract, SIZE, shard_episodes=3) as writer:
-        for episode in episodes:
-            writer.add(episode)
-
-
-def index_of(store: Path | str) -> StoreIndex:
-    return open_index(open_root(store), Path(str(store).replace("://", "")).parent / "cache")
-
-
-def check_same(index: StoreIndex, store: EpisodeStore) -> None:
-    arrays = store.load_all()
-    assert index.steps == arrays.steps and index.lengths.tolist() == np.diff(arrays.offsets).tolist()
-    for number, meta in enumerate(store.meta):
-        rows = slice(arrays.offsets[number], arrays.offsets[number + 1])
-        records = index.records(number)
-        for name, column in (
-            ("reward", "rewards"),
-            ("proprio", "proprio"),
-            ("bins", "bins"),
-            ("keypoints", "keypoints"),
-        ):
-            assert np.array_equal(records[name], getattr(arrays, column)[rows], equal_nan=name == "keypoints")
-        assert np.array_equal(index.frames(number, records[1:3]), arrays.images[rows][1:3])
-        assert index.episode_id(number) == meta.id
-        assert index.instructions[index.episodes["text"][number]] == meta.instruction
-        assert index.flag(SUCCESS)[number] == (meta.outcome == "success")
-        assert index.flag(TERMINATED)[number] == meta.terminated
-        assert index.flag(KEYPOINTS)[number] == np.isfinite(arrays.keypoints[rows]).all()
 
 
 def test_every_step_comes_out_as_it_went_in(store: Path) -> None:
@@ -150,23 +119,6 @@ def test_an_older_index_that_is_damaged_is_not_built_upon(
         index_of(store).records(0)
     add(store, contract, [new_episode(20)])
     check_same(index_of(store), EpisodeStore(store))
-
-
-@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
-def test_shards_damaged_before_are_skipped_by_name_and_counted(
-    store: Path, damage: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    victim = store / "shards" / "shard-00001.parquet"
-    data = bytearray(victim.read_bytes())
-    data[len(data) // 2] ^= 0xFF
-    victim.write_bytes(data if damage == "flip" else data[: len(data) // 2])
-    if damage == "remove":
-        victim.unlink()
-    with caplog.at_level(logging.WARNING):
-        index = index_of(store)
-    assert [(s["file"], s["episodes"]) for s in index.skipped] == [("shards/shard-00001.parquet", 3)]
-    assert "shard-00001.parquet skipped with 3 episodes" in caplog.text
-    check_same(index, EpisodeStore(store))
 
 
 def test_what_is_damaged_afterwards_is_found_in_the_very_frame(store: Path) -> None:
@@ -263,6 +215,9 @@ def test_a_damaged_index_says_what_to_do(store: Path) -> None:
     ("change", "message"),
     [
         (lambda d: d["shards"][0].__setitem__(0, "../../etc/passwd"), "leaves the store"),
+        (lambda d: d["skipped"].append(SKIPPED | {"file": "../../etc/passwd"}), "leaves the store"),
+        (lambda d: d["skipped"].append(SKIPPED | {"episodes": -3}), "below 0"),
+        (lambda d: d["skipped"].append(SKIPPED | {"ids": 3}), "expected a list"),
         (lambda d: d["files"]["steps"].update(file="../../x"), "is not beside it"),
         (lambda d: d["files"]["steps"].update(file="x" * 3000), "is not beside it"),
         (lambda d: d["shards"][0].__setitem__(0, "shards/" + "x" * 3000), "is no path at all"),

@@ -218,7 +218,7 @@ def test_a_damaged_shard_is_named_counted_and_skipped(
         victim.write_bytes(os.urandom(len(data)))
     store = EpisodeStore(tmp_path)
     assert [(s.file, s.episodes) for s in store.skipped] == [("shards/shard-00001.parquet", 2)]
-    assert "shard-00001.parquet" in caplog.text and "2 episodes" in caplog.text
+    assert "shard-00001.parquet skipped with 2 episodes (episode-0002, episode-0003): " in caplog.text
     assert [m.id for m in store.meta] == [f"episode-{i:04d}" for i in (0, 1, 4, 5)]
     assert store.load_all().steps == 20
     assert_same(store.episode(2), new_episode(4))

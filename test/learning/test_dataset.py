@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,8 @@ from episode_factory import make_episode
 from qt_ros.contract.robot import RobotContract, load_contract, parse_contract
 from qt_ros.episodes.episode import Episode
 from qt_ros.episodes.store import StoreWriter
-from qt_ros.learning.dataset import load_training_data, require_rewards
+from qt_ros.episodes.store_labels import label_episode
+from qt_ros.learning.dataset import StepData, TrainingData, load_training_data, require_rewards
 from qt_ros.learning.errors import TrainingError
 from qt_ros.learning.streaming import Span, stream_training_data
 from qt_ros.learning.targets import monte_carlo_returns
@@ -32,7 +35,7 @@ def store(
 
 def test_every_step_keeps_its_image_state_bins_and_what_is_left_of_its_episode(tmp_path: Path) -> None:
     episodes = [make_episode(CONTRACT, i, steps=3 + i) for i in range(4)]
-    episodes[2].terminated, episodes[2].reason, episodes[2].outcome = False, "canceled", "unknown"
+    episodes[2].terminated, episodes[2].reason, episodes[2].outcome = False, "canceled", "failure"
     paths = [store(tmp_path / "a", episodes[:3]), store(tmp_path / "b", episodes[3:])]
     data = load_training_data(paths, 0.9)
     assert data.lengths.tolist() == [3, 4, 5, 6] and data.starts.tolist() == [0, 3, 7, 12]
@@ -51,6 +54,36 @@ def test_every_step_keeps_its_image_state_bins_and_what_is_left_of_its_episode(t
         assert np.isnan(points).all() if episode.keypoints is None else np.array_equal(points, episode.keypoints)
     assert data.action_space_sha256 == CONTRACT.action_space.sha256
     assert [p["episodes"] for p in data.provenance] == [3, 1]
+
+
+def test_what_has_no_outcome_or_lost_it_is_left_out_as_if_it_had_never_come(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    episodes = [make_episode(CONTRACT, i, steps=3 + i) for i in range(5)]
+    kept = store(tmp_path / "kept", [episodes[i] for i in (1, 3, 4)])
+    never = replace(episodes[0], outcome="unknown", terminated=False)  # not even for its instruction
+    given = store(tmp_path / "given", [never, *episodes[1:]])
+    label_episode(given, "episode-0002", "success", "anna")
+    label_episode(given, "episode-0002", "unknown", "anna")
+    caplog.clear()
+    wanted, found = load_training_data([kept], 0.9), load_training_data([given], 0.9)
+    for name in (f.name for f in fields(TrainingData) if f.name != "provenance"):
+        assert np.array_equal(getattr(found, name), getattr(wanted, name), equal_nan=name == "keypoints"), name
+    (record,) = found.provenance
+    assert (record["episodes"], record["unjudged_episodes"]) == (3, 2)
+    assert wanted.provenance[0]["unjudged_episodes"] == 0
+    assert caplog.text.count("2 episodes left out, as their outcome is unknown (episode-0000, episode-0002)") == 1
+
+
+@pytest.mark.parametrize("load", [load_training_data, stream_training_data])
+def test_where_no_outcome_is_known_labels_are_asked_for(tmp_path: Path, load: Callable[..., StepData]) -> None:
+    root = store(tmp_path / "a", [make_episode(CONTRACT, i) for i in range(2)])
+    for number in range(2):
+        label_episode(root, f"episode-{number:04d}", "unknown", "anna")
+    with pytest.raises(TrainingError, match="none of the 2 episodes in .*a has a known outcome; label them"):
+        load([root], 0.9)
+    sound = store(tmp_path / "b", [make_episode(CONTRACT, 3)])
+    assert [p["episodes"] for p in load([root, sound], 0.9).provenance] == [0, 1]
 
 
 def test_stores_that_do_not_go_together_are_refused_by_what_differs(tmp_path: Path) -> None:

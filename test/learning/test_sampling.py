@@ -94,3 +94,10 @@ def test_what_replaces_a_segment_is_a_function_of_its_place_and_of_the_same_kind
     others = [some.replacement(3, 5, attempt, False) for attempt in range(30)]
     assert {int(o.episodes[0]) for o in others} == {1, 2}
     assert {int(some.replacement(3, n, 0, True).episodes[0]) for n in range(10)} == {0}
+
+
+def test_what_replaces_the_first_segment_of_a_batch_is_a_draw_of_its_own() -> None:
+    some = sampler(lengths=(50, 50, 50))
+    drawn = [some.batch_at(step).part([0]).frames for step in range(20)]
+    instead = [some.replacement(step, 0, 0, None).frames for step in range(20)]
+    assert sum(bool((one == other).all()) for one, other in zip(drawn, instead, strict=True)) < 3

@@ -67,6 +67,16 @@ def test_every_column_is_that_of_the_data_in_memory(tmp_path: Path, store: Path)
             assert rows[name].dtype == wanted.dtype and np.array_equal(rows[name], wanted), name
 
 
+def test_what_a_damaged_shard_takes_with_it_is_counted_alike(tmp_path: Path, store: Path) -> None:
+    for number in (1, 4):
+        path = store / "shards" / f"shard-{number:05d}.parquet"
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+    memory, streamed = load_training_data([store], GAMMA), stream(store)
+    (record,) = memory.provenance
+    assert (record["episodes"], record["skipped_shards"], record["skipped_episodes"]) == (12, 2, 6)
+    assert streamed.provenance == stream(store).provenance == memory.provenance
+
+
 @pytest.mark.parametrize("indexed", [False, True])
 @pytest.mark.parametrize("scheme", ["folder", "file", "memory"])
 def test_labels_given_later_count_as_they_do_in_memory(tmp_path: Path, store: Path, scheme: str, indexed: bool) -> None:
@@ -100,6 +110,34 @@ def test_labels_given_later_count_as_they_do_in_memory(tmp_path: Path, store: Pa
         wanted = getattr(memory, name)
         assert np.array_equal(rows[name], wanted) and np.array_equal(getattr(copied, name), wanted), name
     assert np.array_equal(rows["success"], np.repeat(memory.success, memory.lengths))
+
+
+@pytest.mark.parametrize("weights", [None, (3.0, 1.0, 2.0)])
+def test_episodes_without_an_outcome_are_left_out_as_they_are_in_memory(
+    tmp_path: Path, store: Path, weights: tuple[float, ...] | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    stores = [store, make_store(tmp_path / "other", range(30, 37)), make_store(tmp_path / "third", range(50, 54))]
+    stream(*stores)
+    for root, numbers in ((stores[0], (0, 1, 7)), (stores[2], (50, 51, 52, 53))):
+        for number in numbers:
+            label_episode(root, f"episode-{number:04d}", "unknown", "anna")
+    caplog.clear()
+    memory = load_training_data(stores, GAMMA, weights=weights)
+    told = [record.getMessage() for record in caplog.records]
+    caplog.clear()
+    streamed = stream(*stores, weights=weights)
+    assert [record.getMessage() for record in caplog.records] == told and "(episode-0000, episode-0001," in told[0]
+    assert [p["unjudged_episodes"] for p in memory.provenance] == [3, 0, 4]
+    assert memory.provenance == streamed.provenance and memory.instructions == streamed.instructions
+    assert len(memory.lengths) == 22 and np.array_equal(memory.lengths, streamed.lengths)
+    assert np.array_equal(memory.success, streamed.success) and np.array_equal(memory.store_of, streamed.store_of)
+    for episode, (start, length) in enumerate(zip(memory.starts, memory.lengths, strict=True)):
+        (rows,) = streamed.load([Span(episode, int(start), int(start + length - 1))])
+        assert isinstance(rows, dict)
+        for name in ("bins", "rewards", "returns", "remaining", "terminated", "text", "proprio", "images"):
+            assert np.array_equal(rows[name], getattr(memory, name)[start : start + length]), name
+    one, two = trainer_on(memory, tmp_path / "a", **QUICK), trainer_on(streamed, tmp_path / "b", **QUICK)
+    assert losses(one) == losses(two) and same_weights(one, two)
 
 
 @pytest.mark.parametrize("method", METHODS)

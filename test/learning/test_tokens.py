@@ -12,6 +12,7 @@ from episode_factory import make_episode
 
 from qt_ros.contract.robot import load_contract
 from qt_ros.episodes.store import StoreWriter
+from qt_ros.episodes.store_labels import label_episode
 from qt_ros.learning.config import TrainConfig
 from qt_ros.learning.dataset import load_training_data
 from qt_ros.learning.errors import TrainingError
@@ -92,6 +93,17 @@ def test_they_are_made_once_and_anew_for_other_stores_or_weights(
     frozen_tokens(stores[:1], init, folder)
     frozen_tokens(stores, warmed_up(tmp_path / "other", seed=5), folder)
     assert len(list(folder.glob("*.npy"))) == 3
+
+
+def test_there_are_none_of_episodes_that_are_not_learnt_from(tmp_path: Path, stores: list[Path], init: Path) -> None:
+    folder = tmp_path / "tokens"
+    whole, lengths = frozen_tokens(stores, init, folder), load_training_data(stores, 0.9).lengths
+    label_episode(stores[0], "episode-0002", "unknown", "anna")
+    data = load_training_data(stores, 0.9, images=False)
+    data.tokens = frozen_tokens(stores, init, folder)
+    keep = np.repeat(np.arange(5) != 1, lengths)
+    assert data.count == keep.sum() == len(data.tokens)
+    assert np.allclose(data.tokens, whole[keep], atol=2e-3)
 
 
 def test_a_stop_leaves_no_half_of_them(tmp_path: Path, stores: list[Path], init: Path) -> None:

@@ -59,7 +59,8 @@ def test_of_the_bins_taken_in_one_situation_training_prefers_those_that_succeede
     run(t)
     frames = data.starts[:1, None].repeat(2, axis=1)
     mask = torch.tensor([[False, True]])
-    bins, q = t.model.decode(t._plain_tokens(frames), torch.from_numpy(data.proprio[frames]), mask)
+    tokens = t.batches.tokens(t.model, t.batches.source.around(frames.reshape(-1))[1], frames)
+    bins, q = t.model.decode(tokens, torch.from_numpy(data.proprio[frames]), mask)
     assert bins.tolist() == [[1, 3]]
     assert q[0, 0, 1] > q[0, 0, 2] > q[0, 0, 4]
 

@@ -13,7 +13,7 @@ from qt_ros.control.shaper import Command, CommandShaper
 from qt_ros.sim.demonstrator import Demonstrator
 from qt_ros.sim.privileged import privileged_state
 from qt_ros.sim.robot import SimulatedRobot
-from qt_ros.sim.rollout import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS, Rollout, run_episode
+from qt_ros.sim.rollout import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS, Rollout
 from qt_ros.sim.tasks import find_task, sample_scene
 from qt_ros.sim.world import World
 
@@ -228,8 +228,8 @@ def test_q_values_of_a_decision_are_kept(world: World) -> None:
         q: np.ndarray
 
     q = np.linspace(0.0, 1.0, SPACE.size, dtype=np.float32)
-    episode = run_episode(
-        world, TASK, sample_scene(TASK, 1), lambda image, joints: Decision(action(), q), CONTRACT, (48, 64), max_steps=2
+    episode = Rollout(world, CONTRACT, (48, 64)).run(
+        TASK, sample_scene(TASK, 1), lambda image, joints: Decision(action(), q), max_steps=2
     )
     assert episode.q_values is not None and np.array_equal(episode.q_values, [q, q])
     assert episode.images.shape == (2, 48, 64, 3)

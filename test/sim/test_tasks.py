@@ -11,12 +11,12 @@ import pytest
 from qt_ros.contract.robot import load_contract
 from qt_ros.sim.scene import kitchen_path
 from qt_ros.sim.sdf import read_sdf
+from qt_ros.sim.task_file import load_task_file
 from qt_ros.sim.tasks import (
     Scorer,
     default_tasks,
     draw_task,
     find_task,
-    load_scene_rules,
     load_tasks,
     sample_scene,
     select_tasks,
@@ -70,7 +70,7 @@ def test_seeds_draw_every_task_in_turn() -> None:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_scenes_keep_the_rules(seed: int) -> None:
-    rules = load_scene_rules()
+    rules = load_task_file().rules.scene
     scene = sample_scene(None, seed)
     task = find_task(scene.task)
     assert scene.target == task.target in scene.objects
@@ -88,7 +88,7 @@ def test_scenes_keep_the_rules(seed: int) -> None:
 
 def test_the_hand_starts_near_home_and_straight_down() -> None:
     world = World()
-    rules = load_scene_rules()
+    rules = load_task_file().rules.scene
     starts = []
     for seed in range(25):
         world.reset(sample_scene(None, seed))
@@ -141,13 +141,13 @@ def test_unknown_task_and_negative_seed_are_refused() -> None:
 
 
 def test_too_many_objects_for_the_area_are_refused() -> None:
-    rules = replace(load_scene_rules(), spacing=0.5)
+    rules = replace(load_task_file().rules.scene, spacing=0.5)
     with pytest.raises(ValueError, match="do not fit"):
         sample_scene(None, 0, rules=rules)
 
 
 def test_every_pick_lies_inside_the_workspace_of_the_contract() -> None:
-    limits, rules = load_contract("mobile_manipulator").limits, load_scene_rules()
+    limits, rules = load_contract("mobile_manipulator").limits, load_task_file().rules.scene
     assert limits.workspace_low[0] <= rules.area_x[0] and rules.area_x[1] <= limits.workspace_high[0]
     assert limits.workspace_low[1] <= rules.area_y[0] and rules.area_y[1] <= limits.workspace_high[1]
     assert limits.workspace_low[2] <= rules.surface + 0.02
