@@ -21,6 +21,7 @@ from qt_ros.episodes.parts import part_files
 from qt_ros.episodes.store import EpisodeStore, StoreWriter
 from qt_ros.episodes.store_labels import take_labels
 from qt_ros.sim.rollout import TRAINING_SEEDS
+from qt_ros.sim.task_file import load_tasks
 
 
 def outside_training(seed: int | None) -> str:
@@ -83,12 +84,15 @@ def build_from_bags(
 def audit_episodes(
     roots: Iterable[Path], contract: RobotContract, checkpoint_id: str, known: Collection[str], other: bool = False
 ) -> dict[str, Any]:
-    """Read every new episode once and say what is there: counts by outcome, reason, instruction; ``refused`` with why.
+    """Read every new episode once and say what is there: counts by outcome, reason, instruction, and of each skill's
+    outcomes; ``refused`` with why.
 
     ``known``: ids that an earlier round has. Episodes of another checkpoint than ``checkpoint_id`` are counted, not
     refused: bags may be of an earlier policy, or of a person.
     """
     counts: dict[str, Counter[str]] = {name: Counter() for name in ("outcomes", "reasons", "sources", "instructions")}
+    skills: dict[str, Counter[str]] = {}
+    known_tasks = load_tasks()
     refused: dict[str, str] = {}
     skipped_shards: list[str] = []
     seen: set[str] = set(known)
@@ -107,11 +111,14 @@ def audit_episodes(
             counts["reasons"][f"{episode.outcome}/{episode.reason}"] += 1
             counts["sources"][episode.source] += 1
             counts["instructions"][episode.instruction] += 1
+            task = known_tasks.get(episode.task)  # a robot's operator may ask for what no task of ours is
+            skills.setdefault("" if task is None else task.skill, Counter())[episode.outcome] += 1
     return {
         "episodes": sum(counts["outcomes"].values()),
         "steps": steps,
         "of_other_checkpoints": others,
         **{name: dict(sorted(counter.items())) for name, counter in counts.items()},
+        "skills": {name: dict(sorted(counter.items())) for name, counter in sorted(skills.items())},
         "refused": refused,
         "skipped_shards": skipped_shards,
     }

@@ -20,7 +20,7 @@ from qt_ros.episodes.parts import merge_manifests
 from qt_ros.episodes.store_labels import labelled_manifest
 from qt_ros.improvement.commands import run_command, told
 from qt_ros.improvement.experience import add_episodes, audit_episodes, build_from_bags, judged_bags
-from qt_ros.improvement.measuring import measure
+from qt_ros.improvement.measuring import measure, skills_document
 from qt_ros.improvement.settings import ImprovementError, Interrupted
 from qt_ros.improvement.state import Round, State
 from qt_ros.improvement.statistics import Paired
@@ -104,7 +104,7 @@ def _collect_by_nodes(context: Context, this: Round) -> dict[str, Any]:
         # A seed of its own for every attempt, so that a run that was cut short goes on in other scenes.
         words = ["demo", "--checkpoint", this.policy, "--episodes", str(wanted - done), "--training-scenes"]
         words += ["--seed", str(settings.seed + 1000 * this.number + attempt), "--out", str(folder / "bags")]
-        words += [word for task in settings.tasks for word in ("--task", task)]
+        words += [word for task in settings.asked for word in ("--task", task)]
         commands.append(told(words))
         log = folder / f"demo-{attempt:02d}.log"
         run_command(
@@ -256,6 +256,7 @@ def choose(context: Context, this: Round) -> dict[str, Any]:
     why += "; without an advantage the old one stays" if better == "old" else ""
     return {
         **paired.to_dict(),
+        "skills": {name: skills_document(success[name], settings.asked) for name in policies},
         "kept": better,
         "why": why,
         "kept_checkpoint": policies[better][0],
@@ -271,6 +272,7 @@ def measure_policy(context: Context, path: str, identity: str) -> dict[str, Any]
     return {
         "checkpoint": path,
         "success": {str(seed): value for seed, value in success.items()},
+        **skills_document(success, context.state.settings.asked),
         "first_scene": seeds.start,
         "commands": [_evaluate_command(context, path, seeds)],
     }

@@ -16,6 +16,8 @@ from qt_ros.improvement.report import (
     points,
     round_table,
     run_document,
+    skill_section,
+    stage_name,
     stage_table,
     success_in_tests,
     table,
@@ -86,6 +88,7 @@ def results_page(run: State, without: State | None) -> str:
         "exact McNemar test.",
         "",
         stage_table(stages),
+        *skill_section([(stage_name(stage), stage) for stage in stages]),
     ]
     if len(stages) > 1:
         parted = apart(stages[0]["test"], stages[-1]["test"])

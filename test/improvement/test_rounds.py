@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pytest
 from episode_factory import make_episode
+from small_checkpoint import make_checkpoint
 
 from qt_ros.cli.main import main
 from qt_ros.contract.robot import RobotContract
 from qt_ros.episodes.store import EpisodeStore, StoreError, StoreWriter
-from qt_ros.improvement.phases import Context, train_settings
+from qt_ros.improvement.phases import Context, collect_episodes, train_settings
 from qt_ros.improvement.results import results_document, write_results
 from qt_ros.improvement.rounds import alone, begin, run
 from qt_ros.improvement.settings import ImprovementError, Interrupted, Settings
-from qt_ros.improvement.state import PHASES, State, load_state
+from qt_ros.improvement.state import PHASES, Round, State, load_state
 from qt_ros.model.checkpoint import read_info
+from qt_ros.sim.tasks import SKILLS, default_tasks, find_task
 
 pytestmark = pytest.mark.timeout(1800)  # trainings are processes of their own: slow to start on a busy machine
 
@@ -198,6 +200,44 @@ def test_the_command_is_explained_and_refuses_what_it_cannot_begin(
     assert main([*given, "--seed", "999999"]) == 2 and "training range" in capsys.readouterr().err
     assert main([*given, "--set", "luck=1"]) == 2 and "luck" in capsys.readouterr().err
     assert load_state(tmp_path / "b") is None, "what was refused is not begun"
+
+
+def test_a_run_asks_in_every_round_for_what_its_first_checkpoint_learned(
+    tmp_path: Path, start: Path, known: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = [*find_task("pick_red_cube").instructions, find_task("open_drawer").instructions[0]]
+    make_checkpoint(tmp_path / "start", None, {**read_info(start).provenance, "instructions": said})
+    monkeypatch.setattr("qt_ros.improvement.rounds.run", lambda context, rounds: context.state)
+    given = ["--checkpoint", str(tmp_path / "start"), "--store", str(known)]
+
+    def asked(name: str, *words: str) -> tuple[str, ...]:
+        assert main(["improve", "--dir", str(tmp_path / name), *words]) == 0
+        state = load_state(tmp_path / name)
+        assert state is not None
+        return state.settings.tasks
+
+    assert asked("learned", *given) == ("pick_red_cube", "open_drawer")
+    assert asked("drawer", *given, "--skill", "open_drawer") == ("open_drawer",)
+    assert {find_task(name).skill for name in asked("all", *given, "--skill", "all")} == set(SKILLS)
+    for words in ((), given, ["--task", "pick_red_cube", "--skill", "open_drawer"]):
+        assert asked("learned", *words) == ("pick_red_cube", "open_drawer"), "stored once, for the whole run"
+    assert main(["improve", "--dir", str(tmp_path / "learned"), "--skill", "pick"]) == 2
+    assert "tasks is" in capsys.readouterr().err
+    assert main(["improve", "--dir", str(tmp_path / "new"), *given, "--skill", "juggle"]) == 2
+    assert "juggle" in capsys.readouterr().err and load_state(tmp_path / "new") is None
+
+
+def test_the_nodes_are_asked_for_the_tasks_of_the_run(
+    tmp_path: Path, settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[list[str]] = []
+    monkeypatch.setattr("qt_ros.improvement.phases.run_command", lambda words, log, **options: ran.append(list(words)))
+    for tasks in (("pick_red_cube", "open_drawer"), ()):
+        state = State(tmp_path / str(len(tasks)), settings(tasks=tasks, backend="ros"))
+        with pytest.raises(ImprovementError, match="no judged episode"):
+            collect_episodes(Context(state), Round(1, "somewhere", "c0ffee"))
+        named = [task for word, task in zip(ran[-1], ran[-1][1:]) if word == "--task"]
+        assert tuple(named) == (tasks or default_tasks())
 
 
 def the_state_survives_json(runs: Path, tmp_path: Path) -> None:
