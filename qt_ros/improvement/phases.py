@@ -22,7 +22,7 @@ from qt_ros.improvement.commands import run_command, told
 from qt_ros.improvement.experience import add_episodes, audit_episodes, build_from_bags, judged_bags
 from qt_ros.improvement.measuring import measure, skills_document
 from qt_ros.improvement.settings import ImprovementError, Interrupted
-from qt_ros.improvement.state import Round, State
+from qt_ros.improvement.state import Round, State, load_state
 from qt_ros.improvement.statistics import Paired
 from qt_ros.learning.config import TrainConfig
 from qt_ros.model.checkpoint import read_info
@@ -97,6 +97,7 @@ def collect_episodes(context: Context, this: Round) -> dict[str, Any]:
 def _collect_by_nodes(context: Context, this: Round) -> dict[str, Any]:
     """The same through the ROS graph: one bag per episode, judged by the simulator's detector."""
     settings, folder = context.state.settings, context.state.round_folder(this.number)
+    _take_from_twin(context, folder / "bags", lambda _: _twin_collected(context, this))
     wanted, commands = settings.episodes, []
     done = judged_bags(folder / "bags")
     attempt = len(list(folder.glob("demo-*.log")))
@@ -300,6 +301,14 @@ def _collected_with(store: Path) -> str:
         return str(json.loads((store / SETTINGS).read_bytes())["checkpoint"])
     except (OSError, ValueError, KeyError):
         return ""
+
+
+def _twin_collected(context: Context, this: Round) -> bool:
+    """Whether the twin run has finished collecting in this round, with the same policy: bags do not lie there whole
+    before."""
+    other = None if context.twin is None else load_state(context.twin)
+    theirs = None if other is None else next((r for r in other.rounds if r.number == this.number), None)
+    return theirs is not None and theirs.policy_id == this.policy_id and "collect" in theirs.phases
 
 
 def _collected(context: Context, this: Round) -> Path:
