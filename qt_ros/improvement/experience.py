@@ -19,7 +19,7 @@ from qt_ros.episodes.labels import LABELS
 from qt_ros.episodes.manifest import MANIFEST, read_manifest, read_manifest_file
 from qt_ros.episodes.parts import part_files
 from qt_ros.episodes.store import EpisodeStore, StoreWriter
-from qt_ros.episodes.store_labels import take_labels
+from qt_ros.episodes.store_labels import labelled_manifest, take_labels
 from qt_ros.sim.rollout import TRAINING_SEEDS
 from qt_ros.sim.task_file import load_tasks
 
@@ -38,10 +38,13 @@ def build_from_bags(
     contract: RobotContract,
     image_size: tuple[int, int],
     allow_other_contract: bool = False,
+    earlier: Iterable[Path] = (),
 ) -> dict[str, Any]:
     """The bags below ``folders`` that no earlier round has taken become the store ``root``.
 
     Bags of earlier rounds, whose episodes are in the store ``grown``, only hand on the labels they were given since.
+    Those that earlier rounds built into their stores ``earlier`` and did not add (failures that are left out, episodes
+    that were refused) are passed over as long as they are judged as they were then.
     The result says which were added, which were there, relabelled or left out with the reason, what their audit found,
     and who judged.
     """
@@ -51,6 +54,8 @@ def build_from_bags(
             raise BagError(problem)
 
     taken = {e.id for e in read_manifest(grown).episodes} if (grown / MANIFEST).is_file() else set()
+    built = [store for store in earlier if (store / MANIFEST).is_file()]
+    judged = {e.id: e.outcome for store in built for e in labelled_manifest(store).episodes}
     fresh: list[Path] = []
     relabelled: list[str] = []
     skipped: dict[str, str] = {}
@@ -59,7 +64,8 @@ def build_from_bags(
         try:
             episode_id = read_metadata(bag).custom_data.get(EPISODE_ID, "")
             if episode_id not in taken:
-                fresh.append(bag)
+                if judged.get(episode_id, "") != _outcome(bag):
+                    fresh.append(bag)
             elif (bag / LABELS).exists() and take_labels(grown, episode_id, bag_labels(bag)):
                 relabelled.append(episode_id)
         except BagError as error:
@@ -79,6 +85,12 @@ def build_from_bags(
         "audit_problems": problems,
         "judged_by": dict(sorted(judges.items())),
     }
+
+
+def _outcome(bag: Path) -> str:
+    """How the bag is judged now; 'unknown' when nobody has."""
+    labels = bag_labels(bag)
+    return labels[-1].outcome if labels else "unknown"
 
 
 def audit_episodes(

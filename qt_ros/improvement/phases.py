@@ -130,7 +130,13 @@ def take_bags(context: Context, this: Round) -> dict[str, Any]:
     config = read_info(Path(this.policy)).config
     size = (config.image_height, config.image_width)
     found = build_from_bags(
-        folders, folder / "recorded", state.store, context.contract, size, state.settings.allow_other_contract
+        folders,
+        folder / "recorded",
+        state.store,
+        context.contract,
+        size,
+        state.settings.allow_other_contract,
+        [state.round_folder(number) / "recorded" for number in range(1, this.number)],
     )
     return {**found, "folders": [str(f) for f in folders]}
 
