@@ -135,18 +135,23 @@ def improve(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="Folder of a run, finished or not.")],
-    without: Annotated[Path | None, typer.Argument(help="The same rounds without failures.")] = None,
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Folders of runs of the same rounds, finished or not, in any order: with all new episodes, with "
+            "--without-failures, with --episodes 0; several of a kind differ by --set seed=N."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Where improvement.md, .json and .svg go.")] = Path("docs/results"),
     json_output: Json = False,
 ) -> None:
-    """Write what rounds of improvement brought, with a plot; says what is missing.
+    """Write what rounds of improvement brought and what the failures contributed, with a plot; says what is missing.
 
-    Example: qt-ros improve report runs/better runs/better-without --out docs/results
+    Example: qt-ros improve report runs/better runs/better-without runs/nothing-new --out docs/results
     """
     from qt_ros.improvement.results import NAME, write_results
 
-    document = write_results(folder.absolute(), None if without is None else without.absolute(), out)
+    document = write_results([folder.absolute() for folder in folders], out)
     if json_output:
         print(json.dumps(document))
         return

@@ -14,7 +14,6 @@ from typing import Any
 import yaml
 
 from qt_ros.contract.robot import RobotContract, load_contract
-from qt_ros.contract.strict import ConfigError
 from qt_ros.episodes.manifest import MANIFEST, PARTS, read_manifest
 from qt_ros.episodes.parts import merge_manifests
 from qt_ros.episodes.store_labels import labelled_manifest
@@ -24,7 +23,7 @@ from qt_ros.improvement.measuring import measure, skills_document
 from qt_ros.improvement.settings import ImprovementError, Interrupted
 from qt_ros.improvement.state import Round, State, load_state
 from qt_ros.improvement.statistics import Paired
-from qt_ros.learning.config import TrainConfig
+from qt_ros.improvement.training import drawn_from, train_settings
 from qt_ros.model.checkpoint import read_info
 from qt_ros.sim.collect import collect
 from qt_ros.sim.episode_maker import EpisodeResult, Plan, Summary
@@ -181,7 +180,8 @@ def train_round(context: Context, this: Round) -> dict[str, Any]:
         stores.append(state.store)
     text = yaml.safe_dump(train_settings(Path(this.policy), settings.steps, settings.changes), sort_keys=False)
     # Labels that change while the training is interrupted make it another training.
-    contents = [hashlib.sha256(labelled_manifest(store).to_json()).hexdigest() for store in stores]
+    manifests = [labelled_manifest(store) for store in stores]
+    contents = [hashlib.sha256(manifest.to_json()).hexdigest() for manifest in manifests]
     key = hashlib.sha256(json.dumps([this.policy_id, text, contents]).encode()).hexdigest()[:8]
     config, out = folder / f"train-{key}.yaml", folder / f"train-{key}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -208,41 +208,10 @@ def train_round(context: Context, this: Round) -> dict[str, Any]:
         "gradient_steps": settings.steps,
         "episodes": info.provenance["episodes"],
         "successes": info.provenance["successes"],
+        **drawn_from([meta for manifest in manifests for meta in manifest.episodes], yaml.safe_load(text)),
         "metrics": metrics,
         "commands": [told(words)],
     }
-
-
-def train_settings(policy: Path, steps: int, changes: Sequence[str]) -> dict[str, Any]:
-    """Settings of training that the checkpoint ``policy`` was made with, for ``steps`` more, with ``changes`` made.
-
-    ``changes``: ``key=value`` with dotted keys. ImprovementError when one is wrong, and when the checkpoint does not
-    say how it was trained.
-    """
-    info = read_info(policy)
-    settings = info.provenance.get("settings")
-    if not isinstance(settings, dict) or "model" not in settings:
-        raise ImprovementError(f"{policy} does not say with which settings it was trained, so it cannot be trained on")
-    data = json.loads(json.dumps(settings))
-    if data.get("options") in ({}, None):
-        data.pop("options", None)
-    data["gradient_steps"] = steps
-    for change in changes:
-        key, equals, value = change.partition("=")
-        if not equals:
-            raise ImprovementError(f"--set needs key=value, found {change!r}")
-        target = data
-        *parents, last = key.split(".")
-        for parent in parents:
-            target = target.setdefault(parent, {})
-            if not isinstance(target, dict):
-                raise ImprovementError(f"--set {change}: {parent} is no group of settings")
-        target[last] = yaml.safe_load(value)
-    try:
-        TrainConfig.from_dict(data, str(policy))
-    except ConfigError as error:
-        raise ImprovementError(str(error)) from error
-    return {key: value for key, value in data.items() if value is not None}
 
 
 def choose(context: Context, this: Round) -> dict[str, Any]:

@@ -33,6 +33,12 @@ def points(paired: dict[str, Any]) -> str:
     return f"{100 * paired['difference']:+.1f} points ({interval}), p = {paired['p_value']:.2g}"
 
 
+def success_share(train: dict[str, Any]) -> str:
+    """'31.2%' of what a training drew its batches from; '' where a run of before did not say."""
+    share = train.get("success_share")
+    return "" if share is None else f"{100 * share:.1f}%"
+
+
 def minutes(seconds: float) -> str:
     return f"{seconds / 60:.1f}"
 
@@ -87,6 +93,8 @@ def round_page(state: State, this: Round) -> str:
                 ("added to the store", add["added"]),
                 ("of these successes", add["successes"]),
                 ("learnt from in all", train["episodes"]),
+                ("of these successes", train["successes"]),
+                ("share of successes in a batch", success_share(train)),
             ],
         ),
     ]
@@ -238,8 +246,10 @@ def round_table(state: State) -> str:
         lived = ", ".join(f"{count} {name}" for name, count in audit["outcomes"].items()) or "none"
         chosen = f"{choice['old']['success']} old, {choice['new']['success']} new of {choice['scenes']}"
         spent = math.fsum(r.seconds.values())
-        rows.append((r.number, lived, add["added"], train["episodes"], chosen, choice["kept"], minutes(spent)))
-    header = ("round", "new episodes", "added", "learnt from", "successes in tuning scenes", "kept", "minutes")
+        learnt = (train["episodes"], train["successes"], success_share(train))
+        rows.append((r.number, lived, add["added"], *learnt, chosen, choice["kept"], minutes(spent)))
+    learnt_header = ("learnt from", "of these successes", "share of successes in a batch")
+    header = ("round", "new episodes", "added", *learnt_header, "successes in tuning scenes", "kept", "minutes")
     return table(header, rows)
 
 
