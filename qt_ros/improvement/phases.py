@@ -29,6 +29,7 @@ from qt_ros.sim.collect import collect
 from qt_ros.sim.episode_maker import EpisodeResult, Plan, Summary
 from qt_ros.sim.store_guard import SETTINGS
 
+SEEDS_APART = 1000  # training seeds of two rounds; those of runs that are compared are closer together
 Progress = Callable[[str, int, int], None]
 """(what is being done, how much of it is done, of how much)."""
 
@@ -178,7 +179,12 @@ def train_round(context: Context, this: Round) -> dict[str, Any]:
     stores = [Path(s) for s in settings.stores]
     if (state.store / MANIFEST).is_file() and read_manifest(state.store).episodes:
         stores.append(state.store)
-    text = yaml.safe_dump(train_settings(Path(this.policy), settings.steps, settings.changes), sort_keys=False)
+    wanted = train_settings(Path(this.policy), settings.steps, settings.changes)
+    # Batches of its own for every round: a round that starts where the last one did, with nothing new to learn from,
+    # would otherwise only train the same policy again.
+    first = train_settings(Path(settings.checkpoint), settings.steps, settings.changes)
+    wanted["seed"] = first.get("seed", 0) + SEEDS_APART * (this.number - 1)
+    text = yaml.safe_dump(wanted, sort_keys=False)
     # Labels that change while the training is interrupted make it another training.
     manifests = [labelled_manifest(store) for store in stores]
     contents = [hashlib.sha256(manifest.to_json()).hexdigest() for manifest in manifests]

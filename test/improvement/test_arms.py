@@ -61,7 +61,8 @@ def round_two_goes_on_from_what_round_one_kept(state: State, judge: Judge) -> No
     assert [r.phases["choose"]["kept"] for r in state.rounds] == ["new", "new"]
     assert two.policy_id == one.phases["train"]["checkpoint_id"] != state.settings.checkpoint_id
     for this in state.rounds:
-        assert read_info(Path(this.phases["train"]["checkpoint"])).provenance["init"] == this.policy_id
+        told = read_info(Path(this.phases["train"]["checkpoint"])).provenance
+        assert told["init"] == this.policy_id and told["settings"]["seed"] == 1000 * (this.number - 1)
     collected = [EpisodeStore(state.round_folder(n) / "collected") for n in (1, 2)]
     assert [[m.seed for m in store.meta] for store in collected] == [[600_000, 600_001], [600_002, 600_003]]
     assert [{m.checkpoint for m in store.meta} for store in collected] == [{one.policy_id}, {two.policy_id}]
@@ -83,6 +84,15 @@ def the_reports_tell_success_by_skill(state: State) -> None:
     tested = state.tests[state.rounds[1].kept[1]]
     assert sum(r["success"] for r in tested["by_skill"].values()) == sum(tested["success"].values()) == 4
     assert sum(r["episodes"] for r in tested["by_skill"].values()) == 8
+
+
+def a_round_that_begins_where_the_last_one_did_trains_another_policy(
+    folder: Path, settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qt_ros.improvement.phases.measure", lambda *_, **__: {0: False})
+    state = two_rounds(folder, settings(episodes=0))
+    assert [r.phases["choose"]["kept"] for r in state.rounds] == ["old", "old"]
+    assert len({r.phases["train"]["checkpoint_id"] for r in state.rounds}) == 2
 
 
 def what_the_failures_contributed_is_told_beside_a_control(arms: dict[str, State], out: Path) -> None:
@@ -171,6 +181,7 @@ def test_two_rounds_with_and_without_the_failures_and_with_nothing_new(
         if key == "with_failures":
             round_two_goes_on_from_what_round_one_kept(arms[key], judge)
             the_reports_tell_success_by_skill(arms[key])
+    a_round_that_begins_where_the_last_one_did_trains_another_policy(tmp_path / "kept", settings, monkeypatch)
     control = arms["nothing_new"]
     assert [r.phases["train"]["episodes"] for r in control.rounds] == [KNOWN, KNOWN] and not control.store.exists()
     assert control.rounds[1].policy_id == control.rounds[0].phases["train"]["checkpoint_id"]
