@@ -115,7 +115,7 @@ def _contribution_section(arms: Sequence[Arm], document: dict[str, Any], several
     told += [
         f"Runs: {counts}. These intervals know which scenes were drawn, and nothing of how much training runs differ: "
         "with another training seed each policy would be another one, by more or less than what sets two runs apart "
-        "here. " + ("" if several else "With one run of each kind that is not known at all."),
+        "here." + ("" if several else " With one run of each kind that is not known at all."),
         "",
     ]
     means = [
