@@ -23,10 +23,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from qt_ros.cli.demo_plan import Plan, choose_tasks, make_plan
+from qt_ros.cli.demo_plan import Plan, make_plan
 from qt_ros.cli.processes import NodeDied, NodeGroup
 from qt_ros.contract.robot import load_contract, package_root
 from qt_ros.nodes.transport import stay_on_this_machine
+from qt_ros.sim.asked import choose_tasks
 
 NODES = ("policy_node", "command_node", "servo_node", "sim_node", "recorder_node")  # in the order they are stopped
 LINKS = (

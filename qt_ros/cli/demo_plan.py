@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -18,20 +17,7 @@ class Plan:
     scenes: str = "test"
 
 
-def choose_tasks(checkpoint: Path, tasks: Sequence[str], skills: Sequence[str]) -> list[str]:
-    """What is asked for: the named tasks and skills, else what ``checkpoint`` was trained on, else (it was trained on
-    none of ours, or does not say) the default tasks."""
-    from qt_ros.model.checkpoint import read_info  # slow to import: not for --help
-    from qt_ros.sim.tasks import default_tasks, select_tasks, tasks_of
-
-    if named := select_tasks(tasks, skills):
-        return list(named)
-    said = read_info(checkpoint).provenance.get("instructions", ())
-    learned = tasks_of(text for text in said if isinstance(text, str)) if isinstance(said, list) else ()
-    return list(learned or default_tasks())
-
-
-def make_plan(seed: int, episodes: int, tasks: list[str], training_scenes: bool = False) -> Plan:
+def make_plan(seed: int, episodes: int, tasks: Sequence[str], training_scenes: bool = False) -> Plan:
     """Go round ``tasks`` in an order drawn by ``seed``, each time in a scene drawn by it too.
 
     Tasks of several skills come one skill after the other, so that a few episodes show all of them.

@@ -51,7 +51,13 @@ def improve(
     backend: Annotated[
         str | None, typer.Option(help="in_process, or ros: collect through the nodes, over DDS.")
     ] = None,
-    task: Annotated[list[str] | None, typer.Option(help="Only this task; may be repeated.")] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this task; may be repeated. Absent: all that the first checkpoint learned."),
+    ] = None,
+    skill: Annotated[
+        list[str] | None, typer.Option(help="Only the tasks of this skill; may be repeated; all: every skill.")
+    ] = None,
     choice_episodes: Annotated[
         int | None, typer.Option(help="Tuning scenes per round for the choice; 200 if absent.")
     ] = None,
@@ -86,12 +92,14 @@ def improve(
     from qt_ros.improvement.settings import ImprovementError, Interrupted, Settings, full_path
     from qt_ros.improvement.state import load_state
     from qt_ros.model.checkpoint import read_info
+    from qt_ros.sim.asked import choose_tasks
+    from qt_ros.sim.tasks import select_tasks
 
     folder = folder.absolute()
     given: dict[str, Any] = {
         "episodes": episodes, "seed": seed, "steps": steps, "backend": backend, "choice_episodes": choice_episodes,
         "choice_seed": choice_seed, "test_episodes": test_episodes, "test_seed": test_seed, "robot": robot,
-        "tasks": tuple(task) if task else None, "changes": tuple(set_) if set_ else None,
+        "tasks": select_tasks(task or (), skill or ()) or None, "changes": tuple(set_) if set_ else None,
         "stores": tuple(full_path(s) for s in store) if store else None,
         "with_failures": False if without_failures else None,
         "allow_other_contract": True if allow_other_contract else None,
@@ -103,6 +111,8 @@ def improve(
         before = load_state(folder)
         if before is None and not (checkpoint and store):
             raise ImprovementError(f"no run was begun in {folder}; give the start with --checkpoint and --store")
+        if before is None and checkpoint is not None:  # once, for all rounds
+            given["tasks"] = choose_tasks(checkpoint, task or (), skill or ())
         known = {} if before is None else {k: getattr(before.settings, k) for k in before.settings.to_dict()}
         state = begin(folder, Settings(**{**known, **given}), rounds, twin)
         state.commands.append(shlex.join(["qt-ros", *sys.argv[1:]]))
@@ -125,18 +135,23 @@ def improve(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="Folder of a run, finished or not.")],
-    without: Annotated[Path | None, typer.Argument(help="The same rounds without failures.")] = None,
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Folders of runs of the same rounds, finished or not, in any order: with all new episodes, with "
+            "--without-failures, with --episodes 0; several of a kind differ by --set seed=N."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Where improvement.md, .json and .svg go.")] = Path("docs/results"),
     json_output: Json = False,
 ) -> None:
-    """Write what rounds of improvement brought, with a plot; says what is missing.
+    """Write what rounds of improvement brought and what the failures contributed, with a plot; says what is missing.
 
-    Example: qt-ros improve report runs/better runs/better-without --out docs/results
+    Example: qt-ros improve report runs/better runs/better-without runs/nothing-new --out docs/results
     """
     from qt_ros.improvement.results import NAME, write_results
 
-    document = write_results(folder.absolute(), None if without is None else without.absolute(), out)
+    document = write_results([folder.absolute() for folder in folders], out)
     if json_output:
         print(json.dumps(document))
         return

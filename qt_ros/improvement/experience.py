@@ -19,8 +19,9 @@ from qt_ros.episodes.labels import LABELS
 from qt_ros.episodes.manifest import MANIFEST, read_manifest, read_manifest_file
 from qt_ros.episodes.parts import part_files
 from qt_ros.episodes.store import EpisodeStore, StoreWriter
-from qt_ros.episodes.store_labels import take_labels
+from qt_ros.episodes.store_labels import labelled_manifest, take_labels
 from qt_ros.sim.rollout import TRAINING_SEEDS
+from qt_ros.sim.task_file import load_tasks
 
 
 def outside_training(seed: int | None) -> str:
@@ -37,10 +38,13 @@ def build_from_bags(
     contract: RobotContract,
     image_size: tuple[int, int],
     allow_other_contract: bool = False,
+    earlier: Iterable[Path] = (),
 ) -> dict[str, Any]:
     """The bags below ``folders`` that no earlier round has taken become the store ``root``.
 
     Bags of earlier rounds, whose episodes are in the store ``grown``, only hand on the labels they were given since.
+    Those that earlier rounds built into their stores ``earlier`` and did not add (failures that are left out, episodes
+    that were refused) are passed over as long as they are judged as they were then.
     The result says which were added, which were there, relabelled or left out with the reason, what their audit found,
     and who judged.
     """
@@ -50,6 +54,8 @@ def build_from_bags(
             raise BagError(problem)
 
     taken = {e.id for e in read_manifest(grown).episodes} if (grown / MANIFEST).is_file() else set()
+    built = [store for store in earlier if (store / MANIFEST).is_file()]
+    judged = {e.id: e.outcome for store in built for e in labelled_manifest(store).episodes}
     fresh: list[Path] = []
     relabelled: list[str] = []
     skipped: dict[str, str] = {}
@@ -58,7 +64,8 @@ def build_from_bags(
         try:
             episode_id = read_metadata(bag).custom_data.get(EPISODE_ID, "")
             if episode_id not in taken:
-                fresh.append(bag)
+                if judged.get(episode_id, "") != _outcome(bag):
+                    fresh.append(bag)
             elif (bag / LABELS).exists() and take_labels(grown, episode_id, bag_labels(bag)):
                 relabelled.append(episode_id)
         except BagError as error:
@@ -80,15 +87,24 @@ def build_from_bags(
     }
 
 
+def _outcome(bag: Path) -> str:
+    """How the bag is judged now; 'unknown' when nobody has."""
+    labels = bag_labels(bag)
+    return labels[-1].outcome if labels else "unknown"
+
+
 def audit_episodes(
     roots: Iterable[Path], contract: RobotContract, checkpoint_id: str, known: Collection[str], other: bool = False
 ) -> dict[str, Any]:
-    """Read every new episode once and say what is there: counts by outcome, reason, instruction; ``refused`` with why.
+    """Read every new episode once and say what is there: counts by outcome, reason, instruction, and of each skill's
+    outcomes; ``refused`` with why.
 
     ``known``: ids that an earlier round has. Episodes of another checkpoint than ``checkpoint_id`` are counted, not
     refused: bags may be of an earlier policy, or of a person.
     """
     counts: dict[str, Counter[str]] = {name: Counter() for name in ("outcomes", "reasons", "sources", "instructions")}
+    skills: dict[str, Counter[str]] = {}
+    known_tasks = load_tasks()
     refused: dict[str, str] = {}
     skipped_shards: list[str] = []
     seen: set[str] = set(known)
@@ -107,11 +123,14 @@ def audit_episodes(
             counts["reasons"][f"{episode.outcome}/{episode.reason}"] += 1
             counts["sources"][episode.source] += 1
             counts["instructions"][episode.instruction] += 1
+            task = known_tasks.get(episode.task)  # a robot's operator may ask for what no task of ours is
+            skills.setdefault("" if task is None else task.skill, Counter())[episode.outcome] += 1
     return {
         "episodes": sum(counts["outcomes"].values()),
         "steps": steps,
         "of_other_checkpoints": others,
         **{name: dict(sorted(counter.items())) for name, counter in counts.items()},
+        "skills": {name: dict(sorted(counter.items())) for name, counter in sorted(skills.items())},
         "refused": refused,
         "skipped_shards": skipped_shards,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from qt_ros.improvement.settings import ImprovementError, Interrupted
 from qt_ros.sim.collect import collect
 from qt_ros.sim.episode_maker import EpisodeResult, Plan, Summary
 from qt_ros.sim.evaluation import Rate
+from qt_ros.sim.task_file import SKILLS, draw_task
 
 
 def measure(
@@ -60,9 +61,32 @@ def measure(
     return {seed: rows[seed] == "success" for seed in seeds if rows[seed] != "unstable"}
 
 
-def rate(success: dict[int, bool]) -> Rate:
+def rate(success: Mapping[int, bool]) -> Rate:
     """Of all scenes."""
     return Rate(sum(success.values()), len(success))
+
+
+def rates_by_skill(success: Mapping[int, bool], tasks: Sequence[str]) -> dict[str, Rate]:
+    """Of the scenes of every skill that was asked for, in the order of SKILLS; which task a scene has, its seed says
+    (see `draw_task`)."""
+    skills = {seed: draw_task(tasks, seed).skill for seed in success}
+    asked = set(skills.values())
+    return {
+        name: rate({seed: good for seed, good in success.items() if skills[seed] == name})
+        for name in SKILLS
+        if name in asked
+    }
+
+
+def mean_over_skills(rates: Mapping[str, Rate]) -> float | None:
+    """Every skill counted alike, however many scenes it had; None without any."""
+    return round(sum(r.rate for r in rates.values()) / len(rates), 4) if rates else None
+
+
+def skills_document(success: Mapping[int, bool], tasks: Sequence[str]) -> dict[str, Any]:
+    """For JSON: ``by_skill``, a Rate each, and ``skill_mean``."""
+    rates = rates_by_skill(success, tasks)
+    return {"by_skill": {name: r.to_dict() for name, r in rates.items()}, "skill_mean": mean_over_skills(rates)}
 
 
 def _read(file: Path, head: dict[str, Any]) -> dict[int, str]:

@@ -14,22 +14,22 @@ from typing import Any
 import yaml
 
 from qt_ros.contract.robot import RobotContract, load_contract
-from qt_ros.contract.strict import ConfigError
 from qt_ros.episodes.manifest import MANIFEST, PARTS, read_manifest
 from qt_ros.episodes.parts import merge_manifests
 from qt_ros.episodes.store_labels import labelled_manifest
 from qt_ros.improvement.commands import run_command, told
 from qt_ros.improvement.experience import add_episodes, audit_episodes, build_from_bags, judged_bags
-from qt_ros.improvement.measuring import measure
+from qt_ros.improvement.measuring import measure, skills_document
 from qt_ros.improvement.settings import ImprovementError, Interrupted
-from qt_ros.improvement.state import Round, State
+from qt_ros.improvement.state import Round, State, load_state
 from qt_ros.improvement.statistics import Paired
-from qt_ros.learning.config import TrainConfig
+from qt_ros.improvement.training import drawn_from, train_settings
 from qt_ros.model.checkpoint import read_info
 from qt_ros.sim.collect import collect
 from qt_ros.sim.episode_maker import EpisodeResult, Plan, Summary
 from qt_ros.sim.store_guard import SETTINGS
 
+SEEDS_APART = 1000  # training seeds of two rounds; those of runs that are compared are closer together
 Progress = Callable[[str, int, int], None]
 """(what is being done, how much of it is done, of how much)."""
 
@@ -97,6 +97,7 @@ def collect_episodes(context: Context, this: Round) -> dict[str, Any]:
 def _collect_by_nodes(context: Context, this: Round) -> dict[str, Any]:
     """The same through the ROS graph: one bag per episode, judged by the simulator's detector."""
     settings, folder = context.state.settings, context.state.round_folder(this.number)
+    _take_from_twin(context, folder / "bags", lambda _: _twin_collected(context, this))
     wanted, commands = settings.episodes, []
     done = judged_bags(folder / "bags")
     attempt = len(list(folder.glob("demo-*.log")))
@@ -104,7 +105,7 @@ def _collect_by_nodes(context: Context, this: Round) -> dict[str, Any]:
         # A seed of its own for every attempt, so that a run that was cut short goes on in other scenes.
         words = ["demo", "--checkpoint", this.policy, "--episodes", str(wanted - done), "--training-scenes"]
         words += ["--seed", str(settings.seed + 1000 * this.number + attempt), "--out", str(folder / "bags")]
-        words += [word for task in settings.tasks for word in ("--task", task)]
+        words += [word for task in settings.asked for word in ("--task", task)]
         commands.append(told(words))
         log = folder / f"demo-{attempt:02d}.log"
         run_command(
@@ -129,7 +130,13 @@ def take_bags(context: Context, this: Round) -> dict[str, Any]:
     config = read_info(Path(this.policy)).config
     size = (config.image_height, config.image_width)
     found = build_from_bags(
-        folders, folder / "recorded", state.store, context.contract, size, state.settings.allow_other_contract
+        folders,
+        folder / "recorded",
+        state.store,
+        context.contract,
+        size,
+        state.settings.allow_other_contract,
+        [state.round_folder(number) / "recorded" for number in range(1, this.number)],
     )
     return {**found, "folders": [str(f) for f in folders]}
 
@@ -172,9 +179,15 @@ def train_round(context: Context, this: Round) -> dict[str, Any]:
     stores = [Path(s) for s in settings.stores]
     if (state.store / MANIFEST).is_file() and read_manifest(state.store).episodes:
         stores.append(state.store)
-    text = yaml.safe_dump(train_settings(Path(this.policy), settings.steps, settings.changes), sort_keys=False)
+    wanted = train_settings(Path(this.policy), settings.steps, settings.changes)
+    # Batches of its own for every round: a round that starts where the last one did, with nothing new to learn from,
+    # would otherwise only train the same policy again.
+    first = train_settings(Path(settings.checkpoint), settings.steps, settings.changes)
+    wanted["seed"] = first.get("seed", 0) + SEEDS_APART * (this.number - 1)
+    text = yaml.safe_dump(wanted, sort_keys=False)
     # Labels that change while the training is interrupted make it another training.
-    contents = [hashlib.sha256(labelled_manifest(store).to_json()).hexdigest() for store in stores]
+    manifests = [labelled_manifest(store) for store in stores]
+    contents = [hashlib.sha256(manifest.to_json()).hexdigest() for manifest in manifests]
     key = hashlib.sha256(json.dumps([this.policy_id, text, contents]).encode()).hexdigest()[:8]
     config, out = folder / f"train-{key}.yaml", folder / f"train-{key}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -201,41 +214,10 @@ def train_round(context: Context, this: Round) -> dict[str, Any]:
         "gradient_steps": settings.steps,
         "episodes": info.provenance["episodes"],
         "successes": info.provenance["successes"],
+        **drawn_from([meta for manifest in manifests for meta in manifest.episodes], yaml.safe_load(text)),
         "metrics": metrics,
         "commands": [told(words)],
     }
-
-
-def train_settings(policy: Path, steps: int, changes: Sequence[str]) -> dict[str, Any]:
-    """Settings of training that the checkpoint ``policy`` was made with, for ``steps`` more, with ``changes`` made.
-
-    ``changes``: ``key=value`` with dotted keys. ImprovementError when one is wrong, and when the checkpoint does not
-    say how it was trained.
-    """
-    info = read_info(policy)
-    settings = info.provenance.get("settings")
-    if not isinstance(settings, dict) or "model" not in settings:
-        raise ImprovementError(f"{policy} does not say with which settings it was trained, so it cannot be trained on")
-    data = json.loads(json.dumps(settings))
-    if data.get("options") in ({}, None):
-        data.pop("options", None)
-    data["gradient_steps"] = steps
-    for change in changes:
-        key, equals, value = change.partition("=")
-        if not equals:
-            raise ImprovementError(f"--set needs key=value, found {change!r}")
-        target = data
-        *parents, last = key.split(".")
-        for parent in parents:
-            target = target.setdefault(parent, {})
-            if not isinstance(target, dict):
-                raise ImprovementError(f"--set {change}: {parent} is no group of settings")
-        target[last] = yaml.safe_load(value)
-    try:
-        TrainConfig.from_dict(data, str(policy))
-    except ConfigError as error:
-        raise ImprovementError(str(error)) from error
-    return {key: value for key, value in data.items() if value is not None}
 
 
 def choose(context: Context, this: Round) -> dict[str, Any]:
@@ -256,6 +238,7 @@ def choose(context: Context, this: Round) -> dict[str, Any]:
     why += "; without an advantage the old one stays" if better == "old" else ""
     return {
         **paired.to_dict(),
+        "skills": {name: skills_document(success[name], settings.asked) for name in policies},
         "kept": better,
         "why": why,
         "kept_checkpoint": policies[better][0],
@@ -271,6 +254,7 @@ def measure_policy(context: Context, path: str, identity: str) -> dict[str, Any]
     return {
         "checkpoint": path,
         "success": {str(seed): value for seed, value in success.items()},
+        **skills_document(success, context.state.settings.asked),
         "first_scene": seeds.start,
         "commands": [_evaluate_command(context, path, seeds)],
     }
@@ -298,6 +282,14 @@ def _collected_with(store: Path) -> str:
         return str(json.loads((store / SETTINGS).read_bytes())["checkpoint"])
     except (OSError, ValueError, KeyError):
         return ""
+
+
+def _twin_collected(context: Context, this: Round) -> bool:
+    """Whether the twin run has finished collecting in this round, with the same policy: bags do not lie there whole
+    before."""
+    other = None if context.twin is None else load_state(context.twin)
+    theirs = None if other is None else next((r for r in other.rounds if r.number == this.number), None)
+    return theirs is not None and theirs.policy_id == this.policy_id and "collect" in theirs.phases
 
 
 def _collected(context: Context, this: Round) -> Path:

@@ -33,6 +33,12 @@ def points(paired: dict[str, Any]) -> str:
     return f"{100 * paired['difference']:+.1f} points ({interval}), p = {paired['p_value']:.2g}"
 
 
+def success_share(train: dict[str, Any]) -> str:
+    """'31.2%' of what a training drew its batches from; '' where a run of before did not say."""
+    share = train.get("success_share")
+    return "" if share is None else f"{100 * share:.1f}%"
+
+
 def minutes(seconds: float) -> str:
     return f"{seconds / 60:.1f}"
 
@@ -69,6 +75,7 @@ def round_page(state: State, this: Round) -> str:
         f"Paired difference, new less old: {points(choice)}. Both succeed in {choice['both']} scenes, only the old one "
         f"in {choice['only_old']}, only the new one in {choice['only_new']}, neither in {choice['neither']}.",
         "",
+        *skill_section([(name, choice.get("skills", {}).get(name)) for name in ("old", "new")]),
         "## What was lived",
         "",
         table(
@@ -80,11 +87,14 @@ def round_page(state: State, this: Round) -> str:
                 ("bags left out", len(bags.get("left_out", {}))),
                 ("labelled otherwise since an earlier round", len(bags.get("relabelled", []))),
                 *((f"outcome {name}", count) for name, count in audit["outcomes"].items()),
+                *_lived_by_skill(audit.get("skills", {})),
                 ("refused by the audit", len(audit["refused"])),
                 ("failures left out on purpose", add["failures_left_out"]),
                 ("added to the store", add["added"]),
                 ("of these successes", add["successes"]),
                 ("learnt from in all", train["episodes"]),
+                ("of these successes", train["successes"]),
+                ("share of successes in a batch", success_share(train)),
             ],
         ),
     ]
@@ -118,6 +128,8 @@ def tested(state: State) -> list[dict[str, Any]]:
         entry: dict[str, Any] = {"round": stage, "checkpoint": path, "checkpoint_id": identity, "test": None}
         if success is not None:
             entry["test"] = Rate(sum(success.values()), len(success)).to_dict()
+            measured = state.tests[identity]
+            entry |= {key: measured[key] for key in ("by_skill", "skill_mean") if key in measured}
             entry["gain"] = None if before is None else Paired.of(before, success).to_dict()
             entry["gain_on_start"] = None if first is None else Paired.of(first, success).to_dict()
             first = success if stage == 0 else first
@@ -177,6 +189,7 @@ def run_page(state: State) -> str:
         stage_table(stages),
         f"Measured in {settings.test_episodes} test scenes from {settings.test_seed} on, in which nothing was chosen.",
         "",
+        *skill_section([(stage_name(stage), stage) for stage in stages]),
         round_table(state),
         *(f"- missing: {what}" for what in missing(state)),
         "",
@@ -188,12 +201,39 @@ def stage_table(stages: Sequence[dict[str, Any]]) -> str:
     """Success in the test scenes, stage by stage."""
     rows = []
     for stage in stages:
-        name = "start" if stage["round"] == 0 else f"after round {stage['round']}"
         rate = "not measured" if stage["test"] is None else percent(stage["test"])
         gains = (points(stage[key]) if stage.get(key) else "" for key in ("gain", "gain_on_start"))
-        rows.append((name, stage["checkpoint_id"][:12], rate, *gains))
+        rows.append((stage_name(stage), stage["checkpoint_id"][:12], rate, *gains))
     header = ("policy", "checkpoint", "success (95% interval)", "gain on the one before", "gain on the start")
     return table(header, rows)
+
+
+def stage_name(stage: dict[str, Any]) -> str:
+    return "start" if stage["round"] == 0 else f"after round {stage['round']}"
+
+
+def skill_section(policies: Sequence[tuple[str, dict[str, Any] | None]]) -> list[str]:
+    """A table of success by skill, a column for each (name, document with ``by_skill`` and ``skill_mean``); nothing
+    where only one skill was asked for."""
+    known = [(name, found) for name, found in policies if found and found.get("by_skill")]
+    skills = list(dict.fromkeys(skill for _, found in known for skill in found["by_skill"]))
+    if len(skills) < 2:
+        return []
+    rows = [
+        [skill, *(percent(found["by_skill"][skill]) if skill in found["by_skill"] else "" for _, found in known)]
+        for skill in skills
+    ]
+    rows.append(["mean over skills", *(f"{100 * found['skill_mean']:.1f}%" for _, found in known)])
+    return [table(("skill", *(name for name, _ in known)), rows)]
+
+
+def _lived_by_skill(skills: dict[str, dict[str, int]]) -> list[tuple[str, str]]:
+    if len(skills) < 2:
+        return []
+    return [
+        (f"of {name or 'no known skill'}: successes", f"{counts.get('success', 0)} of {sum(counts.values())}")
+        for name, counts in skills.items()
+    ]
 
 
 def round_table(state: State) -> str:
@@ -206,8 +246,10 @@ def round_table(state: State) -> str:
         lived = ", ".join(f"{count} {name}" for name, count in audit["outcomes"].items()) or "none"
         chosen = f"{choice['old']['success']} old, {choice['new']['success']} new of {choice['scenes']}"
         spent = math.fsum(r.seconds.values())
-        rows.append((r.number, lived, add["added"], train["episodes"], chosen, choice["kept"], minutes(spent)))
-    header = ("round", "new episodes", "added", "learnt from", "successes in tuning scenes", "kept", "minutes")
+        learnt = (train["episodes"], train["successes"], success_share(train))
+        rows.append((r.number, lived, add["added"], *learnt, chosen, choice["kept"], minutes(spent)))
+    learnt_header = ("learnt from", "of these successes", "share of successes in a batch")
+    header = ("round", "new episodes", "added", *learnt_header, "successes in tuning scenes", "kept", "minutes")
     return table(header, rows)
 
 

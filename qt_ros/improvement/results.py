@@ -8,25 +8,30 @@ from pathlib import Path
 from typing import Any
 
 from qt_ros.episodes.files import write_atomically
+from qt_ros.improvement.arms import ARMS, Arm, arms_document, arms_of, label
 from qt_ros.improvement.report import (
     apart,
     minutes,
-    missing,
     percent,
     points,
     round_table,
-    run_document,
+    skill_section,
+    stage_name,
     stage_table,
-    success_in_tests,
+    success_share,
     table,
     tested,
 )
 from qt_ros.improvement.rounds import write_json
 from qt_ros.improvement.settings import ImprovementError
 from qt_ros.improvement.state import State, load_state
-from qt_ros.improvement.statistics import Paired
 
 NAME = "improvement"
+ABOUT = {
+    "with_failures": "every episode of every round joins the training data.",
+    "without_failures": "only the successes among them.",
+    "nothing_new": "the control, the same gradient steps on the stores of the start.",
+}
 _LONG_PATH = re.compile(r"(?<![\w./-])/(?:[\w.+@-]+/)+?([\w.+@-]+/[\w.+@-]+)(?![\w./+@-])")
 
 
@@ -38,39 +43,10 @@ def read_run(folder: Path) -> State:
     return state
 
 
-def results_document(run: State, without: State | None) -> dict[str, Any]:
-    """Both runs, what failures contributed after each round, and what is missing. ImprovementError when ``run`` leaves
-    failures out, ``without`` does not, or they differ in anything else."""
-    if not run.settings.with_failures:
-        raise ImprovementError(f"{run.folder} is a run without failures; give the one with them first")
-    lacking = missing(run)
-    document: dict[str, Any] = {"with_failures": run_document(run), "without_failures": None, "contribution": None}
-    if without is None:
-        lacking.append("the same rounds with failures left out (qt-ros improve --without-failures)")
-    else:
-        different = run.settings.differences(without.settings)
-        if different != ["with_failures"]:
-            told = ", ".join(different) or "both learn from failures"
-            raise ImprovementError(f"{without.folder} is not the twin of {run.folder}: {told}")
-        lacking += [f"without failures: {what}" for what in missing(without)]
-        document |= {"without_failures": run_document(without), "contribution": contribution(run, without)}
-    return {**document, "missing": lacking}
-
-
-def contribution(run: State, without: State) -> list[dict[str, Any]]:
-    """After each round that both have measured: success with failures against without, in the same test scenes."""
-    result = []
-    for stage, ((_, mine), (_, theirs)) in enumerate(zip(run.policies, without.policies, strict=False)):
-        own, other = success_in_tests(run, mine), success_in_tests(without, theirs)
-        if stage and own is not None and other is not None:
-            result.append({"round": stage, **Paired.of(other, own).to_dict()})
-    return result
-
-
-def results_page(run: State, without: State | None) -> str:
-    """The Markdown page; its numbers are those of `results_document`."""
-    document, settings = results_document(run, without), run.settings
-    stages = tested(run)
+def results_page(arms: Sequence[Arm], document: dict[str, Any]) -> str:
+    """The Markdown page; its numbers are those of ``document`` (see `arms_document`)."""
+    first = next(iter(arms[0].runs.values()))
+    settings, several = first.settings, any(len(arm.runs) > 1 for arm in arms)
     told = [
         "# Rounds of improvement",
         "",
@@ -85,33 +61,98 @@ def results_page(run: State, without: State | None) -> str:
         "for every policy; nothing was chosen in them. Intervals: 95% (Wilson); gains: paired, 95% (Agresti and Min), "
         "exact McNemar test.",
         "",
-        stage_table(stages),
     ]
+    for arm in arms:
+        for seed, run in arm.runs.items():
+            told += [f"### {label(arm, seed).capitalize()}", "", *_run_section(run)]
+        if len(arm.runs) > 1:
+            rows = [(stage_name(stage), percent(stage)) for stage in arm.pooled()]
+            told += [f"### {arm.name.capitalize()}, {len(arm.runs)} runs together", ""]
+            told += [table(("policy", "success (interval over runs and scenes)"), rows)]
+    told += [f"![Success by round]({NAME}.svg)", "", "## What the failures contributed", ""]
+    told += _contribution_section(arms, document, several)
+    if document["missing"]:
+        told += ["## Missing", "", *(f"- {what}" for what in document["missing"]), ""]
+    told += ["## How it was made", ""]
+    for arm in arms:
+        for seed, run in arm.runs.items():
+            told += _made(run, label(arm, seed))
+    return "\n".join(told)
+
+
+def _run_section(run: State) -> list[str]:
+    stages = tested(run)
+    told = [stage_table(stages)]
     if len(stages) > 1:
         parted = apart(stages[0]["test"], stages[-1]["test"])
         told += [f"The intervals of the first and the last policy are {'apart' if parted else 'not apart'}.", ""]
-    told += [f"![Success by round]({NAME}.svg)", "", "## Rounds", "", round_table(run)]
-    told += ["## What the failures contributed", ""]
-    if without is None:
-        told += ["Not measured yet.", ""]
-    else:
+    return [*told, *skill_section([(stage_name(stage), stage) for stage in stages]), round_table(run)]
+
+
+def _contribution_section(arms: Sequence[Arm], document: dict[str, Any], several: bool) -> list[str]:
+    if len(arms) < 2:
+        return ["Not measured yet.", ""]
+    told = [
+        "The same rounds, each run with its own policy's episodes; what is learnt from them differs:",
+        "",
+        *(f"- **{arm.name}**: {ABOUT[arm.key]}" for arm in arms),
+        "",
+        "Failures that were in the stores at the start stay in all of them. Every run makes as many gradient steps; "
+        "only against the control is a gain known to come from the episodes.",
+        "",
+    ]
+    rows = [
+        (
+            found["round"], ARMS[found["arm"]], ARMS[found["against"]], paired["training_seed"] or "as at the start",
+            percent(paired["new"]), percent(paired["old"]), points(paired),
+        )
+        for found in document["contribution"]
+        for paired in found["runs"]
+    ]  # fmt: skip
+    header = ("after round", "one", "other", "training seed", "success of the one", "of the other", "difference")
+    told += [table(header, rows)]
+    counts = ", ".join(f"{len(arm.runs)} {arm.name}" for arm in arms)
+    told += [
+        f"Runs: {counts}. These intervals know which scenes were drawn, and nothing of how much training runs differ: "
+        "with another training seed each policy would be another one, by more or less than what sets two runs apart "
+        "here." + ("" if several else " With one run of each kind that is not known at all."),
+        "",
+    ]
+    means = [
+        (found["round"], ARMS[found["arm"]], ARMS[found["against"]], found["mean"]["runs"], _mean(found["mean"]))
+        for found in document["contribution"]
+        if found["mean"]["runs"] > 1
+    ]
+    if means:
         told += [
-            "The same rounds, each with its own policy's episodes, but new failures are left out of the training data. "
-            "Failures that were in the stores at the start stay in both.",
+            "The mean over runs of the same training seed, with Student's t over the runs, which does know it:",
             "",
-            stage_table(tested(without)),
-            round_table(without),
-            table(
-                ("after round", "with failures", "without", "with less without"),
-                [(c["round"], percent(c["new"]), percent(c["old"]), points(c)) for c in document["contribution"]],
-            ),
+            table(("after round", "one", "other", "runs", "mean difference (95% interval)"), means),
         ]
-    if document["missing"]:
-        told += ["## Missing", "", *(f"- {what}" for what in document["missing"]), ""]
-    told += ["## How it was made", "", *_made(run, "with failures")]
-    if without is not None:
-        told += _made(without, "without failures")
-    return "\n".join(told)
+    drawn = [
+        (
+            label(arm, seed),
+            r.number,
+            train["episodes"],
+            train["successes"],
+            train.get("steps", ""),
+            success_share(train),
+        )
+        for arm in arms
+        for seed, run in arm.runs.items()
+        for r in run.rounds
+        if r.finished and (train := r.phases["train"])
+    ]
+    told += [
+        "What the batches of each round were drawn from:",
+        "",
+        table(("run", "round", "episodes", "of these successes", "steps", "share of successes in a batch"), drawn),
+    ]
+    return told
+
+
+def _mean(mean: dict[str, Any]) -> str:
+    return f"{100 * mean['difference']:+.1f} points ({100 * mean['low']:+.1f} to {100 * mean['high']:+.1f})"
 
 
 def _made(state: State, name: str) -> list[str]:
@@ -144,8 +185,9 @@ def portable(document: Any, *folders: Path) -> Any:
     return _LONG_PATH.sub(r"\1", document)
 
 
-def plot(path: Path, runs: Sequence[tuple[str, State]]) -> None:
-    """Success in the test scenes after every round with 95% intervals, as SVG, the same bytes for the same numbers."""
+def plot(path: Path, arms: Sequence[Arm]) -> None:
+    """Success in the test scenes after every round with 95% intervals, all runs of an arm together, as SVG, the same
+    bytes for the same numbers."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -153,36 +195,37 @@ def plot(path: Path, runs: Sequence[tuple[str, State]]) -> None:
 
     with plt.rc_context({"svg.hashsalt": "qt_ros", "font.size": 10}):
         figure, axes = plt.subplots(figsize=(5.6, 3.4), layout="constrained")
-        for index, (name, state) in enumerate(runs):
-            known = [(s["round"], s["test"]) for s in tested(state) if s["test"] is not None and s["test"]["episodes"]]
-            rates = [100 * rate["rate"] for _, rate in known]
+        for index, arm in enumerate(arms):
+            known = arm.pooled()
+            rates = [100 * stage["rate"] for stage in known]
             errors = [
-                [r - 100 * rate["low"] for r, (_, rate) in zip(rates, known)],
-                [100 * rate["high"] - r for r, (_, rate) in zip(rates, known)],
+                [r - 100 * stage["low"] for r, stage in zip(rates, known)],
+                [100 * stage["high"] - r for r, stage in zip(rates, known)],
             ]
-            places = [stage + 0.04 * index for stage, _ in known]
+            places = [stage["round"] + 0.04 * index for stage in known]
+            name = arm.name + (f" ({len(arm.runs)} runs)" if len(arm.runs) > 1 else "")
             axes.errorbar(
-                places, rates, yerr=errors, marker="o", capsize=4, label=name, linestyle=("-", "--")[index % 2]
+                places, rates, yerr=errors, marker="o", capsize=4, label=name, linestyle=("-", "--", ":")[index]
             )
         axes.set_ylim(0, 100)
         axes.set_xlabel("rounds of improvement")
         axes.set_ylabel("success in test scenes (%)")
-        axes.set_xticks(range(max(len(state.policies) for _, state in runs)))
+        axes.set_xticks(range(max(len(run.policies) for arm in arms for run in arm.runs.values())))
         axes.grid(alpha=0.3)
         axes.legend(loc="lower right")
         figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
         plt.close(figure)
 
 
-def write_results(folder: Path, without_folder: Path | None, out: Path) -> dict[str, Any]:
-    """Write improvement.md, .json and .svg into ``out``; returns the document."""
-    run = read_run(folder)
-    without = None if without_folder is None else read_run(without_folder)
-    document = results_document(run, without)
+def write_results(folders: Sequence[Path], out: Path) -> dict[str, Any]:
+    """Write improvement.md, .json and .svg into ``out``; returns the document.
+
+    ``folders``: runs of the same rounds in any order, one or more of each arm (see `arms_of`, whose errors it raises).
+    """
+    arms = arms_of([read_run(folder) for folder in folders])
+    document = portable(arms_document(arms), *folders)
     out.mkdir(parents=True, exist_ok=True)
-    document = portable(document, folder if without_folder is None else without_folder, folder)
     write_json(out / f"{NAME}.json", document)
-    runs = [("with failures", run)] + ([] if without is None else [("failures left out", without)])
-    plot(out / f"{NAME}.svg", runs)
-    write_atomically(out / f"{NAME}.md", results_page(run, without).encode())
+    plot(out / f"{NAME}.svg", arms)
+    write_atomically(out / f"{NAME}.md", results_page(arms, document).encode())
     return document

@@ -13,11 +13,13 @@ from qt_ros.contract.robot import load_contract
 from qt_ros.episodes.files import write_atomically
 from qt_ros.episodes.store import EpisodeStore
 from qt_ros.improvement import phases
+from qt_ros.improvement.arms import other_rounds
 from qt_ros.improvement.environment import environment
 from qt_ros.improvement.phases import Context
 from qt_ros.improvement.report import round_document, round_page, run_document, run_page
 from qt_ros.improvement.settings import ImprovementError, Interrupted, Settings
 from qt_ros.improvement.state import Round, State, load_state
+from qt_ros.improvement.training import train_settings
 from qt_ros.model.checkpoint import read_info
 
 FUNCTIONS: dict[str, Callable[[Context, Round], dict[str, Any]]] = {
@@ -62,7 +64,7 @@ def begin(folder: Path, settings: Settings | None, rounds: int, twin: Path | Non
 def require_trainable(settings: Settings) -> None:
     """What would stop the first training, said before hours of collecting: ImprovementError, StoreError."""
     policy = Path(settings.checkpoint)
-    data = phases.train_settings(policy, settings.steps, settings.changes)
+    data = train_settings(policy, settings.steps, settings.changes)
     config, contract = read_info(policy).config, load_contract(settings.robot)
     stores = [
         EpisodeStore(root, contract, allow_other_contract=settings.allow_other_contract, verify=False)
@@ -85,7 +87,7 @@ def _require_twin(state: State, twin: Path) -> None:
     other = load_state(twin)
     if other is None:
         raise ImprovementError(f"{twin}: no run is there to take collections and measurements from")
-    if different := [k for k in state.settings.differences(other.settings) if k != "with_failures"]:
+    if different := other_rounds(state.settings, other.settings):
         raise ImprovementError(f"{twin} is a run of other rounds ({', '.join(different)}); leave out --twin")
 
 

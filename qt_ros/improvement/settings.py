@@ -8,6 +8,7 @@ from typing import Any
 
 from qt_ros.contract.strict import build
 from qt_ros.sim.rollout import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS
+from qt_ros.sim.task_file import default_tasks
 
 BACKENDS = ("in_process", "ros")
 
@@ -27,10 +28,11 @@ class Settings:
     checkpoint: folder of the policy to begin with, ``checkpoint_id`` its id. stores: training stores that every round
     learns from besides its own episodes. episodes: collected per round, in scenes ``seed`` on (training range; 0: only
     bags). steps: gradient steps per round; changes: settings of training changed against the checkpoint's own, as
-    ``key=value``. choice_*: scenes of the tuning range on which each round compares old and new policy, other ones in
-    every round. test_*: scenes of the test range on which the kept policies are measured in the end. with_failures:
-    whether the new failures are learnt from. backend: 'in_process' (the policy's own code around the simulator) or
-    'ros' (the nodes, over DDS).
+    ``key=value``. tasks: what is asked for in collection, choice and test of every round (empty, as in runs of before:
+    the default tasks; see `asked`). choice_*: scenes of the tuning range on which each round compares old and new
+    policy, other ones in every round. test_*: scenes of the test range on which the kept policies are measured in the
+    end. with_failures: whether the new failures are learnt from. backend: 'in_process' (the policy's own code around
+    the simulator) or 'ros' (the nodes, over DDS).
     """
 
     checkpoint: str
@@ -58,6 +60,11 @@ class Settings:
                 raise ImprovementError(f"{name} must be at least {least}, found {getattr(self, name)}")
         if not self.stores:
             raise ImprovementError("give at least one training store (--store): a round adds to what was known before")
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Names of the tasks that every phase draws from."""
+        return self.tasks or default_tasks()
 
     def training_seeds(self, number: int) -> range:
         """Scenes that round ``number`` (from 1) collects in."""

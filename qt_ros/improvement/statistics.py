@@ -1,13 +1,16 @@
-"""Two policies in the same scenes: how they differ, and how sure that is."""
+"""Two policies in the same scenes, and several training runs alike: how they differ, and how sure that is."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qt_ros.sim.evaluation import Rate
+from qt_ros.sim.evaluation import Rate, wilson
+
+_T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+"""Student's t, 0.975 quantile, for 1 to 9 degrees of freedom; the last one for more, which is wider than need be."""
 
 
 @dataclass(frozen=True)
@@ -76,3 +79,39 @@ class Paired:
             "high": round(high, 4),
             "p_value": float(f"{self.p_value:.4g}"),
         }
+
+
+def over_runs(values: Sequence[float]) -> tuple[float, float] | None:
+    """95% interval of the mean of what several training runs gave (Student's t); None for fewer than two."""
+    count = len(values)
+    if count < 2:
+        return None
+    mean = math.fsum(values) / count
+    variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
+    half = _T_QUANTILES[min(count - 1, len(_T_QUANTILES)) - 1] * math.sqrt(variance / count)
+    return mean - half, mean + half
+
+
+def pooled_rate(counts: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    """Of (successes, episodes) per run, for JSON: as a Rate's, with ``runs``, how many there are.
+
+    The interval reaches over Wilson's, which knows that other scenes could have been drawn (the runs share theirs, so
+    that more runs make it no narrower), and Student's t over the runs, which knows how runs differ; of one run it is
+    Wilson's.
+    """
+    rate = Rate(sum(good for good, _ in counts), sum(total for _, total in counts))
+    low, high = wilson(rate.success / len(counts), rate.episodes / len(counts))
+    if (between := over_runs([good / total for good, total in counts])) is not None:
+        low, high = max(0.0, min(low, between[0])), min(1.0, max(high, between[1]))
+    return {**rate.to_dict(), "low": round(low, 4), "high": round(high, 4), "runs": len(counts)}
+
+
+def mean_difference(differences: Sequence[float]) -> dict[str, Any]:
+    """Of one difference per run, for JSON; ``low`` and ``high`` are None for fewer than two runs."""
+    between = over_runs(differences)
+    return {
+        "runs": len(differences),
+        "difference": round(math.fsum(differences) / len(differences), 4) if differences else None,
+        "low": None if between is None else round(max(-1.0, between[0]), 4),
+        "high": None if between is None else round(min(1.0, between[1]), 4),
+    }

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_checkpoint import make_checkpoint
 
 from qt_ros.cli.demo import Demo
-from qt_ros.cli.demo_plan import choose_tasks, make_plan
+from qt_ros.cli.demo_plan import make_plan
 from qt_ros.sim.rollout import TEST_SEEDS, TRAINING_SEEDS
-from qt_ros.sim.tasks import SKILLS, default_tasks, find_task, load_tasks
+from qt_ros.sim.tasks import SKILLS, load_tasks
 
 TASKS = [f"pick_{i}" for i in range(10)]
 
@@ -51,18 +50,3 @@ def test_a_few_episodes_show_every_skill_and_many_every_task() -> None:
     assert set(skills[: len(SKILLS)]) == set(SKILLS)
     assert skills[: len(SKILLS)] == skills[len(SKILLS) : 2 * len(SKILLS)]
     assert {task for task, _ in plan.episodes} == set(tasks)
-
-
-def test_what_a_checkpoint_learned_is_asked_of_it_unless_something_is_named(tmp_path: Path) -> None:
-    said = [find_task("open_drawer").instructions[2], find_task("pick_red_cube").instructions[0], "sing", 3]
-    make_checkpoint(tmp_path / "both", provenance={"instructions": said})
-    assert choose_tasks(tmp_path / "both", (), ()) == ["pick_red_cube", "open_drawer"]
-    assert choose_tasks(tmp_path / "both", ("pick_blue_ball",), ()) == ["pick_blue_ball"]
-    for number, odd in enumerate(({}, {"instructions": ["sing"]}, {"instructions": {"sing": 3}})):
-        make_checkpoint(tmp_path / str(number), provenance=odd)
-        assert choose_tasks(tmp_path / str(number), (), ()) == list(default_tasks())
-
-
-def test_words_kept_for_tests_are_not_what_was_learned(tmp_path: Path) -> None:
-    make_checkpoint(tmp_path / "c", provenance={"instructions": list(find_task("close_drawer").held_out)})
-    assert choose_tasks(tmp_path / "c", (), ()) == list(default_tasks())

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from qt_ros.improvement.measuring import measure, rate
+from qt_ros.improvement.measuring import measure, rate, skills_document
 from qt_ros.improvement.settings import ImprovementError, Interrupted
 from qt_ros.model.checkpoint import read_info
+from qt_ros.sim.task_file import draw_task
 
 SEEDS = range(1_000_000, 1_000_003)
 
@@ -45,3 +46,15 @@ def test_a_damaged_measurement_is_named(start: Path, tmp_path: Path) -> None:
     (tmp_path / "success.jsonl").write_text("{}\nrubbish\n")
     with pytest.raises(ImprovementError, match="delete it"):
         measure(start, read_info(start).id, SEEDS, tmp_path / "success.jsonl")
+
+
+def test_success_is_told_by_skill_and_every_skill_counts_alike_in_the_mean() -> None:
+    tasks = ("pick_red_cube", "pick_blue_ball", "open_drawer")
+    seeds = {skill: [s for s in range(100) if draw_task(tasks, s).skill == skill] for skill in ("pick", "open_drawer")}
+    scenes = [*seeds["pick"][:8], *seeds["open_drawer"][:2]]
+    found = skills_document({seed: seed in scenes[-2:] for seed in scenes}, tasks)
+    assert {k: (v["success"], v["episodes"]) for k, v in found["by_skill"].items()} == {
+        "pick": (0, 8), "open_drawer": (2, 2),
+    }  # fmt: skip
+    assert found["skill_mean"] == 0.5
+    assert skills_document({}, tasks) == {"by_skill": {}, "skill_mean": None}

@@ -6,19 +6,23 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from episode_factory import make_episode
+from small_checkpoint import make_checkpoint
 
 from qt_ros.cli.main import main
 from qt_ros.contract.robot import RobotContract
 from qt_ros.episodes.store import EpisodeStore, StoreError, StoreWriter
-from qt_ros.improvement.phases import Context, train_settings
-from qt_ros.improvement.results import results_document, write_results
+from qt_ros.improvement.arms import arms_document, arms_of
+from qt_ros.improvement.phases import Context, collect_episodes
+from qt_ros.improvement.results import write_results
 from qt_ros.improvement.rounds import alone, begin, run
 from qt_ros.improvement.settings import ImprovementError, Interrupted, Settings
-from qt_ros.improvement.state import PHASES, State, load_state
+from qt_ros.improvement.state import PHASES, Round, State, load_state
 from qt_ros.model.checkpoint import read_info
+from qt_ros.sim.tasks import SKILLS, default_tasks, find_task
 
 pytestmark = pytest.mark.timeout(1800)  # trainings are processes of their own: slow to start on a busy machine
 
@@ -91,17 +95,24 @@ def the_results_page_shows_both_runs_and_names_no_path_of_this_machine(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "results"
-    assert main(["improve", "report", str(runs / "with"), str(runs / "without"), "--out", str(out)]) == 0
+    assert main(["improve", "report", str(runs / "without"), str(runs / "with"), "--out", str(out)]) == 0
     page, document = (out / "improvement.md").read_text(), json.loads((out / "improvement.json").read_text())
-    assert "missing" not in capsys.readouterr().out and document["missing"] == []
+    (lacking,) = document["missing"]
+    assert f"missing: {lacking}" in capsys.readouterr().out and "--episodes 0" in lacking, "the control"
     (contributed,) = document["contribution"]
-    assert (contributed["round"], contributed["scenes"], contributed["difference"]) == (1, 2, 0.0)
+    assert (contributed["arm"], contributed["against"], contributed["round"]) == (*document_arms(document), 1)
+    (paired,) = contributed["runs"]
+    assert (paired["scenes"], paired["difference"], contributed["mean"]["low"]) == (2, 0.0, None)
     assert "after round 1" in page and "What the failures contributed" in page and "not apart" in page
     for text in (page, json.dumps(document)):
         assert str(runs) not in text and "/tmp/" not in text
     svg = (out / "improvement.svg").read_bytes()
-    write_results(runs / "with", runs / "without", out)
+    write_results([runs / "with", runs / "without"], out)
     assert (out / "improvement.svg").read_bytes() == svg and b"<svg" in svg
+
+
+def document_arms(document: dict[str, Any]) -> list[str]:
+    return [arm["arm"] for arm in document["arms"]]
 
 
 def the_results_page_says_what_is_missing(runs: Path, tmp_path: Path) -> None:
@@ -109,13 +120,13 @@ def the_results_page_says_what_is_missing(runs: Path, tmp_path: Path) -> None:
     assert state is not None
     del state.rounds[0].phases["choose"]
     state.tests.clear()
-    missing = results_document(state, None)["missing"]
+    missing = arms_document(arms_of([state]))["missing"]
     assert "round 1 is not finished (next: choose)" in missing
     assert any("start policy was not measured" in what for what in missing)
-    assert any("failures left out" in what for what in missing)
-    for wrong in (("without", None), ("with", "with")):
+    assert any("--without-failures" in what for what in missing)
+    for wrong in (["without"], ["with", "with"]):
         with pytest.raises(ImprovementError):
-            write_results(runs / wrong[0], None if wrong[1] is None else runs / wrong[1], tmp_path)
+            write_results([runs / name for name in wrong], tmp_path)
 
 
 def a_run_goes_on_only_with_its_own_settings_policy_and_scenes(
@@ -178,15 +189,6 @@ def test_what_would_stop_the_first_training_is_said_before_anything_is_collected
         assert load_state(tmp_path / "run") is None
 
 
-def test_training_goes_on_with_the_checkpoints_own_settings(start: Path, tmp_path: Path) -> None:
-    data = train_settings(start, 70, ["learning_rate=0.01", "loss.alpha=2"])
-    assert (data["gradient_steps"], data["batch"], data["learning_rate"]) == (70, 2, 0.01)
-    assert data["loss"] == {"alpha": 2} and data["model"]["width"] == 64
-    for change, told in (("alpha", "key=value"), ("batch.size=1", "no group"), ("luck=1", "luck")):
-        with pytest.raises(ImprovementError, match=told):
-            train_settings(start, 70, [change])
-
-
 def test_the_command_is_explained_and_refuses_what_it_cannot_begin(
     tmp_path: Path, start: Path, known: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -198,6 +200,44 @@ def test_the_command_is_explained_and_refuses_what_it_cannot_begin(
     assert main([*given, "--seed", "999999"]) == 2 and "training range" in capsys.readouterr().err
     assert main([*given, "--set", "luck=1"]) == 2 and "luck" in capsys.readouterr().err
     assert load_state(tmp_path / "b") is None, "what was refused is not begun"
+
+
+def test_a_run_asks_in_every_round_for_what_its_first_checkpoint_learned(
+    tmp_path: Path, start: Path, known: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = [*find_task("pick_red_cube").instructions, find_task("open_drawer").instructions[0]]
+    make_checkpoint(tmp_path / "start", None, {**read_info(start).provenance, "instructions": said})
+    monkeypatch.setattr("qt_ros.improvement.rounds.run", lambda context, rounds: context.state)
+    given = ["--checkpoint", str(tmp_path / "start"), "--store", str(known)]
+
+    def asked(name: str, *words: str) -> tuple[str, ...]:
+        assert main(["improve", "--dir", str(tmp_path / name), *words]) == 0
+        state = load_state(tmp_path / name)
+        assert state is not None
+        return state.settings.tasks
+
+    assert asked("learned", *given) == ("pick_red_cube", "open_drawer")
+    assert asked("drawer", *given, "--skill", "open_drawer") == ("open_drawer",)
+    assert {find_task(name).skill for name in asked("all", *given, "--skill", "all")} == set(SKILLS)
+    for words in ((), given, ["--task", "pick_red_cube", "--skill", "open_drawer"]):
+        assert asked("learned", *words) == ("pick_red_cube", "open_drawer"), "stored once, for the whole run"
+    assert main(["improve", "--dir", str(tmp_path / "learned"), "--skill", "pick"]) == 2
+    assert "tasks is" in capsys.readouterr().err
+    assert main(["improve", "--dir", str(tmp_path / "new"), *given, "--skill", "juggle"]) == 2
+    assert "juggle" in capsys.readouterr().err and load_state(tmp_path / "new") is None
+
+
+def test_the_nodes_are_asked_for_the_tasks_of_the_run(
+    tmp_path: Path, settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[list[str]] = []
+    monkeypatch.setattr("qt_ros.improvement.phases.run_command", lambda words, log, **options: ran.append(list(words)))
+    for tasks in (("pick_red_cube", "open_drawer"), ()):
+        state = State(tmp_path / str(len(tasks)), settings(tasks=tasks, backend="ros"))
+        with pytest.raises(ImprovementError, match="no judged episode"):
+            collect_episodes(Context(state), Round(1, "somewhere", "c0ffee"))
+        named = [task for word, task in zip(ran[-1], ran[-1][1:]) if word == "--task"]
+        assert tuple(named) == (tasks or default_tasks())
 
 
 def the_state_survives_json(runs: Path, tmp_path: Path) -> None:

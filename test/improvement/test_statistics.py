@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from qt_ros.improvement.statistics import Paired
+from qt_ros.improvement.statistics import Paired, mean_difference, over_runs, pooled_rate
+from qt_ros.sim.evaluation import Rate
 
 
 def test_scenes_are_paired_by_their_seed_and_lonely_ones_left_out() -> None:
@@ -48,3 +49,28 @@ def test_the_dictionary_has_plain_numbers_only() -> None:
     document = Paired(1, 0, 1, 0).to_dict()
     assert document["difference"] == 0.5 and document["new"]["success"] == 2
     assert Paired(0, 0, 0, 0).to_dict()["difference"] is None
+
+
+def test_one_run_has_wilsons_interval_and_several_one_that_knows_how_they_differ() -> None:
+    one = pooled_rate([(30, 100)])
+    assert {key: one[key] for key in Rate(30, 100).to_dict()} == Rate(30, 100).to_dict() and one["runs"] == 1
+    alike, unlike = pooled_rate([(30, 100)] * 3), pooled_rate([(10, 100), (30, 100), (50, 100)])
+    assert (alike["low"], alike["high"]) == (one["low"], one["high"]), "the scenes are the same ones"
+    assert alike["rate"] == unlike["rate"] == 0.3
+    half = 4.303 * 0.2 / math.sqrt(3)  # Student's t, two degrees of freedom
+    assert (unlike["low"], unlike["high"]) == (0.0, pytest.approx(0.3 + half, abs=1e-4))
+
+
+def test_the_mean_of_differences_has_no_interval_before_there_are_two_runs() -> None:
+    assert mean_difference([0.1]) == {"runs": 1, "difference": 0.1, "low": None, "high": None}
+    assert mean_difference([])["difference"] is None
+    two = mean_difference([0.1, 0.3])
+    assert (two["difference"], two["low"], two["high"]) == (0.2, -1.0, 1.0), "12.706 standard errors each way"
+
+
+def test_the_interval_over_runs_holds_the_mean_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    for count in (2, 4, 30):
+        found = [over_runs(rng.normal(0.5, 0.1, count).tolist()) for _ in range(2000)]
+        inside = sum(low <= 0.5 <= high for low, high in filter(None, found))
+        assert inside / 2000 > 0.935
