@@ -24,6 +24,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from rclpy.signals import SignalHandlerOptions
 
 from qt_ros.nodes.parameters import ParameterTable
+from qt_ros.nodes.stopping import StopSignal
 
 SENSOR = qos_profile_sensor_data
 """Best effort, the last 5: images and joint states, from any driver."""
@@ -140,9 +141,7 @@ def run(make: Callable[[], Node], arguments: list[str] | None = None) -> int:
     shutdown, made while it can still publish. With the parameter ``autostart`` it configures and activates itself.
     """
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-    done = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: done.set())
+    stop = StopSignal()
     if sys.__stderr__ is not None:
         faulthandler.register(signal.SIGUSR1, file=sys.__stderr__)  # tells what every thread is doing
     status, node = 1, None
@@ -150,7 +149,7 @@ def run(make: Callable[[], Node], arguments: list[str] | None = None) -> int:
         node = make()
         wanted = isinstance(node, LifecycleNode) and getattr(node.settings, "autostart", False)
         if not wanted or node.autostart():  # type: ignore[attr-defined]
-            status = _spin(node, done)
+            status = _spin(node, stop)
     except Exception as error:
         what = traceback.format_exc() if node is not None else f"{type(error).__name__}: {error}"
         print(what, file=sys.stderr)
@@ -161,25 +160,25 @@ def run(make: Callable[[], Node], arguments: list[str] | None = None) -> int:
     return status
 
 
-def _spin(node: Node, done: threading.Event) -> int:
+def _spin(node: Node, stop: StopSignal) -> int:
     executor = SingleThreadedExecutor(context=node.context)
     executor.add_node(node)
     failures: list[BaseException] = []
 
     def work() -> None:
         try:
-            while not done.is_set():
+            while not stop.asked:
                 executor.spin_once()
             _leave(node, executor)
         except BaseException as error:
             failures.append(error)
             node.get_logger().fatal("".join(traceback.format_exception(error)))
         finally:
-            done.set()
+            stop.ask()
 
     thread = threading.Thread(target=work, name="spin")
     thread.start()
-    done.wait()
+    stop.wait()
     executor.create_task(lambda: None)  # something to do, so that spin_once returns
     thread.join()
     executor.remove_node(node)
