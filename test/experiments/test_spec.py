@@ -33,6 +33,9 @@ def test_picking_compares_every_method_with_the_same_share_of_successes() -> Non
     shares = {name: cell.settings.success_share for name, cell in cells.items()}
     assert {name for name, share in shares.items() if share is not None} == {n for n in cells if "oversampled" in n}
     assert {shares[name] for name in cells if "oversampled" in name} == {0.5}
+    trick = {(cell.spec.method, cell.settings.options) for name, cell in cells.items() if "oversampled" in name}
+    plain = {(cell.spec.method, cell.settings.options) for name, cell in cells.items() if "oversampled" not in name}
+    assert plain - trick == {("rt1_bc", cells["rt1_bc/successes"].settings.options)}, "which sees nothing but successes"
     budgets = {(cell.settings.gradient_steps, cell.settings.batch) for cell in cells.values()}
     assert len(budgets) == 1
 
