@@ -75,7 +75,8 @@ def goals_section(document: dict[str, Any]) -> list[str]:
         goal = Goal(**{**entry, "others": tuple(entry["others"])})
         found = find(goal, document)
         rows.append((goal.wanted, found.measured, {True: "yes", False: "**no**", None: ""}[found.met]))
-    lines = ["## Goals", "", "Judged by rule, from the rows alone.", "", *table(("wanted", "measured", "met"), rows), ""]
+    lines = ["## Goals", "", "Judged by rule, from the rows alone:", ""]
+    lines += [*table(("wanted", "measured", "met"), rows), ""]
     return [*lines, document["remarks"].rstrip(), ""] if document.get("remarks") else lines
 
 
