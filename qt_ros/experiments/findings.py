@@ -8,7 +8,7 @@ from typing import Any
 from qt_ros.experiments.goals import Goal
 from qt_ros.experiments.intervals import Pooled
 from qt_ros.experiments.markdown import label, table
-from qt_ros.experiments.report import final_rows, good_share, rate_of, rows_of
+from qt_ros.experiments.report import by_step, final_rows, good_share, rate_of
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,7 @@ def _quicker(goal: Goal, document: dict[str, Any], cells: dict[str, dict[str, An
 
 def _curve(document: dict[str, Any], cell: dict[str, Any]) -> dict[int, float]:
     """{gradient steps: success} of a cell's seeds together."""
-    found = rows_of(document, cell["method"], cell["variant"])
-    steps = sorted({row["gradient_steps"] for row in found})
-    return {step: rate_of([row for row in found if row["gradient_steps"] == step]).rate for step in steps}
+    return {step: rate_of(rows).rate for step, rows in by_step(document, cell).items()}
 
 
 def goals_section(document: dict[str, Any]) -> list[str]:

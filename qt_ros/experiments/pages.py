@@ -7,7 +7,7 @@ from typing import Any
 from qt_ros.experiments.findings import goals_section
 from qt_ros.experiments.intervals import Pooled
 from qt_ros.experiments.markdown import MADE, label, minutes, table, value_text
-from qt_ros.experiments.report import final_rows, good_share, rate_of, rows_of
+from qt_ros.experiments.report import by_step, final_rows, good_share, rate_of
 from qt_ros.experiments.skills import over_amounts, skill_tables
 
 INTERVAL = """\
@@ -100,12 +100,10 @@ def _seeds(rate: Pooled, finished: int, wanted: int) -> str:
 def _over_steps(document: dict[str, Any]) -> list[str]:
     rows = []
     for cell in document["cells"]:
-        found = rows_of(document, cell["method"], cell["variant"])
-        steps = sorted({row["gradient_steps"] for row in found})
-        if len(steps) < 2:
+        marks = by_step(document, cell)
+        if len(marks) < 2:
             continue
-        for step in steps:
-            seeds = [row for row in found if row["gradient_steps"] == step]
+        for step, seeds in marks.items():
             rate = rate_of(seeds)
             rows.append(
                 (f"`{label(cell)}`", step, f"{rate.rate:.1%}", f"{rate.low:.1%} to {rate.high:.1%}", len(seeds))

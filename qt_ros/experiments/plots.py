@@ -8,7 +8,7 @@ from typing import Any
 
 from qt_ros.experiments.markdown import label
 from qt_ros.experiments.pages import ranking
-from qt_ros.experiments.report import good_share, rate_of, rows_of
+from qt_ros.experiments.report import by_step, good_share, rate_of
 from qt_ros.experiments.skills import amounts_of, skill_rate, skills_of
 
 BAR, ACCENT, LINE = "#9aa7b1", "#2f6f9f", "#b5651d"
@@ -22,7 +22,7 @@ def plot(document: dict[str, Any], path: Path) -> None:
     from matplotlib import pyplot
 
     ranked = ranking(document)
-    curves = [cell for cell in document["cells"] if len(_steps(document, cell)) > 1]
+    curves = [cell for cell in document["cells"] if len(by_step(document, cell)) > 1]
     if not ranked:
         return
     amounts, skills = amounts_of(document), skills_of(document)
@@ -41,10 +41,6 @@ def plot(document: dict[str, Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120, metadata={"Software": None})
     pyplot.close(figure)
-
-
-def _steps(document: dict[str, Any], cell: dict[str, Any]) -> list[int]:
-    return sorted({row["gradient_steps"] for row in rows_of(document, cell["method"], cell["variant"])})
 
 
 def _bars(axes: Any, ranked: list[Any], share: float | None) -> None:
@@ -67,8 +63,8 @@ def _bars(axes: Any, ranked: list[Any], share: float | None) -> None:
 
 def _curves(axes: Any, document: dict[str, Any], curves: list[dict[str, Any]]) -> None:
     for cell in curves:
-        found, steps = rows_of(document, cell["method"], cell["variant"]), _steps(document, cell)
-        rates = [rate_of([row for row in found if row["gradient_steps"] == step]) for step in steps]
+        marks = by_step(document, cell)
+        steps, rates = list(marks), [rate_of(rows) for rows in marks.values()]
         (line,) = axes.plot(steps, [100 * r.rate for r in rates], marker="o", label=label(cell))
         low, high = [100 * r.low for r in rates], [100 * r.high for r in rates]
         axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.15)

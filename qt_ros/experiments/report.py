@@ -150,6 +150,13 @@ def rows_of(document: dict[str, Any], method: str, variant: str) -> list[dict[st
     return [r for r in document["rows"] if (r["method"], r["variant"]) == (method, variant)]
 
 
+def by_step(document: dict[str, Any], cell: dict[str, Any]) -> dict[int, list[dict[str, Any]]]:
+    """{gradient steps: rows of the seeds} of a cell, in the order of the steps."""
+    found = rows_of(document, cell["method"], cell["variant"])
+    steps = sorted({row["gradient_steps"] for row in found})
+    return {step: [row for row in found if row["gradient_steps"] == step] for step in steps}
+
+
 def good_share(document: dict[str, Any]) -> float | None:
     """Share of episodes in the data that succeed; None before any cell is finished, and where cells learn from other
     parts of the data."""

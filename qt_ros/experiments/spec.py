@@ -12,7 +12,7 @@ from qt_ros.contract.strict import ConfigError, build, load_yaml
 from qt_ros.experiments.goals import Goal
 from qt_ros.experiments.markdown import label
 from qt_ros.experiments.recipes import DataRecipe, WarmUpRecipe, data_recipe, folder, named, warm_up_recipe
-from qt_ros.sim.rollout import TEST_SEEDS, TUNING_SEEDS
+from qt_ros.sim.seeds import TEST_SEEDS, TUNING_SEEDS
 from qt_ros.sim.tasks import select_tasks
 
 OBSERVATIONS = ("images", "state")

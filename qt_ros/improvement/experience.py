@@ -20,15 +20,8 @@ from qt_ros.episodes.manifest import MANIFEST, read_manifest, read_manifest_file
 from qt_ros.episodes.parts import part_files
 from qt_ros.episodes.store import EpisodeStore, StoreWriter
 from qt_ros.episodes.store_labels import labelled_manifest, take_labels
-from qt_ros.sim.rollout import TRAINING_SEEDS
+from qt_ros.sim.seeds import outside_training
 from qt_ros.sim.task_file import load_tasks
-
-
-def outside_training(seed: int | None) -> str:
-    """Why an episode in this scene must not be learnt from; '' when it may be."""
-    if seed is None or seed in TRAINING_SEEDS:  # no seed: the real world
-        return ""
-    return f"scene {seed} is of the tuning or test range, on which policies are compared; it must not be trained on"
 
 
 def build_from_bags(

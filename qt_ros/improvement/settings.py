@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qt_ros.contract.strict import build
-from qt_ros.sim.rollout import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS
+from qt_ros.sim.seeds import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS
 from qt_ros.sim.task_file import default_tasks
 
 BACKENDS = ("in_process", "ros")

@@ -17,9 +17,6 @@ from qt_ros.control.servo import Servo
 from qt_ros.control.shaper import CommandShaper
 from qt_ros.episodes.episode import Episode, is_terminal
 from qt_ros.sim.privileged import key_point, privileged_state, skill_state
-from qt_ros.sim.seeds import TEST_SEEDS as TEST_SEEDS  # importable from here too
-from qt_ros.sim.seeds import TRAINING_SEEDS as TRAINING_SEEDS
-from qt_ros.sim.seeds import TUNING_SEEDS as TUNING_SEEDS
 from qt_ros.sim.tasks import Scorer, Task
 from qt_ros.sim.world import SceneSpec, World
 

@@ -8,7 +8,7 @@ import pytest
 
 from qt_ros.cli.demo import Demo
 from qt_ros.cli.demo_plan import make_plan
-from qt_ros.sim.rollout import TEST_SEEDS, TRAINING_SEEDS
+from qt_ros.sim.seeds import TEST_SEEDS, TRAINING_SEEDS
 from qt_ros.sim.tasks import SKILLS, load_tasks
 
 TASKS = [f"pick_{i}" for i in range(10)]

@@ -13,7 +13,7 @@ from tiny_experiment import CELLS, experiment, write_experiment
 from qt_ros.contract.strict import ConfigError
 from qt_ros.experiments.cells import all_cells
 from qt_ros.experiments.spec import load_experiment, names
-from qt_ros.sim.rollout import TRAINING_SEEDS
+from qt_ros.sim.seeds import TRAINING_SEEDS
 
 
 def test_every_experiment_that_is_shipped_can_be_read_and_its_cells_have_valid_settings() -> None:

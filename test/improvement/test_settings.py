@@ -6,7 +6,7 @@ import pytest
 
 from qt_ros.contract.strict import ConfigError
 from qt_ros.improvement.settings import ImprovementError, Settings
-from qt_ros.sim.rollout import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS
+from qt_ros.sim.seeds import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS
 
 
 def test_no_scene_serves_two_purposes_and_no_round_chooses_where_another_did(settings: Callable[..., Settings]) -> None:

@@ -13,7 +13,8 @@ from qt_ros.control.shaper import Command, CommandShaper
 from qt_ros.sim.demonstrator import Demonstrator
 from qt_ros.sim.privileged import privileged_state
 from qt_ros.sim.robot import SimulatedRobot
-from qt_ros.sim.rollout import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS, Rollout
+from qt_ros.sim.rollout import Rollout
+from qt_ros.sim.seeds import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS
 from qt_ros.sim.tasks import find_task, sample_scene
 from qt_ros.sim.world import World
 
