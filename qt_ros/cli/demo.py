@@ -26,6 +26,7 @@ from rich.table import Table
 from qt_ros.cli.demo_plan import Plan, make_plan
 from qt_ros.cli.processes import NodeDied, NodeGroup
 from qt_ros.contract.robot import load_contract, package_root
+from qt_ros.episodes.bag_metadata import note_scene
 from qt_ros.nodes.transport import stay_on_this_machine
 from qt_ros.sim.asked import choose_tasks
 
@@ -249,7 +250,8 @@ class Demo:
             complete=record.complete,
             error=record.error,
         )
-        self._complete_metadata(row)
+        if not row.error:
+            note_scene(Path(row.bag), row.task, row.seed)
         self.rows.append(row)
         console.print(
             f"{label}: {row.outcome} ({row.reason}, {row.steps} steps, {row.latency_ms_p50:.0f} ms) {row.error}",
@@ -266,14 +268,6 @@ class Demo:
         if not others:
             raise RuntimeError(f"scene {seed} of {scene.task} has nothing else to ask for; leave out this task or seed")
         return random.Random(seed).choice(others)
-
-    def _complete_metadata(self, row: Row) -> None:
-        """What only the caller knows about an episode: which task and seed its scene was."""
-        from qt_ros.episodes import bag_metadata as keys
-
-        if not row.error:
-            changes = {keys.TASK: row.task, keys.SEED: str(row.seed)}
-            keys.read_metadata(Path(row.bag)).with_custom_data(changes).write(Path(row.bag))
 
     # --- results -----------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from qt_ros.cli.operator_console import Operator
 from qt_ros.cli.processes import NodeDied, NodeGroup
 from qt_ros.cli.record_rows import Row, table_of
 from qt_ros.contract.robot import RobotContract, load_contract
+from qt_ros.episodes.bag_metadata import note_scene
 from qt_ros.episodes.episode import outcome_name
 
 INPUTS = {"keyboard": "teleop_keyboard", "joystick": "teleop_xbox"}  # and the mapping each begins with
@@ -259,7 +260,7 @@ class Walk:
         )  # fmt: skip
         self.rows.append(row)
         if scene is not None and not row.error:
-            self._describe(row, scene.task, self.seed + number - 1)
+            note_scene(Path(row.bag), scene.task, self.seed + number - 1)
         if interrupted:
             raise KeyboardInterrupt
         self._settle(client, row, result)
@@ -327,13 +328,6 @@ class Walk:
             target = self.folder / "discarded" / bag.name
             target.parent.mkdir(parents=True, exist_ok=True)
             row.bag = str(shutil.move(bag, target))
-
-    def _describe(self, row: Row, task: str, seed: int) -> None:
-        """What only we know: which task and seed the scene was."""
-        from qt_ros.episodes import bag_metadata as keys
-
-        changes = {keys.TASK: task, keys.SEED: str(seed)}
-        keys.read_metadata(Path(row.bag)).with_custom_data(changes).write(Path(row.bag))
 
     def show(self) -> None:
         """Print what was recorded."""

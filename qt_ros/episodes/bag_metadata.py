@@ -265,6 +265,15 @@ def read_metadata(folder: Path) -> BagMetadata:
     return metadata.with_custom_data(label_data(in_order(labels)[-1])) if labels else metadata
 
 
+def note_scene(folder: Path, task: str, seed: int) -> None:
+    """Write into a closed bag which simulated scene its episode was in: who set the scene up knows, not the recorder.
+
+    Without it the episode passes for one of a robot, and one of a test scene could be trained on. Raises BagError and
+    OSError.
+    """
+    read_metadata(folder).with_custom_data({TASK: task, SEED: str(seed)}).write(folder)
+
+
 def ros_distro() -> str:
     """Name of the ROS distribution in use; the wheels are Jazzy and do not say so."""
     return os.environ.get("ROS_DISTRO", "jazzy")

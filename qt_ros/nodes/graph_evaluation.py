@@ -6,15 +6,18 @@ which simulator is behind them.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lifecycle_msgs.msg import State
 
+from qt_ros.episodes.bag_metadata import BagError, note_scene
 from qt_ros.episodes.episode import outcome_name
 from qt_ros.model.checkpoint import read_info
-from qt_ros.msg import EpisodeOutcome, EpisodeStatus
+from qt_ros.msg import EpisodeOutcome, EpisodeRecord, EpisodeStatus
 from qt_ros.nodes.demo_client import LATCHED, EpisodeResult, GoalRejected, GraphClient
 from qt_ros.sim.collect import draw_task
 from qt_ros.sim.episode_maker import EpisodeResult as Result
@@ -22,8 +25,11 @@ from qt_ros.sim.episode_maker import Summary, instruction_for
 from qt_ros.sim.evaluation import Evaluation
 from qt_ros.sim.tasks import sample_scene
 
+log = logging.getLogger(__name__)
+
 FIND = 15.0  # s to discover what already runs
 VERDICT = 10.0  # s on the wall from the end of an episode to its outcome
+CLOSING = 10.0  # s on the wall from there until its bag is closed
 NODES = ("policy_node", "command_node")
 """Lifecycle nodes that must be active."""
 LABELLERS = ("recorder_node",)
@@ -55,9 +61,12 @@ class GraphEvaluation:
         self.client = self._connect(namespace)
         self._status: EpisodeStatus | None = None
         self._outcomes: dict[str, EpisodeOutcome] = {}
+        self._scene: tuple[str, int] | None = None  # task and seed of what is set up
+        self._unnoted: dict[str, tuple[str, int]] = {}  # the same by episode, whose bag does not say so yet
         node = self.client.node
         node.create_subscription(EpisodeStatus, "episode_status", self._on_status, LATCHED)
         node.create_subscription(EpisodeOutcome, "episode_outcome", self._on_outcome, LATCHED)
+        node.create_subscription(EpisodeRecord, "episode_record", self._on_record, LATCHED)
 
     def _connect(self, namespace: str) -> GraphClient:
         return GraphClient(self._check, name="evaluation_client", namespace=namespace)
@@ -66,7 +75,10 @@ class GraphEvaluation:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.client.close()
+        try:
+            self._await_records()
+        finally:
+            self.client.close()
 
     def _check(self) -> None:
         if self.stopped() and not self._patient:
@@ -74,9 +86,33 @@ class GraphEvaluation:
 
     def _on_status(self, message: EpisodeStatus) -> None:
         self._status = message
+        if self._scene is not None and message.state == EpisodeStatus.STATE_RUNNING:
+            self._unnoted.setdefault(message.episode_id, self._scene)
 
     def _on_outcome(self, message: EpisodeOutcome) -> None:
         self._outcomes.setdefault(message.episode_id, message)
+
+    def _on_record(self, message: EpisodeRecord) -> None:
+        """Its bag says of which scene it is, so that one of a test scene does not get into training as a robot's."""
+        scene = self._unnoted.pop(message.episode_id, None)
+        if scene is None or not message.uri:
+            return
+        try:
+            note_scene(Path(message.uri), *scene)
+        except (BagError, OSError) as error:
+            self._tell_unnoted(message.uri, scene, str(error))
+
+    def _await_records(self) -> None:
+        """Until every bag of ours is closed, where somebody records."""
+        node, self._patient = self.client.node, True
+        if self._unnoted and node.count_publishers(self._name("episode_record")):
+            with contextlib.suppress(TimeoutError):
+                self.client.wait(lambda: not self._unnoted, CLOSING, "")
+            for episode_id, scene in self._unnoted.items():
+                self._tell_unnoted(f"bag of {episode_id}", scene, f"it was not closed within {CLOSING:g} s")
+
+    def _tell_unnoted(self, bag: str, scene: tuple[str, int], why: str) -> None:
+        log.warning("%s does not say that it is of scene %d, keep it out of training: %s", bag, scene[1], why)
 
     def _name(self, name: str) -> str:
         return str(self.client.node.resolve_topic_name(name))
@@ -162,6 +198,7 @@ class GraphEvaluation:
         words = instruction_for(task, sample_scene(task, seed), seed, wrong_instruction, held_out)
         try:
             self.client.reset_scene(seed, task.name)
+            self._scene = (task.name, seed)
         except Interrupted:
             raise
         except RuntimeError as error:  # in the simulator's own words

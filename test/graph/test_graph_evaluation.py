@@ -14,9 +14,11 @@ from rclpy.parameter import Parameter
 from small_checkpoint import make_checkpoint
 
 from qt_ros.cli.processes import NodeGroup
+from qt_ros.episodes import bag_metadata as keys
 from qt_ros.nodes.demo_client import GraphClient
-from qt_ros.nodes.graph_evaluation import GraphEvaluation, GraphNotReady, evaluate_graph
+from qt_ros.nodes.graph_evaluation import GraphEvaluation, GraphNotReady, Interrupted, evaluate_graph
 from qt_ros.nodes.manual_evaluation import ManualEvaluation
+from qt_ros.sim.collect import draw_task
 from qt_ros.sim.tasks import find_task, sample_scene
 
 SEED = 2_000_000
@@ -131,3 +133,27 @@ def test_an_interruption_stops_the_robot_and_keeps_what_is_finished(simulated: N
         client.reset_scene(SEED)  # refused while an episode runs
     finally:
         client.close()
+
+
+def test_bags_say_of_which_scene_they_are_the_one_cut_short_too(
+    simulated: NodeGroup, checkpoint: Path, tmp_path: Path
+) -> None:
+    start(simulated, "recorder_node", root=str(tmp_path / "bags"))
+
+    def in_the_second() -> bool:
+        return len(list(tmp_path.glob("bags/*"))) > 1
+
+    with GraphEvaluation(checkpoint, NAMESPACE, in_the_second, find=120.0) as evaluation:
+        evaluation.require()
+        links = [
+            ("policy_node", "episode_status", "recorder_node"),
+            ("recorder_node", "episode_record", "evaluation_client"),
+        ]
+        evaluation.client.wait_for_links(links)
+        evaluation.run(SEED + 2, max_duration=1.0)
+        with pytest.raises(Interrupted):
+            evaluation.run(SEED + 3, max_duration=10.0)
+    bags = [keys.read_metadata(path).custom_data for path in tmp_path.glob("bags/*")]
+    assert {bag[keys.SEED]: bag[keys.TASK] for bag in bags} == {
+        str(seed): draw_task((), seed).name for seed in (SEED + 2, SEED + 3)
+    }
