@@ -186,8 +186,7 @@ def train_round(context: Context, this: Round) -> dict[str, Any]:
     wanted["seed"] = first.get("seed", 0) + SEEDS_APART * (this.number - 1)
     text = yaml.safe_dump(wanted, sort_keys=False)
     # Labels that change while the training is interrupted make it another training.
-    manifests = [labelled_manifest(store) for store in stores]
-    contents = [hashlib.sha256(manifest.to_json()).hexdigest() for manifest in manifests]
+    contents = [hashlib.sha256(labelled_manifest(store).to_json()).hexdigest() for store in stores]
     key = hashlib.sha256(json.dumps([this.policy_id, text, contents]).encode()).hexdigest()[:8]
     config, out = folder / f"train-{key}.yaml", folder / f"train-{key}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -214,7 +213,7 @@ def train_round(context: Context, this: Round) -> dict[str, Any]:
         "gradient_steps": settings.steps,
         "episodes": info.provenance["episodes"],
         "successes": info.provenance["successes"],
-        **drawn_from([meta for manifest in manifests for meta in manifest.episodes], yaml.safe_load(text)),
+        **drawn_from(info.provenance, wanted),
         "metrics": metrics,
         "commands": [told(words)],
     }

@@ -177,6 +177,8 @@ def test_what_would_stop_the_first_training_is_said_before_anything_is_collected
         writer.add(make_episode(contract, 1))
     with StoreWriter(tmp_path / "good", contract) as writer:
         writer.add(make_episode(contract, 1, size=(96, 128)))
+        unknown = {"outcome": "unknown", "terminated": False, "size": (96, 128)}  # which training leaves out
+        writer.add(make_episode(contract, 2, **unknown))
     for told, changes in {
         "no finished store": {"stores": (str(tmp_path / "none"),)},
         "the policy sees 96 x 128": {"stores": (str(tmp_path / "small"),)},
