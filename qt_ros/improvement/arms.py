@@ -157,7 +157,7 @@ def contribution(arms: Sequence[Arm]) -> list[dict[str, Any]]:
                     "against": other.key,
                     "round": number,
                     "runs": [{"training_seed": seed, **paired.to_dict()} for seed, paired in runs.items()],
-                    "mean": mean_difference([paired.difference for paired in runs.values() if paired.scenes]),
+                    "mean": mean_difference(list(runs.values())),
                 }
             )
     return result
