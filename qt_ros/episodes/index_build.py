@@ -118,6 +118,7 @@ def _build(root: Root, home: Path, progress: Callable[[int, int], None] | None) 
     with replacing(home / names["episodes"]) as stream:
         np.save(stream, np.array(table, EPISODE), allow_pickle=False)
     sums = {"sha256": hashlib.sha256((home / names["episodes"]).read_bytes()).hexdigest()}
+    still_read = _still_read(before, made_from)
     document = {
         "format": FORMAT,
         "version": VERSION,
@@ -130,20 +131,23 @@ def _build(root: Root, home: Path, progress: Callable[[int, int], None] | None) 
         "files": {kind: {"file": name, **(sums if kind == "episodes" else {})} for kind, name in names.items()},
         "skipped": [asdict(shard) for shard in skipped],
         "shards": shards,
+        "still_read": sorted(still_read),
     }
     write_atomically(home / RECORD, json.dumps(document).encode())
-    needed = {*names.values(), *_still_read(before, made_from)}
+    needed = {*names.values(), *still_read}
     for path in home.iterdir():  # of the store as it was before
         if path.suffix in (".npy", ".bin", ".txt") and path.name not in needed:
             path.unlink(missing_ok=True)
 
 
 def _still_read(record: bytes, made_from: dict[str, Any]) -> set[str]:
-    """Files of the index before, when the store is the same and only more of it is sound: runs that began without the
-    rest go on as they began."""
+    """Files of all indexes before, when the store is the same and only more of it is sound: runs that began without the
+    rest go on as they began, however often that happens."""
     try:
         document = load_json(record, MAX_MANIFEST)
-        return {entry["file"] for entry in document["files"].values()} if document["made_from"] == made_from else set()
+        if document["made_from"] != made_from:
+            return set()
+        return {str(name) for name in document.get("still_read", ())} | {f["file"] for f in document["files"].values()}
     except (ValueError, LookupError, TypeError, AttributeError):
         return set()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,10 @@ def _quicker(goal: Goal, document: dict[str, Any], cells: dict[str, dict[str, An
     for name in goal.others:
         other = _curve(document, cells[name])
         level = max(other.values())
+        if not level:  # which everybody reaches without a step
+            ratios.append(math.inf if max(own.values()) else 0.0)
+            told.append(f"`{name}` never succeeded; `{goal.cell}` comes to {max(own.values()):.1%}")
+            continue
         there = min(step for step, rate in other.items() if rate >= level)
         first = min((step for step, rate in own.items() if rate >= level), default=None)
         ratios.append(0.0 if first is None else there / first)

@@ -17,7 +17,8 @@ class Goal:
 
     kind: 'above': the lower end of its interval lies above the upper end of each of theirs. 'share': its interval holds
     the share of good episodes in the data. 'times': its success is at least ``factor`` times the best of theirs.
-    'quicker': it reaches the best level of each of the others in at least ``factor`` times fewer gradient steps.
+    'quicker': it reaches the best level of each of the others in at least ``factor`` times fewer gradient steps; of one
+    that never succeeds, it succeeds at all.
     """
 
     kind: str

@@ -13,9 +13,9 @@ from qt_ros.experiments.skills import over_amounts, skill_tables
 INTERVAL = """\
 The interval is 95%: from the lower of two lower ends to the higher of two upper ends, of Wilson's interval of the
 pooled count and of Student's t interval over the seeds' rates. With three seeds the second is wide; that is what three
-seeds know; where not all seeds are finished it is Wilson's of those that are, and the row stands below the others.
-"Seeds" are the worst and the best of them. Every seed is evaluated in scenes of its own, and those are the same for all
-methods. Training time is that of the quickest seed: cells ran beside other work."""
+seeds know; of one seed there is Wilson's only. A row that lacks seeds stands below the others. "Seeds" are the worst
+and the best of them. Every seed is evaluated in scenes of its own, and those are the same for all methods. Training
+time is that of the quickest seed: cells ran beside other work."""
 
 
 def page(document: dict[str, Any]) -> str:
@@ -38,7 +38,7 @@ def page(document: dict[str, Any]) -> str:
             "point at the named object and at the tool, whose positions in the picture the simulator gives."
         ]
     if document["sanity"]:
-        lines += ["Every implementation solves [tasks whose answer is known](sanity.md)."]
+        lines += ["What every implementation makes of [tasks whose answer is known](sanity.md)."]
     if share is not None:
         lines += [f"In the data {share:.1%} of the episodes succeed."]
     lines += ["", *_missing(document)]

@@ -64,6 +64,8 @@ def run_cell(
         return True
     origin = {"commit": commit(), "source": source()}  # of the code that is loaded now; files may change later
     progress = read_json(folder / "cell.json") or {"training": cell.training, "seconds": {}, "metrics": {}}
+    earlier = [{k: v for k, v in progress["origin"].items() if k in origin}] if "origin" in progress else []
+    by = progress.setdefault("trained_by", earlier)  # an earlier version noted the last one only
     write_json(folder / "cell.json", progress)
     begin = time.monotonic()
     contract, robot = robot_of(cell, work)
@@ -75,13 +77,14 @@ def run_cell(
     noted = time.monotonic()
     loading = noted - begin
 
-    before, training = seconds.get("train", 0.0), time.monotonic()
+    before, training, begun = seconds.get("train", 0.0), time.monotonic(), step_on_disk(folder)
 
     def log(entry: StepReport) -> None:
         nonlocal noted
         seconds["train"] = before + time.monotonic() - training
-        if time.monotonic() - noted > NOTE_EVERY:  # so that a cell that is killed does not lose count
-            noted = time.monotonic()
+        new = [origin] if origin not in by and step_on_disk(folder) > begun else []
+        if new or time.monotonic() - noted > NOTE_EVERY:  # so that a cell that is killed does not lose count
+            noted, by[:] = time.monotonic(), by + new
             write_json(folder / "cell.json", progress)
         progress["metrics"] = {key: _number(value) for key, value in sorted(entry.metrics.items())}
         report(f"step {entry.step}/{cell.settings.gradient_steps}", entry.metrics)
@@ -101,7 +104,6 @@ def run_cell(
         seconds["train"] = before + session.seconds
         seconds["load"] = loading
         progress["origin"] = {**origin, "machine": machine(work.device, work.threads, work.jobs)}
-        by = progress.setdefault("trained_by", [])
         by += [] if origin in by else [origin]
         write_json(folder / "cell.json", progress)
     if not session.finished:
@@ -132,7 +134,7 @@ def run_cell(
             "load_seconds": round(seconds.get("load", 0.0), 1),
             "samples_per_second": _number(round(samples, 1)),
             **(progress.get("origin") or {**origin, "machine": machine(work.device, work.threads, work.jobs)}),
-            "trained_by": progress.get("trained_by", [origin]),
+            "trained_by": by or [origin],
             "evaluated_by": origin,
             "command": work.command,
             "metrics": progress["metrics"],

@@ -114,11 +114,12 @@ def arms_of(runs: Sequence[State]) -> list[Arm]:
 def arms_document(arms: Sequence[Arm]) -> dict[str, Any]:
     """Every run, every arm's runs together, what sets arms apart after each round, and what is missing."""
     single = all(len(arm.runs) == 1 for arm in arms)
+    most = max(len(run.rounds) for arm in arms for run in arm.runs.values())
     lacking = [
         what if single and arm.key == "with_failures" else f"{label(arm, seed)}: {what}"
         for arm in arms
         for seed, run in arm.runs.items()
-        for what in missing(run)
+        for what in [*missing(run), *(f"round {n} was not begun" for n in range(len(run.rounds) + 1, most + 1))]
     ]
     there = {arm.key for arm in arms}
     lacking += [f"the same rounds {ARMS[key]} ({how})" for key, how in HOW.items() if key not in there]
@@ -157,7 +158,7 @@ def contribution(arms: Sequence[Arm]) -> list[dict[str, Any]]:
                     "against": other.key,
                     "round": number,
                     "runs": [{"training_seed": seed, **paired.to_dict()} for seed, paired in runs.items()],
-                    "mean": mean_difference([paired.difference for paired in runs.values() if paired.scenes]),
+                    "mean": mean_difference(list(runs.values())),
                 }
             )
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
@@ -16,12 +17,14 @@ from qt_ros.episodes.bag_metadata import EPISODE_ID, SEED, BagError
 from qt_ros.episodes.build import build_store
 from qt_ros.episodes.episode import Episode, InvalidEpisode
 from qt_ros.episodes.labels import LABELS
-from qt_ros.episodes.manifest import MANIFEST, read_manifest, read_manifest_file
+from qt_ros.episodes.manifest import MANIFEST, EpisodeMeta, StoreError, read_manifest, read_manifest_file
 from qt_ros.episodes.parts import part_files
 from qt_ros.episodes.store import EpisodeStore, StoreWriter
-from qt_ros.episodes.store_labels import labelled_manifest, take_labels
+from qt_ros.episodes.store_labels import take_labels
 from qt_ros.sim.seeds import outside_training
 from qt_ros.sim.task_file import load_tasks
+
+log = logging.getLogger(__name__)
 
 
 def build_from_bags(
@@ -37,7 +40,7 @@ def build_from_bags(
 
     Bags of earlier rounds, whose episodes are in the store ``grown``, only hand on the labels they were given since.
     Those that earlier rounds built into their stores ``earlier`` and did not add (failures that are left out, episodes
-    that were refused) are passed over as long as they are judged as they were then.
+    that were refused) are passed over as long as they are judged as they were then and can still be read there.
     The result says which were added, which were there, relabelled or left out with the reason, what their audit found,
     and who judged.
     """
@@ -48,7 +51,7 @@ def build_from_bags(
 
     taken = {e.id for e in read_manifest(grown).episodes} if (grown / MANIFEST).is_file() else set()
     built = [store for store in earlier if (store / MANIFEST).is_file()]
-    judged = {e.id: e.outcome for store in built for e in labelled_manifest(store).episodes}
+    judged = {e.id: e.outcome for store in built for e in _readable(store)}
     fresh: list[Path] = []
     relabelled: list[str] = []
     skipped: dict[str, str] = {}
@@ -78,6 +81,14 @@ def build_from_bags(
         "audit_problems": problems,
         "judged_by": dict(sorted(judges.items())),
     }
+
+
+def _readable(store: Path) -> list[EpisodeMeta]:
+    try:
+        return EpisodeStore(store).meta
+    except StoreError as error:
+        log.warning("%s; the bags that it was built from are built again", error)
+        return []
 
 
 def _outcome(bag: Path) -> str:

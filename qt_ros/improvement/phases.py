@@ -27,7 +27,6 @@ from qt_ros.improvement.training import drawn_from, train_settings
 from qt_ros.model.checkpoint import read_info
 from qt_ros.sim.collect import collect
 from qt_ros.sim.episode_maker import EpisodeResult, Plan, Summary
-from qt_ros.sim.store_guard import SETTINGS
 
 SEEDS_APART = 1000  # training seeds of two rounds; those of runs that are compared are closer together
 Progress = Callable[[str, int, int], None]
@@ -75,7 +74,7 @@ def collect_episodes(context: Context, this: Round) -> dict[str, Any]:
     if settings.backend == "ros":
         return _collect_by_nodes(context, this)
     out = _collected(context, this)
-    _take_from_twin(context, out, lambda theirs: _collected_with(theirs) == this.policy_id)
+    _take_from_twin(context, out, lambda _: _twin_collected(context, this))
     plan = Plan("policy", tuple(seeds), out, Path(this.policy), settings.tasks, settings.robot)
     summary = collect(plan, context.workers, context.counting("collect", len(seeds)), context.stopped)
     episodes = read_manifest(out).episodes if (out / MANIFEST).is_file() else []
@@ -186,8 +185,7 @@ def train_round(context: Context, this: Round) -> dict[str, Any]:
     wanted["seed"] = first.get("seed", 0) + SEEDS_APART * (this.number - 1)
     text = yaml.safe_dump(wanted, sort_keys=False)
     # Labels that change while the training is interrupted make it another training.
-    manifests = [labelled_manifest(store) for store in stores]
-    contents = [hashlib.sha256(manifest.to_json()).hexdigest() for manifest in manifests]
+    contents = [hashlib.sha256(labelled_manifest(store).to_json()).hexdigest() for store in stores]
     key = hashlib.sha256(json.dumps([this.policy_id, text, contents]).encode()).hexdigest()[:8]
     config, out = folder / f"train-{key}.yaml", folder / f"train-{key}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -214,7 +212,7 @@ def train_round(context: Context, this: Round) -> dict[str, Any]:
         "gradient_steps": settings.steps,
         "episodes": info.provenance["episodes"],
         "successes": info.provenance["successes"],
-        **drawn_from([meta for manifest in manifests for meta in manifest.episodes], yaml.safe_load(text)),
+        **drawn_from(info.provenance, wanted),
         "metrics": metrics,
         "commands": [told(words)],
     }
@@ -276,17 +274,9 @@ def _evaluate_command(context: Context, path: str, seeds: range) -> str:
     return told([*words, *(word for task in context.state.settings.tasks for word in ("--task", task))])
 
 
-def _collected_with(store: Path) -> str:
-    """Id of the checkpoint that acted in a collected store; '' when it does not say."""
-    try:
-        return str(json.loads((store / SETTINGS).read_bytes())["checkpoint"])
-    except (OSError, ValueError, KeyError):
-        return ""
-
-
 def _twin_collected(context: Context, this: Round) -> bool:
-    """Whether the twin run has finished collecting in this round, with the same policy: bags do not lie there whole
-    before."""
+    """Whether the twin run has finished collecting in this round, with the same policy: before, what a copy holds of a
+    store or of bags may not go together."""
     other = None if context.twin is None else load_state(context.twin)
     theirs = None if other is None else next((r for r in other.rounds if r.number == this.number), None)
     return theirs is not None and theirs.policy_id == this.policy_id and "collect" in theirs.phases

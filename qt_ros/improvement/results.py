@@ -125,7 +125,8 @@ def _contribution_section(arms: Sequence[Arm], document: dict[str, Any], several
     ]
     if means:
         told += [
-            "The mean over runs of the same training seed, with Student's t over the runs, which does know it:",
+            "The mean over runs of the same training seed; its interval reaches over theirs and Student's t over the "
+            "runs, which does know it:",
             "",
             table(("after round", "one", "other", "runs", "mean difference (95% interval)"), means),
         ]

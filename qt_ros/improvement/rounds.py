@@ -75,8 +75,8 @@ def require_trainable(settings: Settings) -> None:
             seen = f"{config.image_height} x {config.image_width}"
             raise ImprovementError(f"{store.root}: its frames are {store.image_size}, the policy sees {seen} pixels")
     share = data.get("success_share")
-    outcomes = {meta.outcome == "success" for store in stores for meta in store.meta}
-    if share is not None and share < 1 and not settings.with_failures and False not in outcomes:
+    outcomes = {meta.outcome for store in stores for meta in store.meta}
+    if share is not None and share < 1 and not settings.with_failures and "failure" not in outcomes:
         raise ImprovementError(
             f"success_share {share} asks for failed episodes, and without the new ones there are none; "
             "sample the data as it is in both runs: --set success_share=null"

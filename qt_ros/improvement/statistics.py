@@ -106,12 +106,22 @@ def pooled_rate(counts: Sequence[tuple[int, int]]) -> dict[str, Any]:
     return {**rate.to_dict(), "low": round(low, 4), "high": round(high, 4), "runs": len(counts)}
 
 
-def mean_difference(differences: Sequence[float]) -> dict[str, Any]:
-    """Of one difference per run, for JSON; ``low`` and ``high`` are None for fewer than two runs."""
-    between = over_runs(differences)
+def mean_difference(runs: Sequence[Paired]) -> dict[str, Any]:
+    """Mean of the differences of several runs, for JSON; ``low`` and ``high`` are None for fewer than two. Runs without
+    scenes do not count.
+
+    The interval reaches over the mean of the runs' own, which know that other scenes could have been drawn (the runs
+    share theirs, so that more runs make it no narrower), and Student's t over the runs.
+    """
+    known = [paired for paired in runs if paired.scenes]
+    differences = [paired.difference for paired in known]
+    ends: tuple[float, float] | None = None
+    if (between := over_runs(differences)) is not None:
+        low, high = (math.fsum(end) / len(known) for end in zip(*(paired.interval for paired in known), strict=True))
+        ends = max(-1.0, min(low, between[0])), min(1.0, max(high, between[1]))
     return {
-        "runs": len(differences),
-        "difference": round(math.fsum(differences) / len(differences), 4) if differences else None,
-        "low": None if between is None else round(max(-1.0, between[0]), 4),
-        "high": None if between is None else round(min(1.0, between[1]), 4),
+        "runs": len(known),
+        "difference": round(math.fsum(differences) / len(known), 4) if known else None,
+        "low": None if ends is None else round(ends[0], 4),
+        "high": None if ends is None else round(ends[1], 4),
     }

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from qt_ros.contract.strict import ConfigError
-from qt_ros.episodes.manifest import EpisodeMeta
 from qt_ros.improvement.settings import ImprovementError
 from qt_ros.learning.config import TrainConfig
 from qt_ros.model.checkpoint import read_info
@@ -48,14 +47,17 @@ def train_settings(policy: Path, steps: int, changes: Sequence[str]) -> dict[str
     return {key: value for key, value in data.items() if value is not None}
 
 
-def drawn_from(episodes: Sequence[EpisodeMeta], settings: dict[str, Any]) -> dict[str, Any]:
-    """Of what the batches of a training with ``settings`` are drawn: all ``steps``, those of successes, and
-    ``success_share``, the share of a batch that comes from successes."""
-    steps = sum(e.length for e in episodes)
-    good = sum(e.length for e in episodes if e.outcome == "success")
+def drawn_from(trained_on: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what the batches of a training with ``settings`` were drawn: all ``steps``, those of successes, and
+    ``success_share``, the share of a batch that comes from successes.
+
+    ``trained_on``: what the checkpoint notes of its data. One that an earlier version made does not tell the steps of
+    successes: None then, and so is a share that is theirs.
+    """
+    steps, good = trained_on["steps"], trained_on.get("steps_of_successes")
     share = settings.get("success_share")
     if (settings.get("options") or {}).get("episodes") == "successes":  # a clone of nothing else
         share = 1.0
-    if share is None and steps:
+    if share is None and steps and good is not None:
         share = good / steps
     return {"steps": steps, "success_steps": good, "success_share": None if share is None else round(share, 4)}

@@ -195,7 +195,7 @@ def save_run(
     vision_weights: str | None = None,
 ) -> None:
     """Checkpoint of a training run, with settings, data, code version and what it started from."""
-    provenance = {"kind": config.method, "gradient_steps": step, "settings": config.to_dict(), **_common(data)}
+    provenance = {"kind": config.method, "gradient_steps": step, "settings": config.to_dict(), **summary_of(data)}
     if init is not None:
         provenance["init"] = read_info(init).id
     if vision_weights is not None:
@@ -217,19 +217,21 @@ def save_pointing(
 ) -> None:
     """Checkpoint after the vision warm-up; not yet a policy."""
     settings = dataclasses.asdict(config)
-    provenance = {"kind": "pointing", "gradient_steps": step, "settings": settings, **_common(data)}
+    provenance = {"kind": "pointing", "gradient_steps": step, "settings": settings, **summary_of(data)}
     if vision_weights is not None:
         provenance["vision_weights"] = vision_weights
     save_checkpoint(folder, model, contract=contract, text_encoder=encoder.name, provenance=provenance)
 
 
-def _common(data: StepData) -> dict[str, Any]:
+def summary_of(data: StepData) -> dict[str, Any]:
+    """What a checkpoint notes of the data: of what was trained on, without what was left out; and the code's commit."""
     return {
         "stores": data.provenance,
         "instructions": sorted(data.instructions)[:MOST_INSTRUCTIONS],
         "episodes": len(data.lengths),
         "successes": int(data.success.sum()),
         "steps": data.count,
+        "steps_of_successes": int(data.lengths[data.success].sum()),
         "torch": torch.__version__,
         "machine": platform.machine(),
         "commit": _commit(),

@@ -190,8 +190,11 @@ class Trainer:
         segments, columns = batch.segments, batch.columns
         tensors = {"frames": torch.from_numpy(segments.frames), "mask": torch.from_numpy(segments.frame_mask)}
         tensors |= {"episodes": torch.from_numpy(np.searchsorted(self.data.starts, segments.frames, "right") - 1)}
-        for name in ("proprio", "tokens" if self.batches.cached else self.batches.source.sight):
+        for name in ("proprio", *(["tokens"] if self.batches.cached else [])):
             tensors[name] = columns.take(name, columns.index(segments.frames)).cpu().contiguous()
+        if not self.batches.cached:
+            sight = self.batches.source.sight
+            tensors[sight] = torch.from_numpy(columns.seen(sight, segments.frames))
         for name in ("bins", "rewards", "returns", "remaining", "terminated", "success"):
             tensors[name] = getattr(batch, name).cpu().contiguous()
         save_file(tensors, path)

@@ -145,16 +145,25 @@ def test_what_is_whole_and_yet_of_no_use_is_told_but_not_tried_again(
     assert "shard-00001.parquet skipped with 3 episodes" in caplog.text
 
 
-def test_who_reads_an_index_goes_on_as_before_when_a_repaired_shard_makes_another(store: Path) -> None:
-    victim = store / "shards" / "shard-00001.parquet"
-    data = victim.read_bytes()
-    victim.unlink()
-    before, wanted = index_of(store), EpisodeStore(store)
-    victim.write_bytes(data)
-    after = index_of(store)
-    assert len(before.lengths) == 6 and len(after.lengths) == 9
-    assert {f["file"] for f in before.files.values()}.isdisjoint(f["file"] for f in after.files.values())
-    check_same(before, wanted)
+def test_who_reads_an_index_goes_on_as_before_when_repaired_shards_make_others(
+    store: Path, contract: RobotContract, new_episode: Callable[..., Episode]
+) -> None:
+    victims = [store / "shards" / f"shard-0000{number}.parquet" for number in (1, 2)]
+    content = [victim.read_bytes() for victim in victims]
+    for victim in victims:
+        victim.unlink()
+    readers = [(index_of(store), EpisodeStore(store))]
+    for victim, data in zip(victims, content, strict=True):  # one after the other, while the first still reads
+        victim.write_bytes(data)
+        readers.append((index_of(store), EpisodeStore(store)))
+    assert [len(index.lengths) for index, _ in readers] == [3, 6, 9]
+    files = [f["file"] for index, _ in readers for f in index.files.values()]
+    assert len(set(files)) == len(files)
+    for index, wanted in readers:
+        check_same(index, wanted)
+    add(store, contract, [new_episode(9)])
+    index_of(store)
+    assert set(files).isdisjoint(path.name for path in (store / "index").iterdir()), "of a store that is no more"
 
 
 def test_a_shard_repaired_behind_a_url_is_used_though_the_index_there_leaves_it_out(

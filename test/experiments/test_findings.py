@@ -65,6 +65,8 @@ def test_times_compares_rates(tmp_path: Path, own: int, other: int, wanted: bool
         ({1: 10, 2: 20, 4: 60}, {1: 59, 4: 60}, False),
         ({1: 10, 2: 60, 4: 60}, {1: 60, 4: 60}, False),  # the other was there after 2
         ({1: 10, 2: 20, 4: 60}, {1: 50, 4: 59}, False),  # never there
+        ({1: 0, 2: 0, 4: 0}, {1: 0, 4: 60}, True),  # the other never got anywhere
+        ({1: 0, 2: 0, 4: 0}, {1: 0, 4: 0}, False),
     ],
 )
 def test_quicker_compares_the_steps_to_the_best_level_of_the_other(

@@ -81,6 +81,25 @@ def test_cells_that_lack_seeds_stand_below_those_that_do_not(tmp_path: Path, giv
     assert told.index("| `rt1_bc/successes` | 11.5% |") < told.index("| `q_transformer` | 92.0% |")
 
 
+def test_the_interval_of_two_seeds_of_three_knows_how_they_differ_and_of_one_only_its_scenes(tmp_path: Path) -> None:
+    given = experiment(tmp_path / "spec", seeds=[1, 2, 3])
+    for cell in all_cells(given):
+        if cell.seed < (3 if cell.spec.method == "q_transformer" else 2):
+            write_result(tmp_path, cell, 40 + 20 * (cell.seed - 1))
+    told = page(collect_results(given, [tmp_path]))
+    assert "| 50.0% | 0.0% to 100.0% | 40.0% .. 60.0%, 2 of 3 |" in told, "Student's t, as with all seeds"
+    assert "| 40.0% | 30.9% to 49.8% | 1 of 3 |" in told
+    assert "of one seed there is Wilson's only" in " ".join(told.split())
+
+
+def test_the_page_does_not_vouch_for_implementations_that_miss_the_known_answers(tmp_path: Path) -> None:
+    given = experiment(tmp_path / "spec")
+    finish(tmp_path, given)
+    (tmp_path / "sanity.md").write_text("")
+    told = page(collect_results(given, [tmp_path], tmp_path / "tiny.json"))
+    assert "(sanity.md)" in told and "solves" not in told
+
+
 def test_the_quickest_seed_and_the_sum_of_all_are_told(tmp_path: Path, given: Experiment) -> None:
     for cell, seconds in zip(all_cells(given), (7200.0, 600.0, 300.0, 900.0), strict=True):
         write_result(tmp_path, cell, 50, train_seconds=seconds)

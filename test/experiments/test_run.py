@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_experiment import CELLS, experiment, write_experiment
@@ -11,7 +12,7 @@ from qt_ros.experiments.cells import all_cells, selected
 from qt_ros.experiments.run import CellError, result_of, run_cell
 from qt_ros.experiments.spec import load_experiment
 from qt_ros.experiments.warm_up import warm_up, warmed_up
-from qt_ros.experiments.work import Work, read_json
+from qt_ros.experiments.work import Work, read_json, write_json
 from qt_ros.model.checkpoint import read_info
 
 
@@ -59,6 +60,46 @@ def test_an_interrupted_cell_goes_on_to_the_same_weights(tmp_path: Path, work: W
     assert run_cell(cell, whole)
     ids = [read_info(place.root / cell.directory / "checkpoint").id for place in (work, whole)]
     assert ids[0] == ids[1]
+
+
+def test_every_commit_that_trained_a_cell_is_noted_also_where_training_was_killed_or_had_ended(
+    tmp_path: Path, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cell,) = selected(all_cells(experiment(tmp_path)), ["rt1_bc/successes/1"])
+
+    def at(commit: str, **options: Any) -> bool:
+        monkeypatch.setattr("qt_ros.experiments.run.commit", lambda: commit)
+        return run_cell(cell, work, **options)
+
+    def killed(text: str, metrics: dict[str, float]) -> None:
+        if text == "step 4/4":  # a state was saved at step 2
+            raise SystemExit(137)
+
+    with pytest.raises(SystemExit):
+        at("first", report=killed)
+    asked = iter([False, False])  # stopped in the evaluation, when all is trained
+    assert not at("second", stopped=lambda: next(asked, True))
+    assert at("third")
+    result = result_of(cell, work)
+    assert result is not None and (result["commit"], result["evaluated_by"]["commit"]) == ("second", "third")
+    assert [by["commit"] for by in result["trained_by"]] == ["first", "second"]
+
+
+def test_a_cell_that_an_earlier_version_trained_keeps_the_commit_it_noted(
+    tmp_path: Path, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cell,) = selected(all_cells(experiment(tmp_path)), ["rt1_bc/successes/1"])
+    monkeypatch.setattr("qt_ros.experiments.run.commit", lambda: "first")
+    asked = iter([False, False, True])
+    assert not run_cell(cell, work, stopped=lambda: next(asked, True))
+    path = work.root / cell.directory / "cell.json"
+    progress = read_json(path)
+    del progress["trained_by"]
+    write_json(path, progress)
+    monkeypatch.setattr("qt_ros.experiments.run.commit", lambda: "second")
+    assert run_cell(cell, work)
+    result = result_of(cell, work)
+    assert result is not None and [by["commit"] for by in result["trained_by"]] == ["first", "second"]
 
 
 def test_a_cell_from_images_learns_from_the_shared_warm_up(tmp_path: Path, work: Work) -> None:

@@ -146,6 +146,9 @@ def runs_of_other_training_seeds_are_taken_together(state: State, without: State
     assert (found["mean"]["runs"], found["mean"]["difference"]) == (2, 0.375)
     lonely = arms_document(arms_of([state, without, again(state, 3, 0)]))
     assert any("training seed 3" in what for what in lonely["missing"])
+    shorter = copy.deepcopy(without)
+    del shorter.rounds[1]
+    assert "without the failures: round 2 was not begun" in arms_document(arms_of([state, shorter]))["missing"]
 
 
 def what_cannot_be_compared_is_refused(state: State, without: State) -> None:

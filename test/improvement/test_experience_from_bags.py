@@ -82,6 +82,17 @@ def test_failures_that_are_left_out_are_not_looked_at_again_unless_somebody_judg
     assert sorted(m.id for m in EpisodeStore(grown).meta) == ["good", "misjudged"]
 
 
+def test_a_bag_whose_episode_was_built_and_then_lost_is_built_again(tmp_path: Path, contract: RobotContract) -> None:
+    bags, grown = tmp_path / "bags", tmp_path / "all"
+    make_bag(bags, contract, "a", "failure")
+    build_from_bags([bags], tmp_path / "1", grown, contract, SIZE)
+    (shard,) = (tmp_path / "1" / "shards").iterdir()
+    shard.write_bytes(shard.read_bytes()[:-1] + b"?")  # so that nothing of it could be added
+    found = build_from_bags([bags], tmp_path / "2", grown, contract, SIZE, earlier=[tmp_path / "1"])
+    assert (found["added"], found["known"]) == (1, 0)
+    assert add_episodes([tmp_path / "2"], grown, 2, contract, ())["added"] == 1
+
+
 def test_a_run_over_dds_takes_its_twins_bags_where_the_same_policy_acted(
     tmp_path: Path, contract: RobotContract, settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +24,8 @@ from qt_ros.improvement.rounds import alone, begin, run
 from qt_ros.improvement.settings import ImprovementError, Interrupted, Settings
 from qt_ros.improvement.state import PHASES, Round, State, load_state
 from qt_ros.model.checkpoint import read_info
+from qt_ros.sim.collect import collect
+from qt_ros.sim.episode_maker import Plan
 from qt_ros.sim.tasks import SKILLS, default_tasks, find_task
 
 pytestmark = pytest.mark.timeout(1800)  # trainings are processes of their own: slow to start on a busy machine
@@ -177,6 +181,8 @@ def test_what_would_stop_the_first_training_is_said_before_anything_is_collected
         writer.add(make_episode(contract, 1))
     with StoreWriter(tmp_path / "good", contract) as writer:
         writer.add(make_episode(contract, 1, size=(96, 128)))
+        unknown = {"outcome": "unknown", "terminated": False, "size": (96, 128)}  # which training leaves out
+        writer.add(make_episode(contract, 2, **unknown))
     for told, changes in {
         "no finished store": {"stores": (str(tmp_path / "none"),)},
         "the policy sees 96 x 128": {"stores": (str(tmp_path / "small"),)},
@@ -225,6 +231,33 @@ def test_a_run_asks_in_every_round_for_what_its_first_checkpoint_learned(
     assert "tasks is" in capsys.readouterr().err
     assert main(["improve", "--dir", str(tmp_path / "new"), *given, "--skill", "juggle"]) == 2
     assert "juggle" in capsys.readouterr().err and load_state(tmp_path / "new") is None
+
+
+def test_episodes_that_a_twin_is_still_collecting_are_not_copied_half_and_counted_whole(
+    tmp_path: Path, settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twin, own = State(tmp_path / "with", settings()), State(tmp_path / "without", settings(with_failures=False))
+    this = Round(1, twin.settings.checkpoint, twin.settings.checkpoint_id)
+    theirs = twin.round_folder(1) / "collected"
+    plan = Plan("policy", (600_000,), theirs, Path(this.policy), twin.settings.tasks, twin.settings.robot)
+    collect(plan, 0)
+    twin.rounds.append(Round(1, this.policy, this.policy_id))
+    for folder in (twin, own):
+        folder.folder.mkdir(exist_ok=True)
+        folder.save()
+
+    def copied_while_it_grows(source: Path, target: Path) -> None:
+        shutil.copytree(source / "shards", target / "shards")
+        collect(replace(plan, seeds=(600_000, 600_001)), 0)
+        for name in ("parts", "collect.json", "store.json"):
+            (shutil.copytree if (source / name).is_dir() else shutil.copyfile)(source / name, target / name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "qt_ros.improvement.phases.shutil", SimpleNamespace(copytree=copied_while_it_grows, rmtree=shutil.rmtree)
+        )
+        found = collect_episodes(Context(own, twin=twin.folder, workers=0), this)
+    assert found["episodes"] == len(EpisodeStore(own.round_folder(1) / "collected")) == 2
 
 
 def test_the_nodes_are_asked_for_the_tasks_of_the_run(

@@ -61,11 +61,32 @@ def test_one_run_has_wilsons_interval_and_several_one_that_knows_how_they_differ
     assert (unlike["low"], unlike["high"]) == (0.0, pytest.approx(0.3 + half, abs=1e-4))
 
 
+def apart(lost: int, won: int, scenes: int = 1000) -> Paired:
+    return Paired(0, lost, won, scenes - lost - won)
+
+
 def test_the_mean_of_differences_has_no_interval_before_there_are_two_runs() -> None:
-    assert mean_difference([0.1]) == {"runs": 1, "difference": 0.1, "low": None, "high": None}
+    assert mean_difference([apart(0, 100)]) == {"runs": 1, "difference": 0.1, "low": None, "high": None}
     assert mean_difference([])["difference"] is None
-    two = mean_difference([0.1, 0.3])
-    assert (two["difference"], two["low"], two["high"]) == (0.2, -1.0, 1.0), "12.706 standard errors each way"
+    two = mean_difference([apart(0, 100), apart(0, 300), Paired(0, 0, 0, 0)])
+    assert (two["runs"], two["difference"], two["low"], two["high"]) == (2, 0.2, -1.0, 1.0), "12.706 standard errors"
+
+
+def test_runs_that_agree_do_not_make_the_scenes_they_share_certain() -> None:
+    one = apart(2, 10, 60)
+    agreed = mean_difference([one] * 5)
+    assert (agreed["low"], agreed["high"]) == pytest.approx(one.interval, abs=1e-4)
+
+
+def test_the_interval_of_a_mean_difference_holds_the_truth_in_scenes_that_only_one_policy_can_do() -> None:
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(500):
+        possible = rng.random(40) < 0.5
+        runs = [possible & (rng.random(40) < 0.98) for _ in range(5)]
+        found = mean_difference([apart(0, int(new.sum()), 40) for new in runs])
+        held += found["low"] <= 0.49 <= found["high"]
+    assert held / 500 > 0.93
 
 
 def test_the_interval_over_runs_holds_the_mean_as_often_as_it_says() -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny import tiny_data, tiny_model, tiny_text
 
+from qt_ros.learning.columns import Columns
 from qt_ros.learning.config import TrainConfig
 from qt_ros.learning.dataset import TrainingData
 from qt_ros.learning.errors import TrainingError
@@ -131,6 +133,21 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_batch(tmp_path: Path) -> 
     with pytest.raises(FloatingPointError, match="bad_batch_0"):
         t.train_step()
     assert (tmp_path / "bad_batch_0.safetensors").is_file()
+
+
+def test_keeping_a_batch_takes_no_more_pictures_to_the_device_than_training_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    t = trainer(tmp_path)
+    t.data.proprio[:] = float("nan")
+    taken: list[str] = []
+    plain = Columns.tensor
+    monkeypatch.setattr(Columns, "tensor", lambda columns, name: (taken.append(name), plain(columns, name))[1])
+    with pytest.raises(FloatingPointError, match="bad_batch_0"):
+        t.train_step()
+    assert "bins" in taken and "images" not in taken, "all of the data's pictures may not fit there"
+    kept = load_file(str(tmp_path / "bad_batch_0.safetensors"))
+    assert torch.equal(kept["images"], torch.from_numpy(t.data.images[kept["frames"].numpy()]))
 
 
 def test_the_state_can_be_read_by_whom_the_umask_allows(tmp_path: Path) -> None:
