@@ -41,6 +41,9 @@ def command(
     no_noise: Annotated[
         bool, typer.Option("--no-noise", help="Demonstrations without the disturbances they recover from.")
     ] = False,
+    paraphrases: Annotated[
+        bool, typer.Option("--paraphrases", help="Ask in many more ways than scenes do, so that language is learned.")
+    ] = False,
     image_size: Annotated[
         str | None, typer.Option(help="HEIGHTxWIDTH of the frames kept, 96x128 if absent; a policy brings its own.")
     ] = None,
@@ -66,7 +69,7 @@ def command(
     if not any_seed:
         require_training_seeds(range(seed, seed + episodes))
     tasks = select_tasks(task or (), skill or ())
-    plan = Plan(source, tuple(range(seed, seed + episodes)), out, checkpoint, tasks, robot)
+    plan = Plan(source, tuple(range(seed, seed + episodes)), out, checkpoint, tasks, robot, paraphrases=paraphrases)
     if size is not None:
         plan = replace(plan, image_size=size)
     if noise:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ from qt_ros.model.language import DEFAULT, TextEncoder
 from qt_ros.model.q_transformer import QTransformer
 from qt_ros.model.timm_weights import load_timm_weights
 
-MOST_INSTRUCTIONS = 1000  # that a checkpoint keeps
+MOST_INSTRUCTIONS = 1000  # that a checkpoint keeps; of more, every second or third and so on
 
 
 def build_model(
@@ -227,7 +228,7 @@ def summary_of(data: StepData) -> dict[str, Any]:
     """What a checkpoint notes of the data: of what was trained on, without what was left out; and the code's commit."""
     return {
         "stores": data.provenance,
-        "instructions": sorted(data.instructions)[:MOST_INSTRUCTIONS],
+        "instructions": sorted(data.instructions)[:: math.ceil(len(data.instructions) / MOST_INSTRUCTIONS) or 1],
         "episodes": len(data.lengths),
         "successes": int(data.success.sum()),
         "steps": data.count,

@@ -76,6 +76,7 @@ def _settings(plan: Plan) -> dict[str, Any]:
     noise = plan.noise or default_noise(plan.source)
     special: dict[str, Any] = {"flaws": list(plan.flaws)} if plan.flaws else {}  # stores of before have no such entries
     special |= {} if plan.keep == "all" else {"keep": plan.keep}
+    special |= {"paraphrases": True} if plan.paraphrases else {}
     return special | {
         "source": plan.source,
         "tasks": list(plan.tasks or default_tasks()),

@@ -39,7 +39,8 @@ class Plan:
     all that its skill knows), in their shares; a skill that knows none of them has all. ``side_by_side``: robots that
     each worker runs at the same time, of which a policy decides for all at once, which is quicker; what an episode
     comes to depends on its seed, and in the last bits of the policy's numbers on how many there are. ``keep``:
-    'failures' or 'successes' adds only those to the store; the others are run and reported alike.
+    'failures' or 'successes' adds only those to the store; the others are run and reported alike. ``paraphrases``: ask
+    by one of the task's many paraphrases, drawn by the seed, in place of the scene's words.
     """
 
     source: str
@@ -56,6 +57,7 @@ class Plan:
     flaws: tuple[str, ...] = ()
     side_by_side: int = 1
     keep: str = "all"
+    paraphrases: bool = False
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
@@ -64,6 +66,8 @@ class Plan:
             raise CollectError("source 'policy' needs a checkpoint, the scripted sources take none")
         if self.wrong_instruction and (self.out is not None or self.source != "policy"):
             raise CollectError("wrong_instruction is for evaluating a policy; such episodes are not kept")
+        if self.paraphrases and (self.wrong_instruction or self.held_out):
+            raise CollectError("paraphrases are words to train on; leave out held_out and wrong_instruction")
         unknown = sorted(set(self.tasks) - set(load_tasks()))
         if unknown:
             raise CollectError(f"unknown task(s) {', '.join(unknown)}; known: {', '.join(load_tasks())}")
@@ -193,7 +197,7 @@ class EpisodeMaker:
         plan = self.plan
         task = draw_task(plan.tasks, seed)
         scene = sample_scene(task, seed)
-        instruction = instruction_for(task, scene, seed, plan.wrong_instruction, plan.held_out)
+        instruction = instruction_for(task, scene, seed, plan.wrong_instruction, plan.held_out, plan.paraphrases)
         self.world.reset(scene)
         script, detail, source, checkpoint = None, "", plan.source, ""
         if self.policy is not None:
@@ -234,9 +238,12 @@ def default_noise(source: str) -> NoiseSpec:
     return DART if source == "demonstration" else NOISE
 
 
-def instruction_for(task: Task, scene: SceneSpec, seed: int, wrong: bool = False, held_out: bool = False) -> str:
-    """What to tell the policy: the scene's own words, held-out words, or words for something else to do there."""
-    if not wrong and not held_out:
+def instruction_for(
+    task: Task, scene: SceneSpec, seed: int, wrong: bool = False, held_out: bool = False, paraphrases: bool = False
+) -> str:
+    """What to tell the policy: the scene's own words, one of the task's paraphrases, held-out words, or words for
+    something else to do there."""
+    if not wrong and not held_out and not paraphrases:
         return scene.instruction
     rng = np.random.default_rng([seed, 5])
     if wrong:
@@ -244,4 +251,4 @@ def instruction_for(task: Task, scene: SceneSpec, seed: int, wrong: bool = False
         if not others:
             raise CollectError(f"scene {seed} holds only {task.target}; a wrong instruction needs another object")
         task = others[int(rng.integers(len(others)))]
-    return str(rng.choice(task.held_out if held_out else task.instructions))
+    return str(rng.choice(task.held_out if held_out else task.paraphrases if paraphrases else task.instructions))

@@ -22,7 +22,8 @@ _OPPOSITE = {"open_drawer": "close_drawer", "close_drawer": "open_drawer"}
 @dataclass(frozen=True)
 class Task:
     """One thing to ask for. ``instructions`` are for training, ``held_out`` for tests; ``target`` names the object to
-    act on, ``near`` the object or place it goes to or comes from ('' where there is none)."""
+    act on, ``near`` the object or place it goes to or comes from ('' where there is none). ``paraphrases``: many more
+    sentences for training, ``instructions`` among them."""
 
     name: str
     skill: str
@@ -30,6 +31,7 @@ class Task:
     instructions: tuple[str, ...]
     held_out: tuple[str, ...]
     near: str = ""
+    paraphrases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ class TaskFile:
 @dataclass(frozen=True)
 class _Skill:
     instructions: list[str]
+    paraphrases: list[str]
     held_out: list[str]
 
 
@@ -141,6 +144,7 @@ class _Document:
     move: Mapping[str, Any]
     skills: Mapping[str, Any]
     objects: Mapping[str, Any]
+    other_names: Mapping[str, Any]
     tasks: list[Any]
 
 
@@ -167,17 +171,16 @@ def load_task_file(path: Path | None = None) -> TaskFile:
     for name in (*skills, *document.default_skills):
         if name not in SKILLS or name not in skills:
             raise ConfigError(f"{path}: unknown skill {name!r}; known: {', '.join(SKILLS)}")
-    called: dict[str, list[str]] = {}
-    for name, names in document.objects.items():
-        if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
-            raise ConfigError(f"{path}: objects: {name} needs a list of what it is called, found {names!r}")
-        called[name] = names
+    called = _names(document.objects, f"{path}: objects")
+    others = _names(document.other_names, f"{path}: other_names")
+    if strange := sorted(others.keys() - called.keys()):
+        raise ConfigError(f"{path}: other_names: {strange[0]!r} is not under objects; known: {list(called)}")
     tasks: dict[str, Task] = {}
     for index, value in enumerate(document.tasks):
         entry = build(_TaskEntry, value, f"{path}: tasks[{index}]")
         if entry.name in tasks:
             raise ConfigError(f"{path}: task {entry.name!r} is given twice")
-        tasks[entry.name] = _task(entry, skills, called, path)
+        tasks[entry.name] = _task(entry, skills, called, others, path)
     if not any(task.skill in document.default_skills for task in tasks.values()):
         raise ConfigError(f"{path}: default_skills: none of the tasks has one of the skills {document.default_skills}")
     return TaskFile(
@@ -193,7 +196,20 @@ def load_task_file(path: Path | None = None) -> TaskFile:
     )
 
 
-def _task(entry: _TaskEntry, skills: Mapping[str, _Skill], called: Mapping[str, list[str]], path: Path) -> Task:
+def _names(given: Mapping[str, Any], where: str) -> dict[str, list[str]]:
+    for name, names in given.items():
+        if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+            raise ConfigError(f"{where}: {name} needs a list of what it is called, found {names!r}")
+    return dict(given)
+
+
+def _task(
+    entry: _TaskEntry,
+    skills: Mapping[str, _Skill],
+    called: Mapping[str, list[str]],
+    others: Mapping[str, list[str]],
+    path: Path,
+) -> Task:
     if entry.skill not in skills:
         known = ", ".join(skills)
         raise ConfigError(f"{path}: task {entry.name!r} wants unknown skill {entry.skill!r}; known: {known}")
@@ -206,13 +222,19 @@ def _task(entry: _TaskEntry, skills: Mapping[str, _Skill], called: Mapping[str, 
     def words(texts: Sequence[str], target: str, near: str) -> tuple[str, ...]:
         return tuple(text.format(object=target, near=near) for text in texts)
 
-    held_out = words(skill.held_out, objects[0], places[0])
+    instructions, held_out = (words(texts, objects[0], places[0]) for texts in (skill.instructions, skill.held_out))
     for i in range(1, max(len(objects), len(places))):
         other, place = objects[min(i, len(objects) - 1)], places[min(i, len(places) - 1)]
         held_out += words((*skill.instructions, *skill.held_out), other, place)
-    return Task(
-        entry.name, entry.skill, entry.target, words(skill.instructions, objects[0], places[0]), held_out, entry.near
+    paraphrases = dict.fromkeys(
+        text
+        for target in (objects[0], *others.get(entry.target, ()))
+        for near in (places[0], *others.get(entry.near, ()))
+        for text in words((*skill.instructions, *skill.paraphrases), target, near)
     )
+    if both := sorted(set(held_out).intersection(paraphrases)):
+        raise ConfigError(f"{path}: task {entry.name!r}: {both[0]!r} is held out, and is to be trained on too")
+    return Task(entry.name, entry.skill, entry.target, instructions, held_out, entry.near, tuple(paraphrases))
 
 
 def load_tasks(path: Path | None = None) -> dict[str, Task]:
@@ -250,7 +272,7 @@ def select_tasks(tasks: Sequence[str] = (), skills: Sequence[str] = ()) -> tuple
 def tasks_of(sentences: Iterable[str]) -> tuple[str, ...]:
     """Names of the tasks that one of ``sentences`` trains, in the file's order: what a checkpoint with them learned."""
     heard = set(sentences)
-    return tuple(name for name, task in load_tasks().items() if heard.intersection(task.instructions))
+    return tuple(name for name, task in load_tasks().items() if heard.intersection(task.paraphrases))
 
 
 def draw_task(names: Sequence[str], seed: int) -> Task:
