@@ -19,7 +19,7 @@ from qt_ros.learning.errors import TrainingError
 from qt_ros.learning.methods import make_method
 from qt_ros.learning.options import OPTIONS
 from qt_ros.learning.pointing import PointingConfig
-from qt_ros.learning.run import build_model, require_start, save_pointing, save_run
+from qt_ros.learning.run import build_model, require_start, save_pointing, save_run, summary_of
 from qt_ros.model.checkpoint import load_checkpoint
 from qt_ros.model.language import TextEncoder, bundled_minilm
 from qt_ros.model.timm_weights import OWN_PARTS
@@ -100,6 +100,14 @@ def test_a_model_for_privileged_state_takes_its_size_from_the_data() -> None:
     assert model.config.state_size == 11 and model.config.vision == "state"
     with pytest.raises(TrainingError, match="state_size"):
         build_model({**FIELDS, "vision": "state"}, CONTRACT, data(), None, "cpu")
+
+
+def test_of_very_many_sentences_a_checkpoint_keeps_some_of_every_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qt_ros.learning.run.MOST_INSTRUCTIONS", 4)
+    said = [f"{verb} it {number}" for verb in ("close", "lift", "open") for number in range(3)]
+    kept = summary_of(data(instructions=said))["instructions"]
+    assert len(kept) <= 4 and {text.split()[0] for text in kept} == {"close", "lift", "open"}
+    assert summary_of(data(instructions=[]))["instructions"] == []
 
 
 def test_a_wrong_model_field_is_named() -> None:

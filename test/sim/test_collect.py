@@ -222,6 +222,23 @@ def test_held_out_instructions_are_none_that_were_trained_on() -> None:
     assert told in task.held_out and told not in task.instructions
 
 
+def test_paraphrases_change_the_words_of_a_demonstration_and_nothing_else(tmp_path: Path) -> None:
+    stores = []
+    for paraphrases in (False, True):
+        collect(plan(tmp_path / str(paraphrases), 4, paraphrases=paraphrases), workers=0)
+        stores.append(EpisodeStore(tmp_path / str(paraphrases)))
+    for number in range(4):
+        plain, other = (store.episode(number) for store in stores)
+        task = load_tasks()[plain.task]
+        assert plain.instruction in task.instructions and other.instruction in task.paraphrases
+        assert np.array_equal(plain.images, other.images) and np.array_equal(plain.actions, other.actions)
+    assert stores[0].meta[0].instruction != stores[1].meta[0].instruction
+    with pytest.raises(CollectError, match="paraphrases is"):
+        collect(plan(tmp_path / "True", 5), workers=0)
+    with pytest.raises(CollectError, match="words to train on"):
+        plan(None, 1, paraphrases=True, held_out=True)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -34,10 +34,11 @@ def test_no_sentence_means_two_things_and_held_out_ones_are_not_trained_on() -> 
     seen: dict[str, str] = {}
     for task in load_tasks().values():
         assert len(task.instructions) >= 4 and len(task.held_out) >= 3
-        for text in (*task.instructions, *task.held_out):
+        assert set(task.instructions) < set(task.paraphrases) and len(task.paraphrases) > 50
+        for text in (*task.paraphrases, *task.held_out):
             assert seen.setdefault(text, task.name) == task.name
             assert "{" not in text
-        assert not set(task.instructions) & set(task.held_out)
+        assert not set(task.paraphrases) & set(task.held_out)
 
 
 def test_every_sentence_names_what_it_is_about() -> None:
@@ -95,6 +96,10 @@ def test_what_else_could_be_asked_is_possible_in_the_same_scene() -> None:
         ("near: yellow_box}", "near: moon}", "moon"),
         ("default_skills: [pick]", "default_skills: [dance]", "dance"),
         ("  fetch:", "  juggle:", "juggle"),
+        ("red_cube: [red object,", "red_cube: [red block,", "red block.* is held out, and is to be trained on"),
+        ("- lift up the {object}", "- hold up the {object}", "hold up the red cube.* is held out"),
+        ("  pink_ball: [pink object,", "  moon: [pink object,", "other_names: 'moon'"),
+        ("drawer_handle: [kitchen drawer,", "drawer_handle: [7,", "other_names: drawer_handle"),
     ],
 )
 def test_mistakes_in_the_task_file_are_named(tmp_path: Path, old: str, new: str, named: str) -> None:
