@@ -74,7 +74,7 @@ def collect_episodes(context: Context, this: Round) -> dict[str, Any]:
     if settings.backend == "ros":
         return _collect_by_nodes(context, this)
     out = _collected(context, this)
-    _take_from_twin(context, out, lambda _: _twin_collected(context, this))
+    _take_from_twin(context, out, collected_in=this)
     plan = Plan("policy", tuple(seeds), out, Path(this.policy), settings.tasks, settings.robot)
     summary = collect(plan, context.workers, context.counting("collect", len(seeds)), context.stopped)
     episodes = read_manifest(out).episodes if (out / MANIFEST).is_file() else []
@@ -96,7 +96,7 @@ def collect_episodes(context: Context, this: Round) -> dict[str, Any]:
 def _collect_by_nodes(context: Context, this: Round) -> dict[str, Any]:
     """The same through the ROS graph: one bag per episode, judged by the simulator's detector."""
     settings, folder = context.state.settings, context.state.round_folder(this.number)
-    _take_from_twin(context, folder / "bags", lambda _: _twin_collected(context, this))
+    _take_from_twin(context, folder / "bags", collected_in=this)
     wanted, commands = settings.episodes, []
     done = judged_bags(folder / "bags")
     attempt = len(list(folder.glob("demo-*.log")))
@@ -261,7 +261,7 @@ def measure_policy(context: Context, path: str, identity: str) -> dict[str, Any]
 def _measured(context: Context, what: str, path: str, identity: str, seeds: range, folder: Path) -> dict[int, bool]:
     settings = context.state.settings
     file = folder / f"success-{identity[:12]}-{seeds.start}.jsonl"
-    _take_from_twin(context, file, lambda _: True)  # its first line says of what it is
+    _take_from_twin(context, file)  # its first line says of what it is
     return measure(
         Path(path), identity, seeds, file, tasks=settings.tasks, robot=settings.robot, workers=context.workers,
         on_result=context.counting(what, len(seeds)), stopped=context.stopped,
@@ -292,12 +292,13 @@ def _new_stores(context: Context, this: Round) -> list[Path]:
     return [s for s in stores if (s / MANIFEST).is_file() and read_manifest(s).episodes]
 
 
-def _take_from_twin(context: Context, own: Path, same: Callable[[Path], bool]) -> None:
-    """Copy what the twin run has at the same place, if it is ``same`` and we have nothing there yet."""
+def _take_from_twin(context: Context, own: Path, collected_in: Round | None = None) -> None:
+    """Copy what the twin run has at the same place if we have nothing there yet; what it collects in a round
+    (``collected_in``), only once that is all there."""
     if context.twin is None or own.exists():
         return
     theirs = context.twin / own.relative_to(context.state.folder)
-    if not theirs.exists() or not same(theirs):
+    if not theirs.exists() or (collected_in is not None and not _twin_collected(context, collected_in)):
         return
     own.parent.mkdir(parents=True, exist_ok=True)
     partial = own.with_name(f"{own.name}.partial")
