@@ -1,16 +1,15 @@
 """Spoils the real node graph in the embedded simulator at random moments, again and again, and looks what comes of it.
 
-One injection is one episode: a scene, a goal, a fault at a random moment of it, and then the judgement: no command out
-of bounds, no motion for longer after the policy's last action than the contract allows, the robot stands, the goal has
-its result, the bag of a finished episode is there and whole, and the graph (with killed nodes started again) does the
-next episode. Faults: kill -9 and restart of every node, frozen, silent and garbage camera, NaN, silent and future joint
-states, clock forward and back, dropped, delayed and doubled actions, full disk, burst of goals, malformed messages,
-e-stop.
+One injection is one episode: a scene of what the checkpoint learned, a goal, a fault at a random moment of it, and then
+the judgement: no command out of bounds, no motion for longer after the policy's last action than the contract allows,
+the robot stands, the goal has its result, the bag of a finished episode is there and whole, and the graph (with killed
+nodes started again) does the next episode. Faults: kill -9 and restart of every node, frozen, silent, garbage camera,
+NaN, silent and future joint states, clock forward and back, dropped, delayed and doubled actions, full disk, burst of
+goals, malformed messages, e-stop.
 
 Example: python -m benchmarks.faults --count 300 --json docs/results/faults.json
 
-An interrupted run goes on where it was when it is called again with the same --out and --seed. With --json FILE the
-table is written as FILE.md too.
+An interrupted run goes on when it is called again with the same --out and --seed. --json FILE writes FILE.md too.
 """
 
 from __future__ import annotations
@@ -39,10 +38,12 @@ from benchmarks.fault_watch import Watch
 from benchmarks.graph import own_domain
 from benchmarks.report import ROOT, add_json_option, context, emit
 from qt_ros.action import ExecuteInstruction
+from qt_ros.cli.demo_plan import make_plan
 from qt_ros.cli.processes import NodeGroup, NodeProcess
 from qt_ros.contract.robot import load_contract
 from qt_ros.episodes.bag import BagError, is_complete, read_bag
 from qt_ros.episodes.episode import REASONS
+from qt_ros.sim.asked import choose_tasks
 
 RELAYED = ("head_camera/image_raw", "joint_states")
 PATIENCE = 300.0  # s on the wall for anything that a loaded machine does late; longer is a hung graph
@@ -66,10 +67,11 @@ class Hung(RuntimeError):
 class Bench:
     """The graph, and one injection after the other."""
 
-    def __init__(self, folder: Path, checkpoint: Path, seed: int) -> None:
+    def __init__(self, folder: Path, checkpoint: Path, seed: int, count: int) -> None:
         from qt_ros.nodes.demo_client import GraphClient
 
         self.folder, self.seed = folder, seed
+        self.scenes = make_plan(seed, count, choose_tasks(checkpoint), training_scenes=True).episodes
         self.run = f"{time.strftime('%H%M%S')}"
         self.bags = folder / "bags"
         self.group = NodeGroup(folder / "logs", {"ROS_LOG_DIR": str(folder / "logs" / "ros"), "OMP_NUM_THREADS": "1"})
@@ -188,7 +190,7 @@ class Bench:
             row["gave_way"] = [f"before it began, {p}" for p in self.watch.gave_way()]
             self.watch.longest()
             self.watch.unheard()
-            scene, episode = self._begin(episode, int(rng.integers(2**31 - 1)))
+            scene, episode = self._begin(episode, *self.scenes[number])
             result = self.client._goal.get_result_async()
             wanted = int(rng.integers(1, 9))
             moving = self.watch.until(
@@ -217,7 +219,7 @@ class Bench:
         row["seconds"] = round(time.monotonic() - began, 1)
         return row
 
-    def _begin(self, episode: str, seed: int) -> tuple[Any, str]:
+    def _begin(self, episode: str, task: str, seed: int) -> tuple[Any, str]:
         """A scene and a goal that is accepted, and the episode's id.
 
         Said again while the nodes find each other: a request may have gone to one that was killed, whom DDS takes for
@@ -229,7 +231,7 @@ class Bench:
         for attempt in itertools.count():
             name = episode + f"-{attempt}" * bool(attempt)
             try:
-                scene = self.client.reset_scene(seed)
+                scene = self.client.reset_scene(seed, task)
                 self.client.send(scene.instruction, name, EPISODE)
                 return scene, name
             except (GoalRejected, RuntimeError, TimeoutError) as error:
@@ -342,7 +344,7 @@ def _inject_all(
     options: argparse.Namespace, folder: Path, log: Path, rows: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     while len(rows) < options.count:
-        bench = Bench(folder, Path(options.checkpoint).absolute(), options.seed)
+        bench = Bench(folder, Path(options.checkpoint).absolute(), options.seed, options.count)
         try:
             with bench.group.running():
                 bench.heal()
@@ -354,10 +356,9 @@ def _inject_all(
                     rows.append(row)
                     with log.open("a") as sink:
                         sink.write(json.dumps(row) + "\n")
-                    verdict = "; ".join(row["problems"]) or "ok"
                     console.print(
                         f"{number + 1}/{options.count} {row['fault']}: {row['reason'] or '-'} after {row['steps']} "
-                        f"steps, {row['seconds']} s, {verdict}",
+                        f"steps, {row['seconds']} s, {'; '.join(row['problems']) or 'ok'}",
                         markup=False,
                         highlight=False,
                     )

@@ -84,11 +84,14 @@ def test_every_command_and_each_of_its_options_is_known(
 
 def test_the_readme_shows_the_recipe_of_the_shipped_checkpoint() -> None:
     script = (ROOT / "tools" / "make_checkpoint.sh").read_text(encoding="utf-8").splitlines()
-    recipe = [line.replace('"', "").replace("$work", "outputs/picking") for line in script if line.startswith("qt-ros")]
+    values = {'"': "", "$work": "outputs/skills", " --device $device": ""}
+    recipe = [line for line in script if line.startswith("qt-ros")]
+    for name, value in values.items():
+        recipe = [line.replace(name, value) for line in recipe]
     shown = [line for line in lines_of_code(ROOT / "README.md") if line.startswith("qt-ros")]
-    assert len(recipe) == 6
+    assert len(recipe) == 9
     start = shown.index(recipe[0])
-    assert shown[start : start + 6] == recipe
+    assert shown[start : start + 9] == recipe
 
 
 def test_every_make_target_and_script_that_is_named_exists() -> None:

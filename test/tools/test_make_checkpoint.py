@@ -20,18 +20,18 @@ def steps(script: str) -> list[str]:
             seed = re.search(r"--seed (\d+)", line)
             assert seed is not None, line
             done.append(range_of(int(seed[1])))
-        elif line.startswith(("cp ", "echo ")) and "checkpoints/default" in line:
+        elif line.startswith(("cp ", "echo ")) and "checkpoint" in line:
             done.append("kept")
     return done
 
 
-@pytest.mark.parametrize("script", ["make_checkpoint.sh", "make_skills_checkpoint.sh"])
+@pytest.mark.parametrize("script", ["make_checkpoint.sh", "make_picking_checkpoint.sh"])
 def test_a_checkpoint_is_kept_by_tuning_scenes_and_test_scenes_come_last(script: str) -> None:
     done = list(dict.fromkeys(steps(script)))
     assert done == ["tuning", "kept", "test"], done
 
 
-@pytest.mark.parametrize("script", ["make_checkpoint.sh", "make_skills_checkpoint.sh"])
+@pytest.mark.parametrize("script", ["make_checkpoint.sh", "make_picking_checkpoint.sh"])
 def test_what_is_decided_by_is_all_that_is_reported_too(script: str) -> None:
     done = steps(script)
     assert done.count("tuning") == done.count("test") > 0
