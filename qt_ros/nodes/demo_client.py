@@ -71,6 +71,7 @@ class GraphClient:
         self._executor.add_node(self.node)
         self._records: dict[str, EpisodeRecord] = {}
         self._goal: Any = None
+        self._asked: Any = None  # of a goal that was sent: the answer to come
         self.node.create_subscription(EpisodeRecord, "episode_record", self._on_record, LATCHED)
         self._actions = ActionClient(self.node, ExecuteInstruction, "execute_instruction")
         self._reset = self.node.create_client(ResetScene, "reset_scene")
@@ -211,15 +212,21 @@ class GraphClient:
         """
         self.wait(self._actions.server_is_ready, 30.0, "the action execute_instruction")
         goal = ExecuteInstruction.Goal(instruction=instruction, episode_id=episode_id, max_duration=max_duration)
-        future = self._actions.send_goal_async(goal, lambda m: on_step(m.feedback.step, m.feedback.value))
+        self._goal = None
+        self._asked = self._actions.send_goal_async(goal, lambda m: on_step(m.feedback.step, m.feedback.value))
         try:
-            self.wait(future.done, ANSWER, "an answer to the goal")
+            accepted = self._answered(ANSWER)
         except TimeoutError as error:
             raise GoalUnanswered(str(error)) from error
-        handle = future.result()
-        if handle is None or not handle.accepted:
+        if not accepted:
             raise GoalRejected(f"policy_node rejected {instruction!r}; its log says why")
-        self._goal = handle
+
+    def _answered(self, timeout: float) -> bool:
+        """Wait for the answer to the goal sent last; whether it was accepted."""
+        self.wait(self._asked.done, timeout, "an answer to the goal")
+        handle, self._asked = self._asked.result(), None
+        self._goal = handle if handle is not None and handle.accepted else None
+        return self._goal is not None
 
     def result(self, timeout: float = 300.0) -> EpisodeResult:
         """Wait for the end of the instruction sent last."""
@@ -238,7 +245,12 @@ class GraphClient:
         )
 
     def cancel(self) -> None:
-        """Cancel the instruction sent last, if it still runs, and wait for the answer."""
+        """Cancel the instruction sent last, if it still runs, and wait for the answer.
+
+        One that is not answered yet may run already, and can be cancelled as soon as it is: that is waited for.
+        """
+        if self._asked is not None:
+            self._answered(CANCELLATION)
         if self._goal is not None:
             future = self._goal.cancel_goal_async()
             self.wait(future.done, CANCELLATION, "the cancellation")
