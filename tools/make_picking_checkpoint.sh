@@ -17,7 +17,7 @@ qt-ros pretrain --store "$work/demos" --out "$work/warm" --steps 1500 --batch 64
 qt-ros train --store "$work/demos" --store "$work/noise" --init "$work/warm/checkpoint" --out "$work/train" --config small
 # Tuning scenes: whether this checkpoint or another, with other settings, is the one to keep is decided by them alone.
 qt-ros evaluate "$work/train/checkpoint" --episodes 300 --seed 1000000 --workers 2
-echo "$work/train/checkpoint is made; by the numbers above keep it, or train with other settings"
+echo "$work/train/checkpoint is made: keep it or not by the numbers above; checkpoints/default is left as it is"
 # Test scenes, last: numbers to report. Nothing is decided by them.
 echo "For reporting only:"
 qt-ros evaluate "$work/train/checkpoint" --episodes 300 --seed 2000000 --workers 2

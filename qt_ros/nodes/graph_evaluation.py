@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 FIND = 15.0  # s to discover what already runs
 VERDICT = 10.0  # s on the wall from the end of an episode to its outcome
-CLOSING = 30.0  # s on the wall from there until its bag is closed
+CLOSING = 30.0  # s on the wall from there, or from its label, until its bag is closed
 NODES = ("policy_node", "command_node")
 """Lifecycle nodes that must be active."""
 LABELLERS = ("recorder_node",)

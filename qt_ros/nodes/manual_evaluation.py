@@ -10,13 +10,12 @@ from pathlib import Path
 
 from qt_ros.msg import EpisodeRecord, EpisodeStatus
 from qt_ros.nodes.demo_client import EpisodeResult, GoalUnanswered
-from qt_ros.nodes.graph_evaluation import FIND, GraphEvaluation, GraphNotReady, Interrupted
+from qt_ros.nodes.graph_evaluation import CLOSING, FIND, GraphEvaluation, GraphNotReady, Interrupted
 from qt_ros.nodes.record_client import OperatorClient
 
 SILENT = 30.0  # s on the wall without a word from policy_node in mid-episode
 GOING = 10.0  # s from the cancellation of an episode to its result
 LABELLING = 15.0  # s: the recorder may hear of an episode's end after us
-CLOSING = 30.0  # s from the label to the closed bag
 
 
 class Cut(Exception):

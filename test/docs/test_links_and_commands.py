@@ -83,11 +83,9 @@ def test_every_command_and_each_of_its_options_is_known(
 
 
 def test_the_readme_shows_the_recipe_of_the_shipped_checkpoint() -> None:
-    script = (ROOT / "tools" / "make_checkpoint.sh").read_text(encoding="utf-8").splitlines()
-    values = {'"': "", "$work": "outputs/skills", " --device $device": ""}
-    recipe = [line.split("  #")[0].rstrip() for line in script if line.startswith("qt-ros")]
-    for name, value in values.items():
-        recipe = [line.replace(name, value) for line in recipe]
+    script = (ROOT / "tools" / "make_checkpoint.sh").read_text(encoding="utf-8")
+    script = script.replace('"', "").replace("$work", "outputs/skills").replace(" --device $device", "")
+    recipe = [line.split(" #")[0].strip() for line in script.splitlines() if line.startswith("qt-ros")]
     shown = [line for line in lines_of_code(ROOT / "README.md") if line.startswith("qt-ros")]
     assert len(recipe) == 9
     start = shown.index(recipe[0])

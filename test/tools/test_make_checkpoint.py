@@ -20,7 +20,7 @@ def steps(script: str) -> list[str]:
             seed = re.search(r"--seed (\d+)", line)
             assert seed is not None, line
             done.append(range_of(int(seed[1])))
-        elif line.startswith(("cp ", "echo ")) and "checkpoint" in line:
+        elif line.startswith(("cp ", "echo ")) and "checkpoints/default" in line:
             done.append("kept")
     return done
 
