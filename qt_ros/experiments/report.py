@@ -25,17 +25,17 @@ class ReportError(ValueError):
 
 def collect_results(experiment: Experiment, works: Sequence[Path], earlier: Path | None = None) -> dict[str, Any]:
     """The document of ``experiment`` from the result files in ``works`` (work folders; the first one that has a cell
-    counts) and, for cells that none of them has, from the rows of an ``earlier`` document. Beside that one the page of
-    the sanity tasks is looked for.
+    counts) and, for cells that none of them has, from the rows of an ``earlier`` document, or from those of another
+    experiment beside it where the run is the very same. There the page of the sanity tasks is looked for too.
 
     Results of other settings than the experiment's are left out. Everything in it follows from those files alone.
     """
     rows: list[dict[str, Any]] = []
     missing = []
-    before = read_json(earlier) if earlier is not None else {}
+    before = _rows_kept(earlier) if earlier is not None else []
     cells = all_cells(experiment)
     for cell in sorted(cells, key=lambda c: [s.label for s in experiment.cells].index(c.spec.label)):
-        found = _rows(cell, works) or _earlier(cell, before.get("rows", ()))
+        found = _rows(cell, works) or _earlier(cell, before)
         rows += found
         if not found:
             missing.append({"method": cell.spec.method, "variant": cell.spec.variant, "seed": cell.seed})
@@ -116,12 +116,23 @@ def _others(found: dict[str, Any]) -> list[str]:
     return sorted({origin["commit"] for origin in by if "commit" in origin} - {found["commit"]})
 
 
-def _earlier(cell: Cell, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of the same run in an earlier document, under the cell's present name; its own before those of another."""
+def _rows_kept(earlier: Path) -> list[list[dict[str, Any]]]:
+    """Rows of the document ``earlier`` and of every other experiment's in its folder, document by document."""
+    others = sorted(path for path in earlier.parent.glob("*.json") if path != earlier)
+    documents = [read_json(path) for path in (earlier, *others)]
+    return [document["rows"] for document in documents if "experiment" in document]
+
+
+def _earlier(cell: Cell, documents: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Rows of the same run in the first of ``documents`` that has it, under the cell's present name; there its own
+    before those of another name."""
     names = {"method": cell.spec.method, "variant": cell.spec.variant}
-    same = [row for row in rows if row.get("identity") == cell.identity]
-    same.sort(key=lambda row: all(row.get(key) == name for key, name in names.items()))
-    return [{**row, **names} for row in {row["gradient_steps"]: row for row in same}.values()]
+    for rows in documents:
+        same = [row for row in rows if row.get("identity") == cell.identity]
+        same.sort(key=lambda row: all(row.get(key) == name for key, name in names.items()))
+        if same:
+            return [{**row, **names} for row in {row["gradient_steps"]: row for row in same}.values()]
+    return []
 
 
 def skill_rows(row: dict[str, Any]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -154,6 +155,20 @@ def test_an_earlier_row_follows_its_cell_to_another_name_and_is_not_taken_twice(
     again = collect_results(named("renamed"), [], tmp_path / "both.json")
     assert [row["variant"] for row in again["rows"]] == ["renamed"]
     assert "| `rt1_bc/renamed` | 51.0% |" in page(again)
+
+
+def test_the_very_same_run_counts_in_another_experiments_document(tmp_path: Path) -> None:
+    def one(name: str, variant: str, **changes: object) -> Experiment:
+        cells = [{**CELLS[1], "variant": variant, **changes}]
+        return dataclasses.replace(experiment(tmp_path / name, seeds=[1], cells=cells), name=name)
+
+    finish(tmp_path / "work", before := one("before", "successes"), "rt1_bc/successes/1")
+    write_json(tmp_path / "docs" / "before.json", collect_results(before, [tmp_path / "work"]))
+    write_json(tmp_path / "docs" / "of-something-else.json", {"rows": [{"identity": "?"}]})
+    after = collect_results(one("after", "renamed"), [], tmp_path / "docs" / "after.json")
+    assert [(row["variant"], row["successes"]) for row in after["rows"]] == [("renamed", 51)]
+    other = collect_results(one("other", "renamed", set={"learning_rate": 0.5}), [], tmp_path / "docs" / "other.json")
+    assert other["rows"] == [] and len(other["missing"]) == 1
 
 
 def test_one_perfect_seed_is_drawn(tmp_path: Path) -> None:
