@@ -39,6 +39,9 @@ def command(
         Path | None,
         typer.Option(help="Checkpoint to start from: the vision side of a warmed-up one, or all of an earlier one."),
     ] = None,
+    only_vision: Annotated[
+        bool, typer.Option("--only-vision", help="Of --init take only the vision side, which serves every method.")
+    ] = False,
     privileged: Annotated[
         bool, typer.Option("--privileged", help="Act on the simulator's privileged state instead of images.")
     ] = False,
@@ -120,6 +123,7 @@ def command(
         device=device,
         text_encoder=text_encoder,
         vision_weights=vision_weights,
+        only_vision=only_vision,
         report=report,
         stopped=stop_on_interrupt(launched=group.size > 1),
         group=group,

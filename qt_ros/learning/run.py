@@ -40,10 +40,12 @@ def build_model(
     seed: int = 0,
     text_encoder: str | None = None,
     vision_weights: str | None = None,
+    only_vision: bool = False,
 ) -> tuple[Network, TextEncoder]:
     """The network that ``method`` trains, for the contract's action space and the data's image size.
 
-    Fresh, or from ``init``: a checkpoint of `qt-ros pretrain` gives its vision side, a trained one everything.
+    Fresh, or from ``init``: a checkpoint of `qt-ros pretrain` gives its vision side, a trained one everything, or with
+    ``only_vision`` that side alone.
     ``fields``: ``preset`` and changed fields of ModelConfig. ``seed``: of the fresh weights. ``text_encoder``: see
     `TextEncoder`; None is its default, or that of ``init``. ``vision_weights``: published weights for a fresh
     EfficientNet, see `load_timm_weights`. Raises TrainingError for a wrong field, when the data was recorded in another
@@ -75,7 +77,9 @@ def build_model(
     _check_image_size(config, data, changes)
     if init is not None and vision_weights is not None:
         raise TrainingError(f"--vision-weights is for a fresh model; {init} brings its own: leave out one of the two")
-    if init is not None and read_info(init).provenance.get("kind") != "pointing":
+    if only_vision and init is None:
+        raise TrainingError("--only-vision says what to take of a checkpoint; name one with --init")
+    if init is not None and not only_vision and read_info(init).provenance.get("kind") != "pointing":
         return _continued(init, config, method, contract, device), encoder
     torch.manual_seed(seed)
     model = network_class(method)(config)
@@ -91,21 +95,21 @@ def _continued(init: Path, config: ModelConfig, method: str, contract: RobotCont
     model, info = load_checkpoint(init, contract=contract, device=device)
     if info.acting.name != method:
         raise TrainingError(
-            f"{init} was trained by {info.acting.name}, this run is {method}; give a checkpoint of `qt-ros pretrain`, "
-            "whose vision side serves every method"
+            f"{init} was trained by {info.acting.name}, this run is {method}; take its vision side alone "
+            "(--only-vision), which serves every method"
         )
     if model.config != config:
         different = [k for k, v in config.to_dict().items() if model.config.to_dict()[k] != v]
         raise TrainingError(
             f"{init} was made with other model settings ({', '.join(different)}); "
-            "change the settings or leave out --init"
+            "change the settings, take its vision side alone (--only-vision), or leave out --init"
         )
     return model
 
 
 def _take_vision(model: Network, init: Path) -> None:
-    """The vision side of a warmed-up checkpoint into a fresh network, whatever follows behind it: another action space
-    changes nothing about it."""
+    """The vision side of a checkpoint into a fresh network, whatever follows behind it: another action space changes
+    nothing about it."""
     source, info = load_checkpoint(init)
     own, theirs = model.config.to_dict(), info.config.to_dict()
     different = [name for name in VISION_FIELDS if own[name] != theirs[name]]
@@ -117,12 +121,17 @@ def _take_vision(model: Network, init: Path) -> None:
         mine.load_state_dict(warm.state_dict())
 
 
-def started_from(encoder: TextEncoder, init: Path | None, vision_weights: str | None = None) -> dict[str, str]:
+def started_from(
+    encoder: TextEncoder, init: Path | None, vision_weights: str | None = None, only_vision: bool = False
+) -> dict[str, str]:
     """What a training run begins from, for its saved state: ids and names, the same wherever the files lie.
 
-    ``init``: id of its checkpoint ('' without one); ``text_encoder``: its name; ``vision_weights``: as they were given.
+    ``init``: id of its checkpoint ('' without one); ``text_encoder``: its name; ``vision_weights``: as they were given;
+    ``taken``: "vision" where no more than that was.
     """
+    taken = {"taken": "vision"} if only_vision else {}
     return {
+        **taken,
         "init": "" if init is None else read_info(init).id,
         "text_encoder": encoder.name,
         "vision_weights": vision_weights or "",
@@ -133,8 +142,9 @@ def require_start(config: TrainConfig, init: Path | None) -> None:
     """TrainingError when a vision side that nobody trained would be frozen: the policy would be as good as blind."""
     if config.freeze_vision and init is None:
         raise TrainingError(
-            "freeze_vision keeps the vision side as it is, and without --init it is random; run `qt-ros pretrain` and "
-            "give its checkpoint (--init runs/warm/checkpoint), or train vision too (--set freeze_vision=false)"
+            "freeze_vision keeps the vision side as it is, and without --init it is random; take that of a policy "
+            "(--init checkpoints/default --only-vision), run `qt-ros pretrain` and give its checkpoint (--init "
+            "runs/warm/checkpoint), or train vision too (--set freeze_vision=false)"
         )
 
 
@@ -194,11 +204,14 @@ def save_run(
     step: int,
     init: Path | None,
     vision_weights: str | None = None,
+    only_vision: bool = False,
 ) -> None:
     """Checkpoint of a training run, with settings, data, code version and what it started from."""
     provenance = {"kind": config.method, "gradient_steps": step, "settings": config.to_dict(), **summary_of(data)}
     if init is not None:
         provenance["init"] = read_info(init).id
+    if only_vision:
+        provenance["taken"] = "vision"
     if vision_weights is not None:
         provenance["vision_weights"] = vision_weights
     save_checkpoint(

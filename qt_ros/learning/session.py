@@ -40,6 +40,7 @@ def train(
     device: str = "cpu",
     text_encoder: str | None = None,
     vision_weights: str | None = None,
+    only_vision: bool = False,
     marks: Sequence[int] = (),
     report: Callable[[StepReport], None] = lambda entry: None,
     stopped: Callable[[], bool] = lambda: False,
@@ -48,10 +49,10 @@ def train(
 ) -> Session:
     """Train, or go on training, in the folder ``out``: ``state``, ``checkpoint`` and TensorBoard logs in ``log``.
 
-    ``init``, ``text_encoder``, ``vision_weights``: see `build_model`. ``marks``: gradient steps whose checkpoint is
-    kept as well, see `marked`; they change nothing else. ``group``: the processes that train together, all of which
-    call this; only the main one writes. ``encoding``: entered while every frame is encoded. When ``stopped()`` turns
-    true, all is saved and the same call goes on from there.
+    ``init``, ``text_encoder``, ``vision_weights``, ``only_vision``: see `build_model`. ``marks``: gradient steps whose
+    checkpoint is kept as well, see `marked`; they change nothing else. ``group``: the processes that train together,
+    all of which call this; only the main one writes. ``encoding``: entered while every frame is encoded. When
+    ``stopped()`` turns true, all is saved and the same call goes on from there.
     """
     require_start(settings, init)
     model, encoder = build_model(
@@ -64,13 +65,15 @@ def train(
         seed=settings.seed,
         text_encoder=text_encoder,
         vision_weights=vision_weights,
+        only_vision=only_vision,
     )
-    start = started_from(encoder, init, vision_weights)
+    start = started_from(encoder, init, vision_weights, only_vision)
     trainer = Trainer(model, data, encoder.encode(data.instructions), settings, out / "state", device, group, start)
     kept = -1  # step of the checkpoint on disk
 
     def keep(folder: Path) -> None:
-        save_run(folder, trainer.acting, contract, encoder, settings, data, trainer.step, init, vision_weights)
+        begun = (init, vision_weights, only_vision)
+        save_run(folder, trainer.acting, contract, encoder, settings, data, trainer.step, *begun)
 
     def keep_latest() -> None:
         nonlocal kept

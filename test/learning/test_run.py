@@ -19,8 +19,8 @@ from qt_ros.learning.errors import TrainingError
 from qt_ros.learning.methods import make_method
 from qt_ros.learning.options import OPTIONS
 from qt_ros.learning.pointing import PointingConfig
-from qt_ros.learning.run import build_model, require_start, save_pointing, save_run, summary_of
-from qt_ros.model.checkpoint import load_checkpoint
+from qt_ros.learning.run import build_model, require_start, save_pointing, save_run, started_from, summary_of
+from qt_ros.model.checkpoint import load_checkpoint, read_info
 from qt_ros.model.language import TextEncoder, bundled_minilm
 from qt_ros.model.timm_weights import OWN_PARTS
 
@@ -84,6 +84,24 @@ def test_a_warmed_up_vision_side_serves_every_method_and_seed(tmp_path: Path) ->
     assert build_model(fields, CONTRACT, data(), tmp_path / "warm", "cpu")[0].config.history == 4
     with pytest.raises(TrainingError, match=r"another vision side \(tokens_per_frame\)"):
         build_model({**FIELDS, "tokens_per_frame": 3}, CONTRACT, data(), tmp_path / "warm", "cpu")
+
+
+def test_the_vision_side_of_a_trained_checkpoint_serves_every_method_too(tmp_path: Path) -> None:
+    trained, encoder = build_model(FIELDS, CONTRACT, data(), None, "cpu", seed=9)
+    save_run(tmp_path / "qt", trained, CONTRACT, encoder, load_train_config("small"), data(), 5, None)
+    given = (CONTRACT, data(), tmp_path / "qt", "cpu")
+    model, _ = build_model({**FIELDS, "layers": 2}, *given, method="rt1_bc", only_vision=True)
+    for mine, theirs in zip(model.seeing_parts(), trained.seeing_parts(), strict=True):
+        pairs = zip(mine.state_dict().values(), theirs.state_dict().values(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+    alike, _ = build_model(FIELDS, *given, only_vision=True)
+    assert not torch.equal(alike.start, trained.start), "nothing else is taken"
+    assert torch.equal(build_model(FIELDS, *given)[0].start, trained.start)
+    assert started_from(encoder, tmp_path / "qt") != started_from(encoder, tmp_path / "qt", only_vision=True)
+    save_run(tmp_path / "own", alike, CONTRACT, encoder, load_train_config("small"), data(), 5, *given[2:3], None, True)
+    assert read_info(tmp_path / "own").provenance["taken"] == "vision"
+    with pytest.raises(TrainingError, match="name one with --init"):
+        build_model(FIELDS, CONTRACT, data(), None, "cpu", only_vision=True)
 
 
 def test_a_trained_checkpoint_goes_on_only_by_its_own_method(tmp_path: Path) -> None:
