@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,7 +32,8 @@ def command(
     noise: Annotated[
         list[str] | None,
         typer.Option(
-            help="Change one setting of the scripted sources' noise, e.g. --noise burst=0.1; may be repeated."
+            help="Change one setting of the source's noise, e.g. --noise burst=0.1; may be repeated. A policy has none "
+            "unless asked: burst, burst_steps, flip."
         ),
     ] = None,
     skill: Annotated[
@@ -63,8 +64,6 @@ def command(
 
     if image_size is not None and checkpoint is not None:
         raise typer.BadParameter("--image-size is for scripted sources; a policy's frames have the size it sees")
-    if noise and source == "policy":
-        raise typer.BadParameter("--noise is for the scripted sources; a policy acts as it decides")
     size = parse_size(image_size) if image_size is not None else None
     if not any_seed:
         require_training_seeds(range(seed, seed + episodes))
@@ -96,22 +95,11 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def parse_noise(entries: Sequence[str], default: Any) -> Any:
-    """``["burst=0.1"]`` -> the NoiseSpec ``default`` with that changed. typer.BadParameter for an unknown setting, a
-    value that is no number, or a chance that is none."""
-    known = {f.name: type(getattr(default, f.name)) for f in fields(default)}
-    changes: dict[str, Any] = {}
-    for entry in entries:
-        key, equals, text = entry.partition("=")
-        if not equals or key not in known:
-            raise typer.BadParameter(f"--noise needs KEY=VALUE with KEY one of {', '.join(known)}, found {entry!r}")
-        try:
-            value = known[key](text)
-        except ValueError:
-            raise typer.BadParameter(f"--noise {entry}: {text!r} is no {known[key].__name__}") from None
-        if known[key] is float and not 0.0 <= value <= 1.0 or known[key] is int and value < 1:
-            raise typer.BadParameter(f"--noise {entry}: chances lie between 0 and 1, numbers of steps are 1 or more")
-        changes[key] = value
-    return replace(default, **changes)
+    """The NoiseSpec ``default`` with ``entries`` changed; typer.BadParameter where it says what is wrong with them."""
+    try:
+        return default.changed(entries)
+    except ValueError as error:
+        raise typer.BadParameter(f"--noise {error}") from error
 
 
 @contextmanager

@@ -39,6 +39,10 @@ def improve(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change one of the checkpoint's training settings: key=value.")
     ] = None,
+    noise: Annotated[
+        list[str] | None,
+        typer.Option(help="Disturb the policy while it collects, as `qt-ros collect` does, e.g. --noise burst=0.1."),
+    ] = None,
     bags: Annotated[
         list[Path] | None, typer.Option(help="Recorded and labelled episodes to take in; may be repeated.")
     ] = None,
@@ -100,6 +104,7 @@ def improve(
         "episodes": episodes, "seed": seed, "steps": steps, "backend": backend, "choice_episodes": choice_episodes,
         "choice_seed": choice_seed, "test_episodes": test_episodes, "test_seed": test_seed, "robot": robot,
         "tasks": select_tasks(task or (), skill or ()) or None, "changes": tuple(set_) if set_ else None,
+        "noise": tuple(noise) if noise else None,
         "stores": tuple(full_path(s) for s in store) if store else None,
         "with_failures": False if without_failures else None,
         "allow_other_contract": True if allow_other_contract else None,

@@ -23,7 +23,7 @@ from qt_ros.improvement.measuring import measure, skills_document
 from qt_ros.improvement.settings import ImprovementError, Interrupted
 from qt_ros.improvement.state import Round, State, load_state
 from qt_ros.improvement.statistics import Paired
-from qt_ros.improvement.training import drawn_from, train_settings
+from qt_ros.improvement.training import drawn_from, success_share_for, train_settings
 from qt_ros.model.checkpoint import read_info
 from qt_ros.sim.collect import collect
 from qt_ros.sim.episode_maker import EpisodeResult, Plan, Summary
@@ -75,7 +75,8 @@ def collect_episodes(context: Context, this: Round) -> dict[str, Any]:
         return _collect_by_nodes(context, this)
     out = _collected(context, this)
     _take_from_twin(context, out, collected_in=this)
-    plan = Plan("policy", tuple(seeds), out, Path(this.policy), settings.tasks, settings.robot)
+    noise = settings.disturbance()
+    plan = Plan("policy", tuple(seeds), out, Path(this.policy), settings.tasks, settings.robot, noise)
     summary = collect(plan, context.workers, context.counting("collect", len(seeds)), context.stopped)
     episodes = read_manifest(out).episodes if (out / MANIFEST).is_file() else []
     if summary.stopped and summary.skipped + len(summary.results) < len(seeds):
@@ -83,6 +84,7 @@ def collect_episodes(context: Context, this: Round) -> dict[str, Any]:
     words = ["collect", "--out", str(out), "--source", "policy", "--checkpoint", this.policy, "--robot", settings.robot]
     words += ["--episodes", str(len(seeds)), "--seed", str(seeds.start), "--workers", str(context.workers)]
     words += [word for task in settings.tasks for word in ("--task", task)]
+    words += [word for change in settings.noise for word in ("--noise", change)]
     return {
         "episodes": len(episodes),
         "unstable": len(seeds) - len(episodes),
@@ -183,6 +185,8 @@ def train_round(context: Context, this: Round) -> dict[str, Any]:
     # would otherwise only train the same policy again.
     first = train_settings(Path(settings.checkpoint), settings.steps, settings.changes)
     wanted["seed"] = first.get("seed", 0) + SEEDS_APART * (this.number - 1)
+    # An earlier round may have gone without the share of the start.
+    wanted = success_share_for({**wanted, "success_share": first.get("success_share")}, stores)
     text = yaml.safe_dump(wanted, sort_keys=False)
     # Labels that change while the training is interrupted make it another training.
     contents = [hashlib.sha256(labelled_manifest(store).to_json()).hexdigest() for store in stores]

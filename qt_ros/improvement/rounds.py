@@ -64,7 +64,7 @@ def begin(folder: Path, settings: Settings | None, rounds: int, twin: Path | Non
 def require_trainable(settings: Settings) -> None:
     """What would stop the first training, said before hours of collecting: ImprovementError, StoreError."""
     policy = Path(settings.checkpoint)
-    data = train_settings(policy, settings.steps, settings.changes)
+    train_settings(policy, settings.steps, settings.changes)
     config, contract = read_info(policy).config, load_contract(settings.robot)
     stores = [
         EpisodeStore(root, contract, allow_other_contract=settings.allow_other_contract, verify=False)
@@ -74,13 +74,6 @@ def require_trainable(settings: Settings) -> None:
         if config.vision != "state" and store.image_size != (config.image_height, config.image_width):
             seen = f"{config.image_height} x {config.image_width}"
             raise ImprovementError(f"{store.root}: its frames are {store.image_size}, the policy sees {seen} pixels")
-    share = data.get("success_share")
-    outcomes = {meta.outcome for store in stores for meta in store.meta}
-    if share is not None and share < 1 and not settings.with_failures and "failure" not in outcomes:
-        raise ImprovementError(
-            f"success_share {share} asks for failed episodes, and without the new ones there are none; "
-            "sample the data as it is in both runs: --set success_share=null"
-        )
 
 
 def _require_twin(state: State, twin: Path) -> None:

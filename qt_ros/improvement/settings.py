@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qt_ros.contract.strict import build
+from qt_ros.sim.flaws import CLEAN, NoiseSpec
 from qt_ros.sim.seeds import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS
 from qt_ros.sim.task_file import default_tasks
 
@@ -31,7 +32,8 @@ class Settings:
     ``key=value``. tasks: what is asked for in collection, choice and test of every round (empty, as in runs of before:
     the default tasks; see `asked`). choice_*: scenes of the tuning range on which each round compares old and new
     policy, other ones in every round. test_*: scenes of the test range on which the kept policies are measured in the
-    end. with_failures: whether the new failures are learnt from. backend: 'in_process' (the policy's own code around
+    end. noise: what disturbs the policy while it collects, as ``key=value`` (see `Explorer`; never in choice and test).
+    with_failures: whether the new failures are learnt from. backend: 'in_process' (the policy's own code around
     the simulator) or 'ros' (the nodes, over DDS).
     """
 
@@ -51,6 +53,7 @@ class Settings:
     with_failures: bool = True
     backend: str = "in_process"
     allow_other_contract: bool = False
+    noise: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
@@ -58,6 +61,9 @@ class Settings:
         for name, least in (("episodes", 0), ("steps", 1), ("choice_episodes", 1), ("test_episodes", 0)):
             if getattr(self, name) < least:
                 raise ImprovementError(f"{name} must be at least {least}, found {getattr(self, name)}")
+        self.disturbance()
+        if self.noise and self.backend == "ros":
+            raise ImprovementError("noise is for collecting in_process; through the nodes a policy acts as it decides")
         if not self.stores:
             raise ImprovementError("give at least one training store (--store): a round adds to what was known before")
 
@@ -65,6 +71,16 @@ class Settings:
     def asked(self) -> tuple[str, ...]:
         """Names of the tasks that every phase draws from."""
         return self.tasks or default_tasks()
+
+    def disturbance(self) -> NoiseSpec:
+        """What ``noise`` says; ImprovementError when it is wrong."""
+        try:
+            noise = CLEAN.changed(self.noise)
+        except ValueError as error:
+            raise ImprovementError(f"noise {error}") from error
+        if noise.scripted:
+            raise ImprovementError("noise for a policy is burst, burst_steps and flip; the others are for scripts")
+        return noise
 
     def training_seeds(self, number: int) -> range:
         """Scenes that round ``number`` (from 1) collects in."""

@@ -22,6 +22,7 @@ from qt_ros.episodes.manifest import read_manifest_file
 from qt_ros.episodes.parts import merge_manifests, part_files, read_part
 from qt_ros.episodes.store import StoreWriter
 from qt_ros.sim.episode_maker import EpisodeMaker, EpisodeResult, Plan, Summary, default_noise
+from qt_ros.sim.flaws import CLEAN
 from qt_ros.sim.privileged import PRIVILEGED_NAMES, SKILL_STATE_NAMES
 from qt_ros.sim.store_guard import CollectError, alone, note_simulator, require_settings, simulator_sha256
 from qt_ros.sim.tasks import default_tasks, draw_task
@@ -80,7 +81,7 @@ def _settings(plan: Plan) -> dict[str, Any]:
     return special | {
         "source": plan.source,
         "tasks": list(plan.tasks or default_tasks()),
-        "noise": None if plan.source == "policy" else asdict(noise),
+        "noise": None if plan.source == "policy" and noise == CLEAN else asdict(noise),
         "held_out": plan.held_out,
         "max_steps": plan.max_steps,
         "checkpoint": "" if plan.checkpoint is None else _checkpoint_id(plan.checkpoint),

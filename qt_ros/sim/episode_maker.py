@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from qt_ros.contract.robot import RobotContract, load_contract
 from qt_ros.episodes.episode import Episode
-from qt_ros.sim.demonstrator import DART, NOISE, Demonstrator, NoiseSpec
+from qt_ros.sim.demonstrator import CLEAN, DART, NOISE, Demonstrator, NoiseSpec
+from qt_ros.sim.exploring import Explorer
 from qt_ros.sim.flaws import FLAWS_OF
 from qt_ros.sim.privileged import PRIVILEGED_NAMES, privileged_state, skill_state
 from qt_ros.sim.rollout import MAX_STEPS, Rollout
@@ -33,14 +34,14 @@ class Plan:
 
     ``source``: 'demonstration' (scripted, ``DART`` noise), 'noise' (scripted, ``NOISE``) or 'policy' (``checkpoint``).
     ``tasks``: names to draw from by seed (empty = the default ones; see `draw_task`). ``noise`` replaces the source's
-    noise. ``wrong_instruction``: the policy is told to do something else in the scene than what is scored.
-    ``held_out``: instructions never trained on. ``out``: store to add to (None = keep nothing). ``image_size``:
-    (height, width) of recorded frames; a policy brings its own. ``flaws``: those that a noise episode may have (empty =
-    all that its skill knows), in their shares; a skill that knows none of them has all. ``side_by_side``: robots that
-    each worker runs at the same time, of which a policy decides for all at once, which is quicker; what an episode
-    comes to depends on its seed, and in the last bits of the policy's numbers on how many there are. ``keep``:
-    'failures' or 'successes' adds only those to the store; the others are run and reported alike. ``paraphrases``: ask
-    by one of the task's many paraphrases, drawn by the seed, in place of the scene's words.
+    noise; a policy has none unless given (see `Explorer`). ``wrong_instruction``: the policy is told to do something
+    else in the scene than what is scored. ``held_out``: instructions never trained on. ``out``: store to add to (None =
+    keep nothing). ``image_size``: (height, width) of recorded frames; a policy brings its own. ``flaws``: those that a
+    noise episode may have (empty = all that its skill knows), in their shares; a skill that knows none of them has all.
+    ``side_by_side``: robots that each worker runs at the same time, of which a policy decides for all at once, which is
+    quicker; what an episode comes to depends on its seed, and in the last bits of the policy's numbers on how many
+    there are. ``keep``: 'failures' or 'successes' adds only those to the store; the others are run and reported alike.
+    ``paraphrases``: ask by one of the task's many paraphrases, drawn by the seed, in place of the scene's words.
     """
 
     source: str
@@ -68,6 +69,8 @@ class Plan:
             raise CollectError("wrong_instruction is for evaluating a policy; such episodes are not kept")
         if self.paraphrases and (self.wrong_instruction or self.held_out):
             raise CollectError("paraphrases are words to train on; leave out held_out and wrong_instruction")
+        if self.source == "policy" and self.noise is not None and self.noise.scripted:
+            raise CollectError("noise for a policy is burst, burst_steps and flip; the others are for scripts")
         unknown = sorted(set(self.tasks) - set(load_tasks()))
         if unknown:
             raise CollectError(f"unknown task(s) {', '.join(unknown)}; known: {', '.join(load_tasks())}")
@@ -199,18 +202,14 @@ class EpisodeMaker:
         scene = sample_scene(task, seed)
         instruction = instruction_for(task, scene, seed, plan.wrong_instruction, plan.held_out, plan.paraphrases)
         self.world.reset(scene)
-        script, detail, source, checkpoint = None, "", plan.source, ""
+        script, explorer, detail, source, checkpoint = None, None, "", plan.source, ""
+        noise, rng = plan.noise or default_noise(plan.source), np.random.default_rng([seed, 3])
         if self.policy is not None:
             self.policy.reset(instruction)
             source, checkpoint = "autonomous", self.policy.info.id
+            explorer = Explorer(self.contract.action_space, noise, rng) if noise != CLEAN else None
         else:
-            script = Demonstrator(
-                self.world,
-                task,
-                plan.noise or default_noise(plan.source),
-                np.random.default_rng([seed, 3]),
-                flaws=plan.flaws,
-            )
+            script = Demonstrator(self.world, task, noise, rng, flaws=plan.flaws)
             detail = script.flaw
         steps = self.rollout.steps(
             task, scene, reset=False, max_steps=plan.max_steps, episode_id=self.episode_id(seed), source=source,
@@ -227,6 +226,7 @@ class EpisodeMaker:
                 asked = script.act()
             else:
                 asked = yield self._sees(image, joints, task)
+                asked = explorer.disturb(asked) if explorer is not None else asked
         value = float("nan") if episode.q_values is None else float(episode.q_values[0, 0])
         return episode, EpisodeResult(
             seed, task.name, task.target, instruction, episode.outcome, episode.reason, len(episode), detail, value
@@ -234,8 +234,8 @@ class EpisodeMaker:
 
 
 def default_noise(source: str) -> NoiseSpec:
-    """The noise of a scripted source that is not told otherwise."""
-    return DART if source == "demonstration" else NOISE
+    """The noise of a source that is not told otherwise: none where a policy acts."""
+    return {"demonstration": DART, "noise": NOISE}.get(source, CLEAN)
 
 
 def instruction_for(

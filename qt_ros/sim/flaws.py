@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,29 @@ class NoiseSpec:
     flip: float = 0.0
     flawed: float = 0.0
     stray: float = 0.0
+
+    @property
+    def scripted(self) -> bool:
+        """Whether there is something in it that only scripts know."""
+        return self.flawed > 0.0 or self.stray > 0.0
+
+    def changed(self, entries: Sequence[str]) -> NoiseSpec:
+        """``("burst=0.1",)`` -> this with that changed. ValueError for an unknown setting, a value that is no number,
+        or a chance that is none."""
+        known = {f.name: type(getattr(self, f.name)) for f in fields(self)}
+        changes: dict[str, Any] = {}
+        for entry in entries:
+            key, equals, text = entry.partition("=")
+            if not equals or key not in known:
+                raise ValueError(f"needs KEY=VALUE with KEY one of {', '.join(known)}, found {entry!r}")
+            try:
+                value = known[key](text)
+            except ValueError:
+                raise ValueError(f"{entry}: {text!r} is no {known[key].__name__}") from None
+            if known[key] is float and not 0.0 <= value <= 1.0 or known[key] is int and value < 1:
+                raise ValueError(f"{entry}: chances lie between 0 and 1, numbers of steps are 1 or more")
+            changes[key] = value
+        return replace(self, **changes)
 
 
 CLEAN = NoiseSpec()

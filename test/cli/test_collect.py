@@ -63,7 +63,7 @@ def test_the_noise_of_the_demonstrator_is_set_by_name(tmp_path: Path, capsys: py
     "more",
     [
         ["wobble=1"], ["burst"], ["burst=much"], ["burst=1.5"], ["burst=nan"], ["burst_steps=0"], ["burst_steps=1.5"],
-        ["burst=0.1", "--source", "policy", "--checkpoint", "c"],
+        ["stray=0.1", "--source", "policy", "--checkpoint", "c"],
     ],
 )  # fmt: skip
 def test_noise_that_cannot_be_meant_is_wrong_usage(tmp_path: Path, more: list[str]) -> None:

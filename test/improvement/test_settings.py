@@ -36,7 +36,13 @@ def test_scenes_of_another_range_are_refused(
         settings(**changes).require_ranges(1)
 
 
-@pytest.mark.parametrize("changes", [{"backend": "magic"}, {"steps": 0}, {"stores": ()}, {"episodes": -1}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"backend": "magic"}, {"steps": 0}, {"stores": ()}, {"episodes": -1}, {"noise": ("burst=2",)},
+        {"noise": ("flawed=1",)}, {"noise": ("burst=0.1",), "backend": "ros"},
+    ],
+)  # fmt: skip
 def test_settings_that_cannot_be_meant_are_refused(
     settings: Callable[..., Settings], changes: dict[str, object]
 ) -> None:
@@ -45,7 +51,7 @@ def test_settings_that_cannot_be_meant_are_refused(
 
 
 def test_settings_come_back_from_json_and_unknown_keys_do_not(settings: Callable[..., Settings]) -> None:
-    s = settings(tasks=("pick_red_cube",), changes=("learning_rate=0.001",))
+    s = settings(tasks=("pick_red_cube",), changes=("learning_rate=0.001",), noise=("burst=0.1",))
     assert Settings.from_dict(s.to_dict(), "here") == s
     with pytest.raises(ConfigError, match="luck"):
         Settings.from_dict({**s.to_dict(), "luck": 1}, "here")

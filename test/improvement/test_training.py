@@ -12,7 +12,7 @@ from small_checkpoint import make_checkpoint
 from qt_ros.contract.robot import RobotContract
 from qt_ros.episodes.store import StoreWriter
 from qt_ros.improvement.settings import ImprovementError
-from qt_ros.improvement.training import drawn_from, train_settings
+from qt_ros.improvement.training import drawn_from, success_share_for, train_settings
 from qt_ros.learning.config import TrainConfig, load_train_config
 from qt_ros.learning.dataset import load_training_data
 from qt_ros.learning.run import summary_of
@@ -64,3 +64,19 @@ def test_the_share_of_successes_in_a_batch_is_that_of_the_steps_trained_on_unles
 def test_a_checkpoint_of_before_says_nothing_of_the_share(trained_on: dict[str, Any]) -> None:
     del trained_on["steps_of_successes"]
     assert drawn_from(trained_on, {}) == {"steps": 14, "success_steps": None, "success_share": None}
+
+
+def test_a_share_of_successes_that_the_data_reach_by_themselves_plays_no_part(
+    tmp_path: Path, contract: RobotContract
+) -> None:
+    for name, lengths in (("good", {1: 6}), ("bad", {2: 2})):  # number 1 is a success, 2 a failure
+        with StoreWriter(tmp_path / name, contract, (24, 32)) as writer:
+            for number, steps in lengths.items():
+                writer.add(make_episode(contract, number, steps=steps))
+            nobody_knows = {"outcome": "unknown", "terminated": False, "rewards": np.zeros(12, np.float32)}
+            writer.add(make_episode(contract, 4, steps=12, **nobody_knows))
+    both = [tmp_path / "good", tmp_path / "bad"]
+    for share, stores, kept in ((0.5, both, False), (0.75, both, False), (0.8, both, True), (0.8, both[:1], False)):
+        settings = {"gradient_steps": 1, "success_share": share}
+        assert success_share_for(settings, stores) == (settings if kept else {"gradient_steps": 1})
+    assert success_share_for({"gradient_steps": 1, "success_share": None}, both) == {"gradient_steps": 1}

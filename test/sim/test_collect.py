@@ -12,7 +12,7 @@ from qt_ros.contract.robot import load_contract
 from qt_ros.episodes.files import locked
 from qt_ros.episodes.store import EpisodeStore, StoreWriter, merge_manifests
 from qt_ros.sim.collect import CollectError, collect
-from qt_ros.sim.demonstrator import CLEAN
+from qt_ros.sim.demonstrator import CLEAN, NOISE
 from qt_ros.sim.episode_maker import EpisodeResult, Plan, Summary, instruction_for
 from qt_ros.sim.privileged import PRIVILEGED_NAMES, SKILL_STATE_NAMES
 from qt_ros.sim.store_guard import simulator_sha256
@@ -248,6 +248,7 @@ def test_paraphrases_change_the_words_of_a_demonstration_and_nothing_else(tmp_pa
         ({"wrong_instruction": True}, "wrong_instruction"),
         ({"source": "noise", "flaws": ("clumsy",)}, "clumsy"),
         ({"flaws": ("early",)}, "source 'noise'"),
+        ({"source": "policy", "checkpoint": Path("c"), "noise": NOISE}, "burst, burst_steps and flip"),
     ],
 )
 def test_a_plan_that_makes_no_sense_is_refused(changes: dict[str, object], message: str) -> None:
