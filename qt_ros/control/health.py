@@ -86,9 +86,10 @@ class Stream:
         self._number = number
 
     def rate(self, now: float) -> float:
-        """Messages per second over the last WINDOW s (over what there is, while that is less); 0 without two."""
+        """Messages per second over the last WINDOW s (over what there is, while that is less); 0 without two that a
+        clock of nanoseconds can tell apart."""
         recent = [t for t in self._times if t > now - WINDOW]
-        return (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 and recent[-1] > recent[0] else 0.0
+        return (len(recent) - 1) / (recent[-1] - recent[0]) if recent and recent[-1] - recent[0] >= 1e-9 else 0.0
 
     def age(self, now: float) -> float:
         """Seconds since the last message; infinite before the first."""

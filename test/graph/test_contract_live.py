@@ -99,9 +99,13 @@ def test_a_robot_in_a_namespace_has_its_own_clock(robot: NodeGroup) -> None:
     client = GraphClient(robot.check, namespace="left")
     client.wait(lambda: client.node.count_publishers("/left/clock"), 180.0, "the clock of the other robot")
     client.close()
+
+    def clock(probe: GraphProbe) -> str:
+        """Who gives it; on a busy machine that is not known at once."""
+        return next((found for _ in range(10) if (found := probe.look(3.0).clock)), "")
+
     with GraphProbe("left", use_sim_time=True) as probe:
-        facts = probe.look(3.0)
-        assert facts.clock == "sim_node" and probe.node.get_clock().now().nanoseconds > 0
+        assert clock(probe) == "sim_node" and probe.node.get_clock().now().nanoseconds > 0
         assert probe.node.count_subscribers("/left/clock") == 1
     with GraphProbe("nowhere", use_sim_time=True) as probe:  # a robot that shares the clock of all
-        assert probe.look(3.0).clock == "/sim_node" and probe.node.get_clock().now().nanoseconds > 0
+        assert clock(probe) == "/sim_node" and probe.node.get_clock().now().nanoseconds > 0
