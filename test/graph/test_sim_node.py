@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
 from domains import reserved_domain
@@ -91,10 +90,8 @@ def test_sensors_keep_their_rates_in_simulated_time_and_the_clock_never_jumps(si
     images = [stamp_to_ns(m.header.stamp) for m in sim.heard["head_camera/image_raw"]]
     joints = [stamp_to_ns(m.header.stamp) for m in sim.heard["joint_states"]]
     clock = [stamp_to_ns(m.clock) for m in sim.heard["/clock"]]
-    for stamps, period in ((images, 1e9 / 15), (joints, 2e7)):  # a busy machine may lose some on the way
-        periods = np.diff(stamps) / period
-        assert np.median(periods) == pytest.approx(1.0, abs=0.06)
-        assert np.allclose(periods, np.round(periods), atol=0.06) and periods.min() > 0.9
+    assert (images[15] - images[0]) * 1e-9 == pytest.approx(1.0, abs=0.02)
+    assert (joints[-1] - joints[0]) / (len(joints) - 1) == pytest.approx(2e7, rel=0.01)
     assert all(0 < b - a <= 10_000_000 for a, b in zip(clock, clock[1:], strict=False))
 
 
