@@ -186,10 +186,11 @@ def train_round(context: Context, this: Round) -> dict[str, Any]:
     first = train_settings(Path(settings.checkpoint), settings.steps, settings.changes)
     wanted["seed"] = first.get("seed", 0) + SEEDS_APART * (this.number - 1)
     # An earlier round may have gone without the share of the start.
-    wanted = success_share_for({**wanted, "success_share": first.get("success_share")}, stores)
-    text = yaml.safe_dump(wanted, sort_keys=False)
+    known = [labelled_manifest(store) for store in stores]
+    wanted["success_share"] = success_share_for(first.get("success_share"), known)
+    text = yaml.safe_dump({key: value for key, value in wanted.items() if value is not None}, sort_keys=False)
     # Labels that change while the training is interrupted make it another training.
-    contents = [hashlib.sha256(labelled_manifest(store).to_json()).hexdigest() for store in stores]
+    contents = [hashlib.sha256(manifest.to_json()).hexdigest() for manifest in known]
     key = hashlib.sha256(json.dumps([this.policy_id, text, contents]).encode()).hexdigest()[:8]
     config, out = folder / f"train-{key}.yaml", folder / f"train-{key}"
     folder.mkdir(parents=True, exist_ok=True)

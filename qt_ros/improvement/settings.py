@@ -76,10 +76,9 @@ class Settings:
         """What ``noise`` says; ImprovementError when it is wrong."""
         try:
             noise = CLEAN.changed(self.noise)
+            noise.require_for_policy()
         except ValueError as error:
-            raise ImprovementError(f"noise {error}") from error
-        if noise.scripted:
-            raise ImprovementError("noise for a policy is burst, burst_steps and flip; the others are for scripts")
+            raise ImprovementError(f"--noise: {error}") from error
         return noise
 
     def training_seeds(self, number: int) -> range:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from qt_ros.contract.strict import ConfigError
-from qt_ros.episodes.store_labels import labelled_manifest
+from qt_ros.episodes.manifest import Manifest
 from qt_ros.improvement.settings import ImprovementError
 from qt_ros.learning.config import TrainConfig
 from qt_ros.model.checkpoint import read_info
@@ -48,21 +48,17 @@ def train_settings(policy: Path, steps: int, changes: Sequence[str]) -> dict[str
     return {key: value for key, value in data.items() if value is not None}
 
 
-def success_share_for(settings: Mapping[str, Any], stores: Sequence[Path]) -> dict[str, Any]:
-    """``settings`` of training for the data in ``stores``: without a ``success_share`` that these reach by themselves.
+def success_share_for(share: float | None, known: Sequence[Manifest]) -> float | None:
+    """``share`` as success_share of a training on ``known``; None where these reach it by themselves.
 
     In rounds it says how many of the steps drawn are of successes at least. A run that learns from successes only has
     nothing to fill the rest of a batch with, or next to nothing, which it would then see over and over.
     """
-    share = settings.get("success_share")
     steps = {"success": 0, "failure": 0}
-    for store in stores:
-        for episode in labelled_manifest(store).episodes:
-            if episode.outcome in steps:  # training leaves the others out
-                steps[episode.outcome] += episode.length
-    if share is not None and steps["success"] < share * sum(steps.values()):
-        return dict(settings)
-    return {key: value for key, value in settings.items() if key != "success_share"}
+    for episode in (e for manifest in known for e in manifest.episodes):
+        if episode.outcome in steps:  # training leaves the others out
+            steps[episode.outcome] += episode.length
+    return share if share is not None and steps["success"] < share * sum(steps.values()) else None
 
 
 def drawn_from(trained_on: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

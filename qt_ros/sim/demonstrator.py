@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qt_ros.contract.actions import ActionSpace
-from qt_ros.sim.flaws import CLEAN, DART, FLAWS, FLAWS_OF, NOISE, NoiseSpec
+from qt_ros.sim.flaws import CLEAN, DART, FLAWS, FLAWS_OF, NOISE, Burst, NoiseSpec
 from qt_ros.sim.grasping import GraspSettings, GraspState, Move, grasp_action
 from qt_ros.sim.skill_rules import RULES, Carry, Fetch, Rule
 from qt_ros.sim.task_file import Task, find_task
@@ -75,13 +75,12 @@ class Demonstrator:
         self._motion = [self.space.index(name) for name in ("dx", "dy", "dz")]
         self._base = [self.space.index(name) for name in ("base_forward", "base_turn")]
         self._step = self.rule.step
-        self._burst_left = 0
-        self._burst_move = Move(np.zeros(3), close=False, terminate=False)
         self._patience = math.inf
         self._steps = 0
         self._random_share = 0.0
         self._dropped = False
-        self._burst, self._flip = noise.burst, noise.flip
+        self._burst: Burst[Move] = Burst(noise.burst, noise.burst_steps, self._rng)
+        self._flip = noise.flip
         self._stray = noise.stray > 0.0 and self._rng.random() < noise.stray
         if noise.flawed > 0.0 and self._rng.random() < noise.flawed:
             known = FLAWS_OF[self.skill]
@@ -130,7 +129,7 @@ class Demonstrator:
         elif self.flaw == "random":
             self._random_share = float(rng.uniform(0.4, 1.0))
         elif self.flaw == "sloppy":
-            self._burst, self._flip = 0.20, 0.06
+            self._burst.chance, self._flip = 0.20, 0.06
             self._patience = math.inf
 
     def _others(self, task: Task | HasTask) -> list[str]:
@@ -168,12 +167,8 @@ class Demonstrator:
                 return Move(np.zeros(3), close=False, terminate=over)
         if action.terminate:
             return action
-        if self._burst_left == 0 and rng.random() < self._burst:
-            self._burst_left = int(rng.integers(1, self.noise.burst_steps + 1))
-            self._burst_move = self._random_move()
-        if self._burst_left > 0:
-            self._burst_left -= 1
-            motion, base = self._burst_move.motion, self._burst_move.base
+        if (burst := self._burst.next(self._random_move)) is not None:
+            motion, base = burst.motion, burst.base
         if self._random_share > 0.0 and rng.random() < self._random_share:
             motion, base = (move := self._random_move()).motion, move.base
             close = bool(rng.random() < 0.3)

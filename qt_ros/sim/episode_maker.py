@@ -69,8 +69,11 @@ class Plan:
             raise CollectError("wrong_instruction is for evaluating a policy; such episodes are not kept")
         if self.paraphrases and (self.wrong_instruction or self.held_out):
             raise CollectError("paraphrases are words to train on; leave out held_out and wrong_instruction")
-        if self.source == "policy" and self.noise is not None and self.noise.scripted:
-            raise CollectError("noise for a policy is burst, burst_steps and flip; the others are for scripts")
+        if self.source == "policy" and self.noise is not None:
+            try:
+                self.noise.require_for_policy()
+            except ValueError as error:
+                raise CollectError(str(error)) from error
         unknown = sorted(set(self.tasks) - set(load_tasks()))
         if unknown:
             raise CollectError(f"unknown task(s) {', '.join(unknown)}; known: {', '.join(load_tasks())}")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qt_ros.contract.actions import ActionSpace
-from qt_ros.sim.flaws import NoiseSpec
+from qt_ros.sim.flaws import Burst, NoiseSpec
 
 
 class Explorer:
@@ -24,24 +24,19 @@ class Explorer:
     """
 
     def __init__(self, space: ActionSpace, noise: NoiseSpec, rng: np.random.Generator) -> None:
-        self._noise, self._rng = noise, rng
+        self._flip, self._rng = noise.flip, rng
         self._motion = [space.index(name) for name in ("dx", "dy", "dz")]
         self._gripper = space.index("gripper")
         self._low, self._high = space.low[self._motion], space.high[self._motion]
-        self._left = 0
-        self._burst: NDArray[np.float64] = np.zeros(3)
+        self._burst: Burst[NDArray[np.float64]] = Burst(noise.burst, noise.burst_steps, rng)
 
     def disturb(self, decision: Any) -> Any:
         """The `Decision` that is executed in the place of ``decision``."""
         if decision.terminate:
             return decision
         rng, values = self._rng, np.array(decision.values)
-        if self._left == 0 and rng.random() < self._noise.burst:
-            self._left = int(rng.integers(1, self._noise.burst_steps + 1))
-            self._burst = rng.uniform(self._low, self._high)
-        if self._left > 0:
-            self._left -= 1
-            values[self._motion] = self._burst
-        if rng.random() < self._noise.flip:
+        if (burst := self._burst.next(lambda: rng.uniform(self._low, self._high))) is not None:
+            values[self._motion] = burst
+        if rng.random() < self._flip:
             values[self._gripper] = 1.0 - values[self._gripper]
         return replace(decision, values=values)

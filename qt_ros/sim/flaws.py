@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+Motion = TypeVar("Motion")
 
 
 @dataclass(frozen=True)
@@ -22,10 +26,10 @@ class NoiseSpec:
     flawed: float = 0.0
     stray: float = 0.0
 
-    @property
-    def scripted(self) -> bool:
-        """Whether there is something in it that only scripts know."""
-        return self.flawed > 0.0 or self.stray > 0.0
+    def require_for_policy(self) -> None:
+        """ValueError where there is something in it that only scripts know."""
+        if self.flawed or self.stray:
+            raise ValueError("noise for a policy is burst, burst_steps and flip; the others are for scripts")
 
     def changed(self, entries: Sequence[str]) -> NoiseSpec:
         """``("burst=0.1",)`` -> this with that changed. ValueError for an unknown setting, a value that is no number,
@@ -44,6 +48,25 @@ class NoiseSpec:
                 raise ValueError(f"{entry}: chances lie between 0 and 1, numbers of steps are 1 or more")
             changes[key] = value
         return replace(self, **changes)
+
+
+class Burst(Generic[Motion]):
+    """Now and then one random motion for up to ``steps`` steps, by ``rng`` alone; ``chance`` per step to begin."""
+
+    def __init__(self, chance: float, steps: int, rng: np.random.Generator) -> None:
+        self.chance = chance
+        self._steps, self._rng = steps, rng
+        self._left = 0
+        self._motion: Motion | None = None
+
+    def next(self, draw: Callable[[], Motion]) -> Motion | None:
+        """The motion of this step; None outside of bursts. ``draw`` gives that of a new one."""
+        if self._left == 0 and self._rng.random() < self.chance:
+            self._left, self._motion = int(self._rng.integers(1, self._steps + 1)), draw()
+        if self._left == 0:
+            return None
+        self._left -= 1
+        return self._motion
 
 
 CLEAN = NoiseSpec()

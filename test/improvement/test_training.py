@@ -11,6 +11,7 @@ from small_checkpoint import make_checkpoint
 
 from qt_ros.contract.robot import RobotContract
 from qt_ros.episodes.store import StoreWriter
+from qt_ros.episodes.store_labels import labelled_manifest
 from qt_ros.improvement.settings import ImprovementError
 from qt_ros.improvement.training import drawn_from, success_share_for, train_settings
 from qt_ros.learning.config import TrainConfig, load_train_config
@@ -75,8 +76,7 @@ def test_a_share_of_successes_that_the_data_reach_by_themselves_plays_no_part(
                 writer.add(make_episode(contract, number, steps=steps))
             nobody_knows = {"outcome": "unknown", "terminated": False, "rewards": np.zeros(12, np.float32)}
             writer.add(make_episode(contract, 4, steps=12, **nobody_knows))
-    both = [tmp_path / "good", tmp_path / "bad"]
-    for share, stores, kept in ((0.5, both, False), (0.75, both, False), (0.8, both, True), (0.8, both[:1], False)):
-        settings = {"gradient_steps": 1, "success_share": share}
-        assert success_share_for(settings, stores) == (settings if kept else {"gradient_steps": 1})
-    assert success_share_for({"gradient_steps": 1, "success_share": None}, both) == {"gradient_steps": 1}
+    both = [labelled_manifest(tmp_path / name) for name in ("good", "bad")]
+    for share, known, kept in ((0.5, both, False), (0.75, both, False), (0.8, both, True), (0.8, both[:1], False)):
+        assert success_share_for(share, known) == (share if kept else None)
+    assert success_share_for(None, both) is None
