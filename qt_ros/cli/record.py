@@ -26,6 +26,11 @@ from qt_ros.episodes.episode import outcome_name
 INPUTS = {"keyboard": "teleop_keyboard", "joystick": "teleop_xbox"}  # and the mapping each begins with
 LABELS = {"s": "success", "f": "failure", "u": "unknown", "d": "discard"}
 MANAGED = ("command_node", "servo_node")  # lifecycle nodes that --sim starts
+LINKS = tuple(  # whoever else listens is no reason to begin
+    ("teleop_node", topic, node)
+    for topic in ("policy_action", "episode_status")
+    for node in ("command_node", "recorder_node")
+)
 PATIENCE = 60.0  # s
 
 
@@ -199,9 +204,7 @@ class Walk:
             client.wait_for_service("reset_scene")
         try:
             client.wait_for_service("set_outcome", PATIENCE)
-            for topic in ("policy_action", "episode_status"):  # command_node and recorder_node, both
-                client.wait(lambda t=topic: client.subscribers(t) >= 2, PATIENCE, f"listeners to {topic}")
-            client.wait_for_commands()
+            client.wait_for_links(LINKS, PATIENCE)
         except TimeoutError as error:
             raise RecordingProblem(f"{error}; is command_node of the robot running and configured?") from None
 

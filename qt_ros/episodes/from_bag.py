@@ -258,6 +258,8 @@ def _first_pass(
 def _consecutive(uri: Path, actions: list[Any], contract: RobotContract) -> list[Any]:
     """``actions`` if they are whole: one per step, in the contract's action space."""
     names = contract.action_space.names
+    if late := actions[0].step:
+        log.warning("%s: its first %d steps were not recorded; was the recorder started late?", uri, late)
     for before, action in zip(actions, actions[1:]):
         if action.step == before.step:
             raise BagError(f"{uri}: the action of step {action.step} was recorded twice")
@@ -328,9 +330,7 @@ def _proprio(
 def _first_complete(uri: Path, stamps: list[int], images: Mapping[int, Any], proprio: Mapping[int, Any]) -> int:
     """Index of the first step from which on nothing is missing but at the beginning."""
     missing = [i for i, s in enumerate(stamps) if s not in images or s not in proprio]
-    first = 0
-    while first < len(missing) and missing[first] == first:
-        first += 1
+    first = next(i for i, step in enumerate([*missing, -1]) if step != i)
     for step in missing[first:]:
         what = "image" if stamps[step] not in images else "joint state"
         raise BagError(f"{uri}: the {what} of step {step} (stamp {stamps[step]} ns) was not recorded")

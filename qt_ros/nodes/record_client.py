@@ -86,10 +86,6 @@ class OperatorClient(GraphClient):
         """Whether somebody serves ``service`` already."""
         return self.node.count_services(service) > 0
 
-    def subscribers(self, topic: str) -> int:
-        """How many listen to ``topic``."""
-        return int(self.node.count_subscribers(topic))
-
     def pause(self, seconds: float, while_: Callable[[float], Any] = lambda left: None) -> None:
         """Go on serving the graph for so long; ``while_(seconds left)`` is called again and again."""
         end = time.monotonic() + seconds

@@ -148,6 +148,17 @@ def test_leading_steps_without_their_image_are_left_out(
     assert np.array_equal(result.actions[0], np.float32(policy_action(contract, "", 1, BEGIN).values))
 
 
+def test_a_recorder_that_was_late_is_told_of(
+    tmp_path: Path, contract: RobotContract, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert len(episode_from_bag(record(tmp_path / "whole", contract), contract, (24, 32))) == 4
+        assert "not recorded" not in caplog.text
+        late = record(tmp_path / "late", contract, without("policy_action", lambda m: m.step >= 2))
+        assert len(episode_from_bag(late, contract, (24, 32))) == 2
+    assert "its first 2 steps were not recorded" in caplog.text
+
+
 def test_a_hole_in_the_middle_is_refused(tmp_path: Path, contract: RobotContract) -> None:
     third = time_of(BEGIN + 2 * STEP_NS)
     no_image = without("head_camera/image_raw", lambda m: m.header.stamp != third)

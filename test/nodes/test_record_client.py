@@ -27,7 +27,11 @@ def client(ros_domain_id: int) -> Iterator[RecordClient]:
 def test_an_emergency_stop_that_nobody_confirms_is_told_once(client: RecordClient) -> None:
     heard: list[bool] = []
     client.node.create_subscription(Bool, "/left/estop", lambda m: heard.append(m.data), 10)
-    client.wait(lambda: client.subscribers("estop") == 1 and client._estop_out.get_subscription_count(), 30.0, "an ear")
+    client.wait(
+        lambda: client.node.count_subscribers("estop") == 1 and client._estop_out.get_subscription_count(),
+        30.0,
+        "an ear",
+    )
     assert client.estop_trouble() == ""
     client.press_estop()
     assert client.estop_trouble() == "", "the answer may still come"
