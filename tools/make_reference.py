@@ -249,14 +249,19 @@ def cli() -> str:
         app = getattr(module, "app", None)
         if (single := module.command if app is None else main.single_callback(app)) is not None:
             out.append(_subcommand(name, single))
+        itself = app.registered_callback if app is not None and single is None else None
+        if itself is not None and itself.callback is not None:  # `qt-ros improve`, beside `qt-ros improve report`
+            out.append(_subcommand(name, itself.callback))
         for entry in app.registered_commands if app is not None and single is None else ():
             out.append(_subcommand(f"{name} {entry.name or entry.callback.__name__.replace('_', '-')}", entry.callback))
     return "\n".join(out)
 
 
 def _subcommand(name: str, function: Callable[..., Any]) -> str:
-    text = inspect.getdoc(function) or ""
-    summary, _, example = text.partition("Example: ")
+    told = []
+    for paragraph in (inspect.getdoc(function) or "").split("\n\n"):
+        example, words = paragraph.startswith("Example: "), " ".join(paragraph.split())
+        told.append(f"```bash\n{words.removeprefix('Example: ')}\n```" if example else words)
     rows = []
     hints = typing.get_type_hints(function, include_extras=True)
     for key, parameter in inspect.signature(function).parameters.items():
@@ -271,10 +276,7 @@ def _subcommand(name: str, function: Callable[..., Any]) -> str:
             names = tuple(info.param_decls or ())
             default = getattr(info, "default", None)
         rows.append((_spelling(key, info, names), _type_name(annotation), _default(default), info.help or ""))
-    usage = f"\n```bash\n{example.strip()}\n```\n" if example else ""
-    return f"### qt-ros {name}\n\n{' '.join(summary.split())}\n{usage}\n" + table(
-        ("option", "type", "default", "meaning"), rows
-    )
+    return "\n\n".join([f"### qt-ros {name}", *told, table(("option", "type", "default", "meaning"), rows)])
 
 
 def _spelling(key: str, info: Any, names: Sequence[str]) -> str:

@@ -30,7 +30,9 @@ def command(
     threads: Annotated[int, typer.Option(help="CPU threads of each cell.", min=1)] = 1,
     workers: Annotated[int, typer.Option(help="Processes of each evaluation; 0 is the cell's own.", min=0)] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
-    autocast: Annotated[bool, typer.Option("--autocast", help="Mixed precision (bfloat16); for CUDA.")] = False,
+    autocast: Annotated[
+        bool, typer.Option("--autocast", help="Mixed precision (bfloat16): on CUDA, and on CPUs that have it.")
+    ] = False,
     data: Annotated[bool, typer.Option("--data", help="Only make and describe the data.")] = False,
     sanity: Annotated[
         bool, typer.Option("--sanity", help="Only train every method on its sanity tasks (minutes).")

@@ -63,7 +63,8 @@ def improve(
         list[str] | None, typer.Option(help="Only the tasks of this skill; may be repeated; all: every skill.")
     ] = None,
     choice_episodes: Annotated[
-        int | None, typer.Option(help="Tuning scenes per round for the choice; 200 if absent.")
+        int | None,
+        typer.Option(help="Tuning scenes per round for the choice; 200 if absent, 0: the new policy is kept unseen."),
     ] = None,
     choice_seed: Annotated[int | None, typer.Option(help="First of the tuning scenes; 1000000 if absent.")] = None,
     test_episodes: Annotated[

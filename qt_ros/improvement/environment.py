@@ -35,9 +35,10 @@ def commit() -> str:
         command = ["git", "--no-optional-locks", *words]
         return subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
 
+    changed = ("status", "--porcelain", "--", ".", "../config", "../description")
     try:
         git("ls-files", "--error-unmatch", "__init__.py")
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git(*changed) else "")
     except (OSError, subprocess.SubprocessError):
         return ""
 

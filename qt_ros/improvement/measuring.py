@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,10 @@ from qt_ros.improvement.settings import ImprovementError, Interrupted
 from qt_ros.sim.collect import collect
 from qt_ros.sim.episode_maker import EpisodeResult, Plan, Summary
 from qt_ros.sim.evaluation import Rate
+from qt_ros.sim.store_guard import simulator_sha256
 from qt_ros.sim.task_file import SKILLS, draw_task
+
+log = logging.getLogger(__name__)
 
 
 def measure(
@@ -30,9 +34,11 @@ def measure(
     """Success by scene of the greedy policy in ``seeds``; scenes whose physics failed are left out.
 
     ``file`` (JSON lines) keeps every episode; what stands there already is not run again. Raises ImprovementError when
-    it belongs to another measurement, Interrupted when ``stopped()``.
+    it belongs to another measurement, Interrupted when ``stopped()``. What another simulator measured (see
+    `simulator_sha256`) is put aside and measured again: policies are compared in the same scenes.
     """
     head = {"checkpoint": checkpoint_id, "first": seeds.start, "episodes": len(seeds), "tasks": list(tasks)}
+    head["simulator"] = simulator_sha256()
     rows = _read(file, head)
     left = tuple(seed for seed in seeds if seed not in rows)
     if left:
@@ -106,6 +112,12 @@ def _read(file: Path, head: dict[str, Any]) -> dict[int, str]:
         outcomes = {int(row["seed"]): str(row["outcome"]) for row in rows}
     except (ValueError, KeyError, TypeError) as error:
         raise ImprovementError(f"{file}: cannot be read ({error!r}); delete it to measure again") from error
-    if found != head:
+    known = found.get("simulator", head["simulator"])  # older files do not say
+    if {**found, "simulator": head["simulator"]} != head:
         raise ImprovementError(f"{file} holds another measurement ({found}, not {head}); use another folder")
+    if known != head["simulator"]:
+        aside = file.with_name(f"{file.name}.{known[:12]}")
+        log.warning("%s: measured in another simulator (%s); put aside as %s", file, known[:12], aside.name)
+        file.replace(aside)
+        return {}
     return outcomes

@@ -27,6 +27,7 @@ from qt_ros.improvement.training import drawn_from, success_share_for, train_set
 from qt_ros.model.checkpoint import read_info
 from qt_ros.sim.collect import collect
 from qt_ros.sim.episode_maker import EpisodeResult, Plan, Summary
+from qt_ros.sim.store_guard import simulator_sha256
 
 SEEDS_APART = 1000  # training seeds of two rounds; those of runs that are compared are closer together
 Progress = Callable[[str, int, int], None]
@@ -224,7 +225,10 @@ def train_round(context: Context, this: Round) -> dict[str, Any]:
 
 
 def choose(context: Context, this: Round) -> dict[str, Any]:
-    """Old and new policy in the same tuning scenes: the one with more successes is kept, the old one when equal."""
+    """Old and new policy in the same tuning scenes: the one with more successes is kept, the old one when equal.
+
+    Without tuning scenes nobody compares them here, and the next round goes on from the new one.
+    """
     settings, trained = context.state.settings, this.phases["train"]
     seeds = settings.choice_seeds(this.number)
     policies = {"old": (this.policy, this.policy_id), "new": (trained["checkpoint"], trained["checkpoint_id"])}
@@ -233,9 +237,12 @@ def choose(context: Context, this: Round) -> dict[str, Any]:
         for name, (path, identity) in policies.items()
     }
     paired = Paired.of(success["old"], success["new"])
-    better = "new" if paired.only_new > paired.only_old else "old"
+    better = "new" if paired.only_new > paired.only_old or not seeds else "old"
     why = (
-        f"the new policy succeeds in {paired.new.success} and the old one in {paired.old.success} of the same "
+        f"nothing was compared (--choice-episodes 0): measure both yourself before you rely on it. The old one is "
+        f"{this.policy}"
+        if not seeds
+        else f"the new policy succeeds in {paired.new.success} and the old one in {paired.old.success} of the same "
         f"{paired.scenes} tuning scenes, {seeds.start} to {seeds.stop - 1}"
     )
     why += "; without an advantage the old one stays" if better == "old" else ""
@@ -246,7 +253,7 @@ def choose(context: Context, this: Round) -> dict[str, Any]:
         "why": why,
         "kept_checkpoint": policies[better][0],
         "kept_id": policies[better][1],
-        "commands": [_evaluate_command(context, path, seeds) for path, _ in policies.values()],
+        "commands": [_evaluate_command(context, path, seeds) for path, _ in policies.values() if seeds],
     }
 
 
@@ -259,6 +266,7 @@ def measure_policy(context: Context, path: str, identity: str) -> dict[str, Any]
         "success": {str(seed): value for seed, value in success.items()},
         **skills_document(success, context.state.settings.asked),
         "first_scene": seeds.start,
+        "simulator": simulator_sha256(),
         "commands": [_evaluate_command(context, path, seeds)],
     }
 

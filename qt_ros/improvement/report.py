@@ -144,9 +144,11 @@ def success_in_tests(state: State, identity: str) -> dict[int, bool] | None:
     return None if found is None else {int(seed): bool(value) for seed, value in found["success"].items()}
 
 
-def apart(one: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
-    """Whether the 95% intervals of two rates do not touch."""
-    return bool(one and other and (one["high"] < other["low"] or other["high"] < one["low"]))
+def apart(one: dict[str, Any] | None, other: dict[str, Any] | None) -> bool | None:
+    """Whether the 95% intervals of two rates do not touch; None where one was not measured."""
+    if not one or not other:
+        return None
+    return bool(one["high"] < other["low"] or other["high"] < one["low"])
 
 
 def run_document(state: State) -> dict[str, Any]:
@@ -170,7 +172,7 @@ def missing(state: State) -> list[str]:
     if not any(r.finished for r in state.rounds):
         told.append("no round is finished")
     for stage, (_, identity) in enumerate(state.policies):
-        if identity not in state.tests:
+        if state.settings.test_episodes and identity not in state.tests:
             what = "the start policy" if stage == 0 else f"the policy kept after round {stage}"
             told.append(f"{what} was not measured in the test scenes")
     return told
@@ -187,7 +189,9 @@ def run_page(state: State) -> str:
         "# Rounds of improvement" + ("" if settings.with_failures else ", failures left out"),
         "",
         stage_table(stages),
-        f"Measured in {settings.test_episodes} test scenes from {settings.test_seed} on, in which nothing was chosen.",
+        f"Measured in {settings.test_episodes} test scenes from {settings.test_seed} on, in which nothing was chosen."
+        if settings.test_episodes
+        else "Nothing is measured in test scenes (--test-episodes 0).",
         "",
         *skill_section([(stage_name(stage), stage) for stage in stages]),
         round_table(state),

@@ -59,7 +59,9 @@ def results_page(arms: Sequence[Arm], document: dict[str, Any]) -> str:
         "",
         f"In {settings.test_episodes} test scenes, {settings.test_seed} to {settings.test_seeds.stop - 1}, the same "
         "for every policy; nothing was chosen in them. Intervals: 95% (Wilson); gains: paired, 95% (Agresti and Min), "
-        "exact McNemar test.",
+        "exact McNemar test."
+        if settings.test_episodes
+        else "Nothing is measured in test scenes (--test-episodes 0).",
         "",
     ]
     for arm in arms:
@@ -83,8 +85,7 @@ def results_page(arms: Sequence[Arm], document: dict[str, Any]) -> str:
 def _run_section(run: State) -> list[str]:
     stages = tested(run)
     told = [stage_table(stages)]
-    if len(stages) > 1:
-        parted = apart(stages[0]["test"], stages[-1]["test"])
+    if len(stages) > 1 and (parted := apart(stages[0]["test"], stages[-1]["test"])) is not None:
         told += [f"The intervals of the first and the last policy are {'apart' if parted else 'not apart'}.", ""]
     return [*told, *skill_section([(stage_name(stage), stage) for stage in stages]), round_table(run)]
 
@@ -160,7 +161,8 @@ def _made(state: State, name: str) -> list[str]:
     where = state.environment
     spent = sum(sum(r.seconds.values()) for r in state.rounds) + sum(state.seconds.values())
     machine = f"{where.get('processor', '')}, {where.get('cores', '')} cores"
-    versions = f"commit {where.get('commit', '') or 'unknown'}, torch {where.get('torch', '')}"
+    commits = ", ".join(where.get("commits", [where.get("commit", "")])) or "unknown"
+    versions = f"commit {commits}, torch {where.get('torch', '')}"
     return [
         f"Rounds {name}: {minutes(spent)} minutes on {machine}; {versions}; start policy "
         f"{state.settings.checkpoint_id[:12]}.",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qt_ros.contract.robot import load_contract
+from qt_ros.contract.strict import ConfigError
 from qt_ros.episodes.files import write_atomically
 from qt_ros.episodes.store import EpisodeStore
 from qt_ros.improvement import phases
@@ -21,6 +22,9 @@ from qt_ros.improvement.settings import ImprovementError, Interrupted, Settings
 from qt_ros.improvement.state import Round, State, load_state
 from qt_ros.improvement.training import train_settings
 from qt_ros.model.checkpoint import read_info
+from qt_ros.sim.seeds import outside_training
+from qt_ros.sim.store_guard import simulator_sha256
+from qt_ros.sim.world import World
 
 FUNCTIONS: dict[str, Callable[[Context, Round], dict[str, Any]]] = {
     "collect": phases.collect_episodes,
@@ -55,6 +59,9 @@ def begin(folder: Path, settings: Settings | None, rounds: int, twin: Path | Non
             f"{state.settings.checkpoint_id[:12]}; put that one back, or use another folder"
         )
     require_trainable(state.settings)
+    now = environment()["commit"]
+    if now not in (commits := state.environment.setdefault("commits", [state.environment.get("commit", "")])):
+        commits.append(now)
     if twin is not None:
         _require_twin(state, twin)
     state.save()
@@ -62,7 +69,8 @@ def begin(folder: Path, settings: Settings | None, rounds: int, twin: Path | Non
 
 
 def require_trainable(settings: Settings) -> None:
-    """What would stop the first training, said before hours of collecting: ImprovementError, StoreError."""
+    """What would stop the first round or spoil its numbers, said before hours of collecting: ImprovementError,
+    StoreError."""
     policy = Path(settings.checkpoint)
     train_settings(policy, settings.steps, settings.changes)
     config, contract = read_info(policy).config, load_contract(settings.robot)
@@ -74,6 +82,16 @@ def require_trainable(settings: Settings) -> None:
         if config.vision != "state" and store.image_size != (config.image_height, config.image_width):
             seen = f"{config.image_height} x {config.image_width}"
             raise ImprovementError(f"{store.root}: its frames are {store.image_size}, the policy sees {seen} pixels")
+        if problem := next((told for meta in store.meta if (told := outside_training(meta.seed))), ""):
+            raise ImprovementError(f"{store.root}: {problem}; a round chooses and reports in such scenes")
+    if settings.simulated:
+        try:
+            World(contract)
+        except ConfigError as error:
+            raise ImprovementError(
+                f"robot {settings.robot} cannot be simulated ({error}). To learn from its bags alone: --bags BAGS "
+                f"--episodes 0 --choice-episodes 0 --test-episodes 0, and compare the policies on the robot"
+            ) from error
 
 
 def _require_twin(state: State, twin: Path) -> None:
@@ -95,7 +113,7 @@ def run(context: Context, rounds: int) -> State:
             path, identity = state.policies[-1]
             state.rounds.append(Round(number, path, identity))
         this = state.rounds[number - 1]
-        if this.finished:
+        if this.finished and (state.round_folder(number) / "report.md").exists():
             continue
         context.doing = f"round {number}: "
         for name, function in FUNCTIONS.items():
@@ -110,7 +128,8 @@ def run(context: Context, rounds: int) -> State:
         write_atomically(folder / "report.md", round_page(state, this).encode())
     context.doing = ""
     for path, identity in dict.fromkeys(state.policies):
-        if identity not in state.tests and state.settings.test_episodes:
+        known = state.tests.get(identity, {}).get("simulator", simulator_sha256())  # older runs do not say
+        if state.settings.test_episodes and (identity not in state.tests or known != simulator_sha256()):
             if context.stopped():
                 raise Interrupted
             with state.timed(state.seconds, "test"):

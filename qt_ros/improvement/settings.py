@@ -31,8 +31,9 @@ class Settings:
     bags). steps: gradient steps per round; changes: settings of training changed against the checkpoint's own, as
     ``key=value``. tasks: what is asked for in collection, choice and test of every round (empty, as in runs of before:
     the default tasks; see `asked`). choice_*: scenes of the tuning range on which each round compares old and new
-    policy, other ones in every round. test_*: scenes of the test range on which the kept policies are measured in the
-    end. noise: what disturbs the policy while it collects, as ``key=value`` (see `Explorer`; never in choice and test).
+    policy, other ones in every round (none: nothing is compared, and the new policy is kept). test_*: scenes of the
+    test range on which the kept policies are measured in the end. noise: what disturbs the policy while it collects, as
+    ``key=value`` (see `Explorer`; never in choice and test).
     with_failures: whether the new failures are learnt from. backend: 'in_process' (the policy's own code around
     the simulator) or 'ros' (the nodes, over DDS).
     """
@@ -58,7 +59,7 @@ class Settings:
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
             raise ImprovementError(f"unknown backend {self.backend!r}; use one of {', '.join(BACKENDS)}")
-        for name, least in (("episodes", 0), ("steps", 1), ("choice_episodes", 1), ("test_episodes", 0)):
+        for name, least in (("episodes", 0), ("steps", 1), ("choice_episodes", 0), ("test_episodes", 0)):
             if getattr(self, name) < least:
                 raise ImprovementError(f"{name} must be at least {least}, found {getattr(self, name)}")
         self.disturbance()
@@ -66,6 +67,11 @@ class Settings:
             raise ImprovementError("noise is for collecting in_process; through the nodes a policy acts as it decides")
         if not self.stores:
             raise ImprovementError("give at least one training store (--store): a round adds to what was known before")
+
+    @property
+    def simulated(self) -> bool:
+        """Whether anything of a round happens in simulation; without, any robot's bags can be learnt from."""
+        return bool(self.episodes or self.choice_episodes or self.test_episodes)
 
     @property
     def asked(self) -> tuple[str, ...]:

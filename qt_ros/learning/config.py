@@ -31,9 +31,9 @@ class TrainConfig:
     (Polyak). success_share: share of segments drawn from successful episodes (None: as the data has it). freeze_vision:
     keep the vision side as it was warmed up, and encode every stored frame once before training. image_shift: random
     shift of training images in pixels, when vision is trained. save_weights: which network is kept for acting, ``ema``
-    or ``online``. autocast: bfloat16 matrix products (CUDA). threads: CPU threads, 0 = torch's choice. method: what is
-    trained (`qt_ros.learning.options.OPTIONS`), with its own settings in ``options``. A setting that the method would
-    not look at is refused.
+    or ``online``. autocast: bfloat16 matrix products (CUDA, and CPUs that have them). threads: CPU threads, 0 =
+    torch's choice. method: what is trained (`qt_ros.learning.options.OPTIONS`), with its own settings in ``options``. A
+    setting that the method would not look at is refused.
     """
 
     model: dict[str, Any]

@@ -15,7 +15,7 @@ from episode_factory import make_episode
 from small_checkpoint import make_checkpoint
 
 from qt_ros.cli.main import main
-from qt_ros.contract.robot import RobotContract
+from qt_ros.contract.robot import RobotContract, load_contract
 from qt_ros.episodes.store import EpisodeStore, StoreError, StoreWriter
 from qt_ros.improvement.arms import arms_document, arms_of
 from qt_ros.improvement.phases import Context, collect_episodes
@@ -179,13 +179,55 @@ def test_what_would_stop_the_first_training_is_said_before_anything_is_collected
 ) -> None:
     with StoreWriter(tmp_path / "small", contract, (24, 32)) as writer:
         writer.add(make_episode(contract, 1))
+    with StoreWriter(tmp_path / "tested", contract, (96, 128)) as writer:
+        writer.add(make_episode(contract, 1, size=(96, 128), seed=2_000_000))
+    elsewhere = load_contract("tiago")
+    with StoreWriter(tmp_path / "elsewhere", elsewhere, (96, 128)) as writer:
+        writer.add(make_episode(elsewhere, 1, size=(96, 128)))
     for told, changes in {
         "no finished store": {"stores": (str(tmp_path / "none"),)},
         "the policy sees 96 x 128": {"stores": (str(tmp_path / "small"),)},
+        "scene 2000000 is a test scene": {"stores": (str(tmp_path / "tested"),)},
+        "tiago cannot be simulated.*--choice-episodes 0": {"stores": (str(tmp_path / "elsewhere"),), "robot": "tiago"},
     }.items():
         with pytest.raises((StoreError, ImprovementError), match=told):
             begin(tmp_path / "run", settings(**changes), 1)
         assert load_state(tmp_path / "run") is None
+
+
+def test_a_round_of_bags_alone_needs_no_simulator_and_keeps_the_new_policy_unseen(
+    tmp_path: Path, settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("qt_ros.improvement.rounds.World")
+    folder = tmp_path / "run"
+    state = go_on(folder, settings(episodes=0, choice_episodes=0, test_episodes=0))
+    (this,) = state.rounds
+    assert this.kept[1] == this.phases["train"]["checkpoint_id"] != this.policy_id
+    page = (folder / "round-01" / "report.md").read_text()
+    assert "Nothing was compared" in page and this.policy in page and "qt-ros evaluate" not in page
+    document = json.loads((folder / "report.json").read_text())
+    assert (document["missing"], document["intervals_apart"], state.tests) == ([], None, {})
+    assert "Nothing is measured in test scenes" in (folder / "report.md").read_text()
+
+    (folder / "round-01" / "report.md").unlink()  # the power went between the round's end and its report
+    go_on(folder, None)
+    assert (folder / "round-01" / "report.md").read_text() == page
+
+
+def test_policies_are_tested_again_when_the_simulator_has_changed(
+    tmp_path: Path, settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = settings(episodes=0, choice_episodes=0, test_episodes=1)
+    state = begin(tmp_path / "run", first, 0)
+    assert list(run(Context(state, workers=0), 0).tests) == [first.checkpoint_id]
+    before = state.tests[first.checkpoint_id]
+    for module in ("rounds", "phases", "measuring"):
+        monkeypatch.setattr(f"qt_ros.improvement.{module}.simulator_sha256", lambda: "c0ffee" * 8)
+    heard: list[str] = []
+    state = begin(tmp_path / "run", None, 0)
+    run(Context(state, workers=0, progress=lambda what, done, total: heard.append(what)), 0)
+    assert heard == ["test"] and state.tests[first.checkpoint_id] == {**before, "simulator": "c0ffee" * 8}
+    assert len(list((tmp_path / "run" / "tests").iterdir())) == 2, "the first measurement is put aside"
 
 
 def test_the_command_is_explained_and_refuses_what_it_cannot_begin(
