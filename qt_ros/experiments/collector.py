@@ -8,10 +8,10 @@ from typing import Any
 
 from qt_ros.contract.robot import load_contract
 from qt_ros.experiments.recipes import DataRecipe, facts
+from qt_ros.experiments.stores import load_whole
 from qt_ros.experiments.warm_up import warmed_up
 from qt_ros.experiments.work import HOW, DataError, Work, digest, finished_checkpoint, write_json
 from qt_ros.learning.config import PRIVILEGED, TrainConfig, load_train_config
-from qt_ros.learning.dataset import load_training_data
 from qt_ros.learning.session import train
 from qt_ros.learning.tokens import Stopped, frozen_tokens
 
@@ -51,7 +51,7 @@ def train_collector(
     contract = load_contract(work.robot)
     write_json(folder / "policy.json", {"recipe": _identity(recipe), "finished": False})
     stores, warm = _stores(recipe, work), recipe.policy.warm_up
-    data = load_training_data(stores, settings.backup.gamma, contract=contract, privileged=warm is None, images=False)
+    data = load_whole(stores, settings.backup.gamma, contract, privileged=warm is None, images=False)
     init = None
     if warm is not None:
         init = warmed_up(warm, work)

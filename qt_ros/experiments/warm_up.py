@@ -9,8 +9,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from qt_ros.contract.robot import load_contract
 from qt_ros.experiments.recipes import WarmUpRecipe, facts
+from qt_ros.experiments.stores import load_whole
 from qt_ros.experiments.work import Work, digest, finished_checkpoint, write_json
-from qt_ros.learning.dataset import load_training_data
 from qt_ros.learning.pointing import PointingConfig, PointingTrainer
 from qt_ros.learning.run import build_model, save_pointing
 from qt_ros.model.q_transformer import QTransformer
@@ -37,7 +37,7 @@ def warm_up(
         return True
     folder, contract = work.warm_up(recipe), load_contract(work.robot)
     write_json(folder / "warm-up.json", {"recipe": _identity(recipe), "finished": False})
-    episodes = load_training_data(work.stores(recipe.data), 1.0, contract=contract)
+    episodes = load_whole(work.stores(recipe.data), 1.0, contract)
     model, encoder = build_model(recipe.model, contract, episodes, None, work.device, seed=recipe.seed)
     assert isinstance(model, QTransformer)  # what build_model makes unless told otherwise
     settings = PointingConfig(
