@@ -170,9 +170,13 @@ def warm_up(experiment: Any, place: Any, stopped: Any, as_json: bool) -> bool:
 
 def encode(experiment: Any, place: Any, console: Console, stopped: Any) -> bool:
     """Encode every frame once, before cells begin that all wait for it."""
+    from qt_ros.episodes.store import EpisodeStore
+    from qt_ros.experiments.stores import require_whole
     from qt_ros.experiments.warm_up import warmed_up
     from qt_ros.learning.tokens import Stopped, frozen_tokens
 
+    for store in place.stores(experiment.data):  # cells would refuse, but only after hours of encoding
+        require_whole(EpisodeStore(store, verify=False))
     init = warmed_up(experiment.warm_up, place)
     assert init is not None  # the warm-up has just ended
     with console.status("encoding every frame once") as status:
@@ -264,8 +268,9 @@ def write_tables(
         if described:
             described |= {} if recipe.name in names() else {"made_by": experiment.name}
             target = results / f"{recipe.name}-data"
+            told = data_page(described)  # nothing is written where it refuses
             write_json(target.with_suffix(".json"), described)
-            target.with_suffix(".md").write_text(data_page(described), encoding="utf-8")
+            target.with_suffix(".md").write_text(told, encoding="utf-8")
     if data_only and not described:
         raise typer.BadParameter(f"the data {experiment.data.name} are not made yet; leave out --report-only")
     if data_only:

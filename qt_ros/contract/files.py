@@ -90,3 +90,14 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
             yield
         finally:
             fcntl.flock(stream, fcntl.LOCK_UN)
+
+
+@contextlib.contextmanager
+def locked_or(path: Path, busy: Exception) -> Iterator[None]:
+    """Hold the lock of `locked` on ``path``; raises ``busy`` at once when it is held already."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(path, wait=False))
+        except BlockingIOError:
+            raise busy from None
+        yield  # not inside the try: what is raised in there is nobody's lock

@@ -56,7 +56,7 @@ def build_store(
     labels that they were given since are taken over, whatever they say: an episode that is there stays there. A bag
     that cannot be used is left out and named with its reason: incomplete, other contract, holes, a dry run, an outcome
     that is not among ``outcomes``. ``accept``, called with every episode to be added, may raise BagError to leave it
-    out. Raises StoreError when the store does not fit the contract or image size.
+    out. Raises StoreError when the store does not fit the contract or image size, or another build writes into it.
     """
     report = BuildReport(str(root))
     # A robot described by a topic is described in its bags, each with its own.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from qt_ros.contract.files import (
     fsync_directory,
     locked,
+    locked_or,
     replacing,
     replacing_path,
     sha256_file,
@@ -12,4 +13,13 @@ from qt_ros.contract.files import (
     write_atomically,
 )
 
-__all__ = ["fsync_directory", "locked", "replacing", "replacing_path", "sha256_file", "sync", "write_atomically"]
+__all__ = [
+    "fsync_directory",
+    "locked",
+    "locked_or",
+    "replacing",
+    "replacing_path",
+    "sha256_file",
+    "sync",
+    "write_atomically",
+]

@@ -4,6 +4,7 @@ A store is a folder::
 
     store.json              the manifest; what it does not list does not exist
     parts/<prefix>.json     one manifest per writer, and <prefix>.jsonl, a line for every shard since; see parts.py
+                            and <prefix>.lock, which that writer holds while it writes
     shards/<prefix>-00000.parquet
 
 Writers share nothing but the folder. ``merge_manifests`` (parts.py) makes ``store.json`` out of all parts, atomically

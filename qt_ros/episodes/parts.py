@@ -2,16 +2,18 @@
 
 A flush appends one line, whatever the store holds already; closing folds the log into the manifest. A line counts once
 its newline is on disk: what a kill or a full disk left of a line is cut off by the next writer and ignored by readers.
+So that no writer cuts off what another one has just written, a part is locked while it is written.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from qt_ros.contract.files import fsync_directory, locked, write_atomically
+from qt_ros.contract.files import fsync_directory, locked, locked_or, write_atomically
 from qt_ros.contract.untrusted import load_json
 from qt_ros.episodes.manifest import (
     MANIFEST,
@@ -26,6 +28,34 @@ from qt_ros.episodes.manifest import (
 )
 
 LOG_SUFFIX = ".jsonl"
+LOCK_SUFFIX = ".lock"  # such files stay: to delete one would free a lock that is held
+
+
+def part_lock(root: Path, prefix: str) -> AbstractContextManager[None]:
+    """Hold the part ``prefix`` of the store at ``root``, where its folder of parts must be. StoreError when another
+    writer does; the lock of a process that is killed is free."""
+    return locked_or(
+        root / PARTS / f"{prefix}{LOCK_SUFFIX}",
+        StoreError(
+            f"{root}: another process writes the part {prefix} of this store; wait until it has ended and run this "
+            "again, or write into another store"
+        ),
+    )
+
+
+def held_parts(root: Path, pattern: str) -> list[str]:
+    """Prefixes like ``pattern`` (as of files) of the parts of the store at ``root`` that are being written now, sorted.
+
+    A writer that opens one of them at this very moment may be refused, so ask for no others than are yours to open.
+    """
+    held = []
+    for path in sorted((root / PARTS).glob(pattern + LOCK_SUFFIX)):
+        try:
+            with locked(path, wait=False):
+                pass
+        except BlockingIOError:
+            held.append(path.stem)
+    return held
 
 
 def part_files(root: Path) -> list[Path]:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from qt_ros.episodes.manifest import (
     read_manifest_file,
     require_contract,
 )
-from qt_ros.episodes.parts import PartLog, merge_manifests
+from qt_ros.episodes.parts import PartLog, merge_manifests, part_lock
 from qt_ros.episodes.rows import from_row, to_row, to_table
 from qt_ros.episodes.skipped import SkippedShard, told
 from qt_ros.episodes.store_labels import as_labelled, labelled_manifest
@@ -49,7 +50,8 @@ ROW_GROUP_EPISODES = 4
 
 
 class StoreWriter:
-    """Adds episodes to the store at ``root``; several processes may write at once, each with its own ``prefix``.
+    """Adds episodes to the store at ``root``; several processes may write at once, each with its own ``prefix``: it is
+    locked until ``close`` or the end of the process, and StoreError for whoever opens it meanwhile.
 
     A shard is on disk (fsynced, hashed, listed in the part manifest of this writer) after every ``shard_episodes``
     episodes and at ``close``; a killed writer loses only what it had not flushed. With ``merge`` (the default)
@@ -85,11 +87,14 @@ class StoreWriter:
         (self.root / SHARDS).mkdir(exist_ok=True)
         manifest = Manifest.of(contract, image_size, proprio_names, privileged_names)
         part = self.root / PARTS / f"{prefix}.json"
-        if (self.root / MANIFEST).exists():
-            _require_same(manifest, read_manifest(self.root), str(self.root / MANIFEST))
-        if part.exists():
-            _require_same(manifest, read_manifest_file(part), str(part))
-        self._empty, self._part = manifest, PartLog(part, manifest)
+        with ExitStack() as stack:
+            stack.enter_context(part_lock(self.root, prefix))
+            if (self.root / MANIFEST).exists():
+                _require_same(manifest, read_manifest(self.root), str(self.root / MANIFEST))
+            if part.exists():
+                _require_same(manifest, read_manifest_file(part), str(part))
+            self._empty, self._part = manifest, PartLog(part, manifest)
+            self._lock = stack.pop_all()
         self._bins = contract.action_space.bins
         self._dims = contract.action_space.size
         self._rows: list[dict[str, Any]] = []
@@ -150,6 +155,7 @@ class StoreWriter:
         self.flush()
         self._part.close()
         self._closed = True
+        self._lock.close()
         if self._merge:
             merge_manifests(self.root)
 
@@ -157,7 +163,11 @@ class StoreWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        try:
+            self.close()
+        finally:  # also where closing failed, as on a full disk: without the lock nothing may be written
+            self._closed = True
+            self._lock.close()
 
     def _require_fit(self, episode: Episode) -> None:
         m = self._empty

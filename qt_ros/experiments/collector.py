@@ -8,10 +8,10 @@ from typing import Any
 
 from qt_ros.contract.robot import load_contract
 from qt_ros.experiments.recipes import DataRecipe, facts
+from qt_ros.experiments.stores import load_whole
 from qt_ros.experiments.warm_up import warmed_up
-from qt_ros.experiments.work import HOW, DataError, Work, digest, finished_checkpoint, write_json
+from qt_ros.experiments.work import HOW, DataError, Work, digest, finished_checkpoint, training_alone, write_json
 from qt_ros.learning.config import PRIVILEGED, TrainConfig, load_train_config
-from qt_ros.learning.dataset import load_training_data
 from qt_ros.learning.session import train
 from qt_ros.learning.tokens import Stopped, frozen_tokens
 
@@ -42,16 +42,27 @@ def train_collector(
     stopped: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Train the recipe's own policy, or go on; False when stopped before the end. Its stores must be there, and its
-    warm-up finished."""
+    warm-up finished. DataError while another process trains it."""
     if collector(recipe, work) is not None:
         return True
+    with training_alone(work.collector(recipe), f"the policy that collects {recipe.name}"):
+        # Another process may have ended it between the two looks.
+        return collector(recipe, work) is not None or _train(recipe, work, report, stopped)
+
+
+def _train(
+    recipe: DataRecipe,
+    work: Work,
+    report: Callable[[int, int, dict[str, float]], None],
+    stopped: Callable[[], bool],
+) -> bool:
     assert recipe.policy is not None
     folder = work.collector(recipe)
     settings = collector_settings(recipe, {"threads": work.threads, "autocast": work.autocast})
     contract = load_contract(work.robot)
     write_json(folder / "policy.json", {"recipe": _identity(recipe), "finished": False})
     stores, warm = _stores(recipe, work), recipe.policy.warm_up
-    data = load_training_data(stores, settings.backup.gamma, contract=contract, privileged=warm is None, images=False)
+    data = load_whole(stores, settings.backup.gamma, contract, privileged=warm is None, images=False)
     init = None
     if warm is not None:
         init = warmed_up(warm, work)

@@ -14,6 +14,7 @@ from qt_ros.episodes.store import EpisodeStore
 from qt_ros.experiments.collector import collector, collector_settings, train_collector
 from qt_ros.experiments.recipes import DataPart, DataRecipe, facts
 from qt_ros.experiments.searching import search, thrown_away
+from qt_ros.experiments.stores import require_whole
 from qt_ros.experiments.warm_up import warm_up, warmed_up
 from qt_ros.experiments.work import DataError, Work, digest, read_json, write_json
 from qt_ros.model.checkpoint import read_info
@@ -27,7 +28,8 @@ SIDE_BY_SIDE = 8
 
 
 def data_is_made(recipe: DataRecipe, work: Work) -> bool:
-    """Whether this data set was made to its end. ValueError when one of that name was made by another recipe."""
+    """Whether this data set was made to its end, and described when it was whole. DataError when one of that name was
+    made by another recipe."""
     path = work.description(recipe)
     found = read_json(path)
     if found and found["recipe"] != digest(facts(recipe)):
@@ -35,7 +37,7 @@ def data_is_made(recipe: DataRecipe, work: Work) -> bool:
             f"{path.parent}: made by another version of the data recipe {recipe.name}; use another --work folder, or "
             "delete that one"
         )
-    return bool(found)
+    return bool(found) and not any(part.get("skipped_shards") for part in found["parts"].values())
 
 
 def make_data(
@@ -112,11 +114,13 @@ def _collect_part(
 
 
 def describe(recipe: DataRecipe, work: Work) -> dict[str, Any]:
-    """Counts, lengths and returns of a data set, per store and in all: the same for the same stores."""
+    """Counts, lengths and returns of a data set, per store and in all: the same for the same stores. DataError when one
+    of them is not complete."""
     parts = {}
     stores = work.stores(recipe)
     for part, root in zip(recipe.all_parts, stores, strict=True):
         store = EpisodeStore(root)
+        require_whole(store)
         parts[part.store] = {
             "recipe": facts(part),
             "manifest_sha256": hashlib.sha256(store.manifest.to_json()).hexdigest(),

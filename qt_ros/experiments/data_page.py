@@ -5,12 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from qt_ros.experiments.markdown import MADE, table
+from qt_ros.experiments.work import DataError
 
 
 def data_page(document: dict[str, Any]) -> str:
     """Counts, lengths and returns of a data set. ``made_by`` in the document: the experiment that makes it, where that
-    has another name than the data."""
+    has another name than the data. DataError for a document that was written when shards could not be read."""
     name, everything = document["data"], document["all"]
+    lost = {store: part.get("skipped_shards") for store, part in document["parts"].items()}
+    if told := ", ".join(f"{count} shards of {store}" for store, count in lost.items() if count):
+        raise DataError(
+            f"the data {name} were described without {told}; qt-ros experiment {document.get('made_by', name)} --data "
+            "describes them anew, or names the shards that are still missing"
+        )
     share = everything["successes"] / everything["episodes"]
     command = f"qt-ros experiment {document.get('made_by', name)} --data"
     lines = [f"# Data: {name}", "", MADE, "", "```bash", command, "```", ""]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from qt_ros.experiments.findings import goals_section
@@ -16,6 +17,10 @@ pooled count and of Student's t interval over the seeds' rates. With three seeds
 seeds know; of one seed there is Wilson's only. A row that lacks seeds stands below the others. "Seeds" are the worst
 and the best of them. Every seed is evaluated in scenes of its own, and those are the same for all methods. Training
 time is that of the quickest seed: cells ran beside other work."""
+
+ALIKE = """\
+as many episodes, successes and steps each time, which the same episodes have in another order or rendered elsewhere"""
+OTHER = "not the same data each time, as is said above, and rows of different data must not be compared"
 
 
 def page(document: dict[str, Any]) -> str:
@@ -41,7 +46,7 @@ def page(document: dict[str, Any]) -> str:
         lines += ["What every implementation makes of [tasks whose answer is known](sanity.md)."]
     if share is not None:
         lines += [f"In the data {share:.1%} of the episodes succeed."]
-    lines += ["", *_missing(document)]
+    lines += ["", *_missing(document), *_other_data(document)]
     if document["rows"]:
         lines += [f"![success of every cell]({name}.png)", "", *_success(document), "", INTERVAL, ""]
         lines += goals_section(document)
@@ -65,12 +70,44 @@ def _missing(document: dict[str, Any]) -> list[str]:
     missing = document["missing"]
     if not missing:
         return []
-    named: dict[str, list[int]] = {}
-    for cell in missing:
-        named.setdefault(label(cell), []).append(cell["seed"])
-    told = "; ".join(f"{name} (seed {', '.join(map(str, seeds))})" for name, seeds in named.items())
     count = len(document["cells"]) * len(document["seeds"])
-    return [f"**{len(missing)} of {count} cells are missing:** {told}.", ""]
+    return [f"**{len(missing)} of {count} cells are missing:** {_named(missing)}.", ""]
+
+
+def _named(cells: Sequence[dict[str, Any]]) -> str:
+    """Cells, or rows of them, by name with all of their seeds."""
+    named: dict[str, dict[int, None]] = {}
+    for cell in cells:
+        named.setdefault(label(cell), {})[cell["seed"]] = None
+    return "; ".join(f"{name} (seed {', '.join(map(str, seeds))})" for name, seeds in named.items())
+
+
+def _learned(document: dict[str, Any]) -> dict[tuple[str, ...], dict[tuple[int, int, int], list[dict[str, Any]]]]:
+    """{stores that were chosen, () for all: {their episodes, successes and steps: rows}}. One entry in each unless rows
+    learned from other data than their neighbours, under whatever manifest."""
+    chosen = {label(cell): tuple(cell.get("stores", ())) for cell in document["cells"]}
+    found: dict[tuple[str, ...], dict[tuple[int, int, int], list[dict[str, Any]]]] = {}
+    for row in document["rows"]:
+        counts = (row["episodes_in_data"], row["successes_in_data"], row["steps_in_data"])
+        found.setdefault(chosen[label(row)], {}).setdefault(counts, []).append(row)
+    return found
+
+
+def _other_data(document: dict[str, Any]) -> list[str]:
+    lines = []
+    for names, counted in _learned(document).items():
+        if len(counted) == 1:
+            continue
+        of = f" in {', '.join(names)}" if names else ""
+        told = "; ".join(
+            f"{episodes} episodes with {successes} successes and {steps} steps{of} for {_named(rows)}"
+            for (episodes, successes, steps), rows in counted.items()
+        )
+        lines += [
+            f"**Not all rows learned from the same data, and those that did not must not be compared:** {told}.",
+            "",
+        ]
+    return lines
 
 
 def _success(document: dict[str, Any]) -> list[str]:
@@ -164,7 +201,8 @@ def _runs(document: dict[str, Any]) -> list[str]:
         what = f"stores {', '.join(names)}" if names else "stores"
         lines += [f"- {what} (SHA-256 of their manifests): " + ", ".join(f"`{value[:12]}`" for value in hashes)]
     if len(stores) > len({names for names, _ in stores}):
-        lines += ["- The stores were made more than once: the same episodes, in another order or rendered elsewhere."]
+        alike = all(len(counted) == 1 for counted in _learned(document).values())
+        lines += [f"- The stores were made more than once: {ALIKE if alike else OTHER}."]
     if any(row["commit"].endswith("-dirty") for row in document["rows"]):
         lines += ["- `-dirty`: the checkout had changes that were not committed."]
     return lines

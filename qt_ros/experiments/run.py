@@ -17,9 +17,10 @@ from qt_ros.contract.robot import RobotContract, load_contract
 from qt_ros.episodes.files import write_atomically
 from qt_ros.experiments.cells import Cell
 from qt_ros.experiments.origin import commit, machine, source
+from qt_ros.experiments.stores import load_whole
 from qt_ros.experiments.warm_up import warmed_up
 from qt_ros.experiments.work import RESULT, Work, read_json, write_json
-from qt_ros.learning.dataset import TrainingData, load_training_data
+from qt_ros.learning.dataset import TrainingData
 from qt_ros.learning.session import marked, train
 from qt_ros.learning.tokens import Stopped, frozen_tokens
 from qt_ros.learning.trainer import StepReport
@@ -52,7 +53,7 @@ def run_cell(
     """Run ``cell`` from where it was left; True when its result is there, False when stopped before.
 
     ``report(text, metrics)`` tells how far it is. What lies in its folder and was made with other settings is moved
-    aside. The same run in another experiment counts. Data and warm-up must be there (CellError).
+    aside. The same run in another experiment counts. Data and warm-up must be there (CellError), and whole (DataError).
     """
     if result_of(cell, work) is not None:
         return True
@@ -213,7 +214,7 @@ def _data(
     if missing:
         raise CellError(f"{missing[0]} is missing; make the data first (qt-ros experiment {experiment.name} --data)")
     state = experiment.observations == "state"
-    data = load_training_data(stores, cell.settings.backup.gamma, contract=recorded, privileged=state, images=False)
+    data = load_whole(stores, cell.settings.backup.gamma, recorded, privileged=state, images=False)
     recode(data, recorded, contract)
     if experiment.warm_up is None:
         return data, None

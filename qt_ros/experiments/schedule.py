@@ -7,13 +7,13 @@ import os
 import signal
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import wait
 from typing import Any
 
-from qt_ros.episodes.files import locked
+from qt_ros.episodes.files import locked_or
 from qt_ros.experiments.cells import Cell
 from qt_ros.experiments.run import CellError, run_cell
 from qt_ros.experiments.work import Work
@@ -69,13 +69,10 @@ def _alone(cell: Cell, work: Work) -> Iterator[None]:
     """CellError where another process runs the cell: with other settings, it would be moved aside while it writes."""
     folder = work.root / cell.directory
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(locked(folder.with_name(f".{folder.name}.lock"), wait=False))
-        except BlockingIOError:
-            raise CellError(
-                f"{folder}: another process runs this cell; wait for it, or choose other cells or another --work folder"
-            ) from None
+    busy = CellError(
+        f"{folder}: another process runs this cell; wait for it, or choose other cells or another --work folder"
+    )
+    with locked_or(folder.with_name(f".{folder.name}.lock"), busy):
         yield
 
 

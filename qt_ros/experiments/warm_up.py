@@ -9,8 +9,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from qt_ros.contract.robot import load_contract
 from qt_ros.experiments.recipes import WarmUpRecipe, facts
-from qt_ros.experiments.work import Work, digest, finished_checkpoint, write_json
-from qt_ros.learning.dataset import load_training_data
+from qt_ros.experiments.stores import load_whole
+from qt_ros.experiments.work import Work, digest, finished_checkpoint, training_alone, write_json
 from qt_ros.learning.pointing import PointingConfig, PointingTrainer
 from qt_ros.learning.run import build_model, save_pointing
 from qt_ros.model.q_transformer import QTransformer
@@ -32,12 +32,23 @@ def warm_up(
     report: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Train it, or go on; False when stopped before the end."""
+    """Train it, or go on; False when stopped before the end. DataError while another process trains it."""
     if warmed_up(recipe, work) is not None:
         return True
+    with training_alone(work.warm_up(recipe), f"the warm-up {recipe.name}"):
+        # Another process may have ended it between the two looks.
+        return warmed_up(recipe, work) is not None or _train(recipe, work, report, stopped)
+
+
+def _train(
+    recipe: WarmUpRecipe,
+    work: Work,
+    report: Callable[[int, dict[str, float]], None],
+    stopped: Callable[[], bool],
+) -> bool:
     folder, contract = work.warm_up(recipe), load_contract(work.robot)
     write_json(folder / "warm-up.json", {"recipe": _identity(recipe), "finished": False})
-    episodes = load_training_data(work.stores(recipe.data), 1.0, contract=contract)
+    episodes = load_whole(work.stores(recipe.data), 1.0, contract)
     model, encoder = build_model(recipe.model, contract, episodes, None, work.device, seed=recipe.seed)
     assert isinstance(model, QTransformer)  # what build_model makes unless told otherwise
     settings = PointingConfig(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qt_ros.episodes.files import write_atomically
+from qt_ros.episodes.files import locked_or, write_atomically
 from qt_ros.experiments.recipes import DataRecipe, WarmUpRecipe
 
 RESULT = "result.json"
@@ -84,6 +86,19 @@ def finished_checkpoint(folder: Path, note: str, recipe: str, other: str) -> Pat
     if found and found["recipe"] != recipe:
         raise DataError(f"{folder}: {other}")
     return folder / "checkpoint" if found.get("finished") else None
+
+
+@contextmanager
+def training_alone(folder: Path, what: str) -> Iterator[None]:
+    """Hold the lock of ``folder``, in which ``what`` is trained; DataError at once when another process does, since two
+    would write over each other's states there."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    busy = DataError(
+        f"{folder}: another process trains {what}; wait until it has ended and run the same command again, which then "
+        "takes what is there, or choose another --work folder"
+    )
+    with locked_or(folder.with_name(f".{folder.name}.lock"), busy):
+        yield
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -21,10 +21,17 @@ from qt_ros.episodes.episode import Episode
 from qt_ros.episodes.manifest import read_manifest_file
 from qt_ros.episodes.parts import merge_manifests, part_files, read_part
 from qt_ros.episodes.store import StoreWriter
-from qt_ros.sim.episode_maker import EpisodeMaker, EpisodeResult, Plan, Summary, default_noise
+from qt_ros.sim.episode_maker import SOURCES, EpisodeMaker, EpisodeResult, Plan, Summary, default_noise
 from qt_ros.sim.flaws import CLEAN
 from qt_ros.sim.privileged import PRIVILEGED_NAMES, SKILL_STATE_NAMES
-from qt_ros.sim.store_guard import CollectError, alone, note_simulator, require_settings, simulator_sha256
+from qt_ros.sim.store_guard import (
+    CollectError,
+    alone,
+    note_simulator,
+    require_no_orphans,
+    require_settings,
+    simulator_sha256,
+)
 from qt_ros.sim.tasks import default_tasks, draw_task
 
 _SHARD_EPISODES = 32
@@ -55,6 +62,7 @@ def collect(
             settings = _settings(plan)
             plan.out.mkdir(parents=True, exist_ok=True)
             stack.enter_context(alone(plan.out / ".collect.lock"))
+            require_no_orphans(plan.out, SOURCES)
             done = _ids_on_disk(plan.out)
             require_settings(plan.out, settings, empty=not done)
             prefix = plan.source if plan.checkpoint is None else f"policy-{settings['checkpoint'][:8]}"
@@ -112,14 +120,10 @@ def _run(plan: Plan, worker: int, take: Callable[[EpisodeResult], None], stopped
     maker = EpisodeMaker(plan)
     makers = [maker] + [EpisodeMaker(plan, maker.policy.beside()) for _ in range(plan.side_by_side - 1)]
     writer = None
-    stack = ExitStack()
     if plan.out is not None:
-        prefix = f"{plan.source}-{worker}"
-        # A worker may outlive a parent that was killed; nobody else may write its part until it has ended.
-        stack.enter_context(alone(plan.out / f".{prefix}.lock"))
         writer = StoreWriter(
-            plan.out, maker.contract, maker.image_size, shard_episodes=_SHARD_EPISODES, prefix=prefix, merge=False,
-            privileged_names=_privileged_names(plan),
+            plan.out, maker.contract, maker.image_size, shard_episodes=_SHARD_EPISODES,
+            prefix=f"{plan.source}-{worker}", merge=False, privileged_names=_privileged_names(plan),
         )  # fmt: skip
     try:
         for episode, result in _episodes(plan, makers, stopped):
@@ -129,7 +133,6 @@ def _run(plan: Plan, worker: int, take: Callable[[EpisodeResult], None], stopped
     finally:
         if writer is not None:
             writer.close()
-        stack.close()
         for each in makers:
             each.world.close()
 

@@ -7,13 +7,14 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from qt_ros.contract.robot import package_root
-from qt_ros.episodes.files import locked, write_atomically
+from qt_ros.episodes.files import locked_or, write_atomically
+from qt_ros.episodes.parts import held_parts
 from qt_ros.sim.seeds import TRAINING_SEEDS
 
 log = logging.getLogger(__name__)
@@ -44,15 +45,22 @@ def require_training_seeds(seeds: Sequence[int]) -> None:
 @contextmanager
 def alone(lock: Path) -> Iterator[None]:
     """Hold ``lock``; CollectError when another process does."""
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(locked(lock, wait=False))
-        except BlockingIOError:
-            raise CollectError(
-                f"{lock.parent}: another process collects into this store; wait for it, or collect into another store "
-                f"and train on both"
-            ) from None
+    busy = CollectError(
+        f"{lock.parent}: another process collects into this store; wait for it, or collect into another store and "
+        f"train on both"
+    )
+    with locked_or(lock, busy):
         yield
+
+
+def require_no_orphans(store: Path, sources: Sequence[str]) -> None:
+    """CollectError while workers of ``sources`` still write: they outlive a parent that was killed, and what they will
+    put on disk nobody sees there yet. To be called with the store's lock held, before its episodes are counted."""
+    if held := [prefix for source in sources for prefix in held_parts(store, f"{source}-*")]:
+        raise CollectError(
+            f"{store}: another process collects into this store: one that was killed, whose workers still put their "
+            f"last episodes on disk ({', '.join(held)}). They end by themselves; run this again in a minute"
+        )
 
 
 def require_settings(store: Path, settings: dict[str, Any], empty: bool = False) -> None:

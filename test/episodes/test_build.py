@@ -140,6 +140,24 @@ def test_an_interrupted_build_goes_on_where_it_stopped(own_bags: Path, tmp_path:
     assert report.present == ["a", "b"] and report.added == ["c"]
 
 
+def test_a_second_build_into_one_store_is_refused_while_the_first_runs_and_costs_it_nothing(
+    own_bags: Path, tmp_path: Path, contract: RobotContract
+) -> None:
+    refused: list[str] = []
+
+    def another(uri: Path) -> None:
+        if uri.name == "a":
+            with pytest.raises(StoreError, match="another process writes the part bags") as error:
+                build_store([own_bags / "c"], tmp_path / "store", contract, SIZE)
+            refused.append(str(error.value))
+
+    report = build_store([own_bags / "a", own_bags / "b"], tmp_path / "store", contract, SIZE, progress=another)
+    assert report.added == ["a", "b"] and len(refused) == 1
+    assert build_store(find_bags([own_bags]), tmp_path / "store", contract, SIZE).added == ["c"]
+    store = EpisodeStore(tmp_path / "store")
+    assert sorted(m.id for m in store.meta) == ["a", "b", "c"] and not store.skipped
+
+
 def test_a_store_of_another_image_size_is_refused(own_bags: Path, tmp_path: Path, contract: RobotContract) -> None:
     build_store([own_bags / "a"], tmp_path / "store", contract, SIZE)
     with pytest.raises(StoreError, match="image_height differs"):

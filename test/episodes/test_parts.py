@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import pytest
 from qt_ros.contract.robot import RobotContract
 from qt_ros.episodes.episode import Episode
 from qt_ros.episodes.labels import LabelError, read_labels
-from qt_ros.episodes.parts import merge_manifests, part_files, read_part
+from qt_ros.episodes.parts import held_parts, merge_manifests, part_files, read_part
 from qt_ros.episodes.store import EpisodeStore, StoreError, StoreWriter
 
 Maker = Callable[..., Episode]
@@ -47,14 +48,46 @@ def test_every_shard_costs_one_line_however_many_there_are(tmp_path: Path, open_
 def test_a_line_that_a_kill_cut_off_is_ignored_and_written_over(
     tmp_path: Path, contract: RobotContract, new_episode: Maker, open_writer: StoreWriter
 ) -> None:
-    log = tmp_path / "parts" / "shard.jsonl"
+    root = tmp_path / "as a kill would leave it"
+    shutil.copytree(open_writer.root, root, ignore=shutil.ignore_patterns(root.name))
+    log = root / "parts" / "shard.jsonl"
     log.write_bytes(log.read_bytes()[:-20])
-    assert ids(tmp_path) == [f"episode-{i:04d}" for i in range(4)]
-    with StoreWriter(tmp_path, contract, SIZE, shard_episodes=1) as writer:
+    assert ids(root) == [f"episode-{i:04d}" for i in range(4)]
+    with StoreWriter(root, contract, SIZE, shard_episodes=1) as writer:
         assert writer.episode_ids == {f"episode-{i:04d}" for i in range(4)}
         writer.add(new_episode(7))
-        assert len(ids(tmp_path)) == 5
-    assert [m.id for m in EpisodeStore(tmp_path).meta] == [*(f"episode-{i:04d}" for i in range(4)), "episode-0007"]
+        assert len(ids(root)) == 5
+    assert [m.id for m in EpisodeStore(root).meta] == [*(f"episode-{i:04d}" for i in range(4)), "episode-0007"]
+
+
+def test_a_part_has_one_writer_at_a_time_and_each_finds_what_the_one_before_wrote(
+    tmp_path: Path, contract: RobotContract, new_episode: Maker, open_writer: StoreWriter
+) -> None:
+    with pytest.raises(StoreError, match="another process writes the part shard of this store; wait"):
+        StoreWriter(tmp_path, contract, SIZE)
+    with StoreWriter(tmp_path, contract, SIZE, prefix="other", merge=False) as other:
+        other.add(new_episode(6))
+    assert held_parts(tmp_path, "*") == ["shard"] and held_parts(tmp_path, "o*") == []
+    open_writer.close()
+    with StoreWriter(tmp_path, contract, SIZE) as writer:
+        assert len(writer.episode_ids) == 6
+        writer.add(new_episode(7))
+    assert len(EpisodeStore(tmp_path)) == 8 and held_parts(tmp_path, "*") == []
+
+
+def test_a_writer_that_cannot_be_opened_or_closed_leaves_the_part_free(
+    tmp_path: Path, contract: RobotContract, new_episode: Maker
+) -> None:
+    with StoreWriter(tmp_path, contract, SIZE):
+        pass
+    with pytest.raises(StoreError, match="image_height differs"):
+        StoreWriter(tmp_path, contract, (48, 64))
+    with pytest.raises(OSError), StoreWriter(tmp_path, contract, SIZE) as writer:
+        writer.add(new_episode(0))
+        (tmp_path / "shards").rmdir()
+    (tmp_path / "shards").mkdir()
+    writer.close()
+    assert held_parts(tmp_path, "*") == [] and ids(tmp_path) == [], "what is over writes nothing any more"
 
 
 def test_a_log_that_was_folded_in_but_not_deleted_counts_once(tmp_path: Path, open_writer: StoreWriter) -> None:

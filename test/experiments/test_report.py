@@ -189,7 +189,26 @@ def test_cells_that_learn_from_parts_of_the_data_do_not_look_like_stores_made_tw
     assert "made more than once" not in told and "of the episodes succeed" not in told
     assert "- stores demos (SHA-256 of their manifests): `111111111111`\n" in told
     write_result(tmp_path, all_cells(given)[0], 50, data=[{"manifest_sha256": "3" * 64}])
-    assert "made more than once" in page(collect_results(given, [tmp_path]))
+    told = page(collect_results(given, [tmp_path]))
+    assert "made more than once: as many episodes, successes and steps each time" in told
+    assert "must not be compared" not in told
+
+
+@pytest.mark.parametrize("key", ["episodes_in_data", "successes_in_data", "steps_in_data"])
+@pytest.mark.parametrize("manifest", ["1" * 64, "3" * 64])
+def test_rows_that_learned_from_other_data_are_named_and_not_called_the_same_episodes(
+    tmp_path: Path, given: Experiment, key: str, manifest: str
+) -> None:
+    """Other counts come of another manifest, and of the same one where shards could not be read."""
+    finish(tmp_path, given)
+    write_result(tmp_path, all_cells(given)[0], 50, data=[{"manifest_sha256": manifest}], **{key: 77})
+    told = page(collect_results(given, [tmp_path]))
+    assert "**Not all rows learned from the same data, and those that did not must not be compared:**" in told
+    counts = {"episodes_in_data": 1000, "successes_in_data": 80, "steps_in_data": 9000, key: 77}
+    other = "{} episodes with {} successes and {} steps for q_transformer (seed 1)".format(*counts.values())
+    assert other in told and "9000 steps for q_transformer (seed 2); rt1_bc/successes (seed 1, 2)" in told
+    assert "as many episodes, successes and steps" not in told
+    assert ("made more than once: not the same data each time" in told) == (manifest != "1" * 64)
 
 
 def test_results_of_other_settings_count_as_missing(tmp_path: Path, given: Experiment) -> None:

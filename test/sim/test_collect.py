@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from qt_ros.contract.robot import load_contract
-from qt_ros.episodes.files import locked
 from qt_ros.episodes.store import EpisodeStore, StoreWriter, merge_manifests
 from qt_ros.sim.collect import CollectError, collect
 from qt_ros.sim.demonstrator import CLEAN, NOISE
@@ -110,9 +109,18 @@ def test_a_second_collect_into_the_same_store_is_refused_while_the_first_runs(tm
     assert len(collect(plan(tmp_path / "s", 2), workers=0).results) == 1  # free again
 
 
-def test_a_part_that_an_orphaned_worker_still_writes_is_left_alone(three: Path) -> None:
-    with locked(three / ".demonstration-0.lock"), pytest.raises(CollectError, match="another process"):
-        collect(plan(three, 9), workers=0)
+def test_episodes_that_an_orphaned_worker_has_not_put_on_disk_yet_are_not_made_again(
+    three: Path, tmp_path: Path
+) -> None:
+    store, made = tmp_path / "s", EpisodeStore(three).episode(1)
+    collect(plan(store, 1), workers=0)
+    contract, names = load_contract("mobile_manipulator"), PRIVILEGED_NAMES
+    with StoreWriter(store, contract, SIZE, prefix="demonstration-3", merge=False, privileged_names=names) as orphan:
+        orphan.add(made)
+        with pytest.raises(CollectError, match=r"last episodes on disk \(demonstration-3\).* run this again"):
+            collect(plan(store, 2), workers=0)
+    assert collect(plan(store, 2), workers=0).skipped == 2
+    assert [meta.seed for meta in EpisodeStore(store).meta] == [0, 1]
 
 
 @pytest.mark.parametrize(
