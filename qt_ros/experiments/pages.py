@@ -197,6 +197,11 @@ def _runs(document: dict[str, Any]) -> list[str]:
     lines = ["## Runs", "", *table(head, rows), "", *_total(document["rows"])]
     lines += [f"- machine {i}: {_machine(facts)}" for i, facts in enumerate(machines, 1)]
     lines += [f"- command {i}: `{command}`" for i, command in enumerate(commands, 1)]
+    if commands:
+        now = f"qt-ros experiment {document['experiment']} --cell METHOD/VARIANT/SEED"
+        lines += [
+            f"- Commands as typed at that commit, where cells may have had other names; a row's is `{now}` today."
+        ]
     for names, hashes in stores:
         what = f"stores {', '.join(names)}" if names else "stores"
         lines += [f"- {what} (SHA-256 of their manifests): " + ", ".join(f"`{value[:12]}`" for value in hashes)]
