@@ -158,7 +158,7 @@ class QTransformer(Backbone):
         dims = self.config.action_dims
         bins = torch.zeros(tokens.shape[0], dims, dtype=torch.long, device=tokens.device)
         rows: list[Tensor] = []
-        with _evaluating(self):
+        with evaluating(self):
             if use_cache:
                 x = self._observe(tokens, proprio, frame_mask, returns)
                 x = torch.cat((x, self._actions(bins, 1).to(x.dtype)), dim=1)
@@ -182,7 +182,8 @@ class QTransformer(Backbone):
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """``module`` in evaluation mode (dropout off, stored batch statistics), and in the mode it had thereafter."""
     training = module.training
     if training:
         module.eval()
