@@ -179,7 +179,7 @@ def slow_iql(r: Reference, steps: list[int]) -> dict[str, float]:
     critic, lagged = method.critic, method.lagged["critic"]
 
     def v(step: int) -> float:
-        tokens, proprio, mask = r.window(step, method.lagged_model)
+        tokens, proprio, mask = r.window(step, method.model)
         return float(critic(tokens, r.taken(step), proprio, mask)[0])
 
     td, value, policy = [], [], []

@@ -72,10 +72,11 @@ class Iql(Method):
     def targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """r + gamma V(s') of the steps to learn from and where there is one, both (B * steps,); without gradient.
 
-        V is the trained critic's own, as in the source. It is asked without dropout, whose noise is no part of a value.
+        V is the trained critic's own, as in the source. It is asked without dropout, whose noise is no part of a value,
+        and on the tokens that it is trained on: the model's, not those of the model's lagged copy.
         """
-        with evaluating(self.critic):
-            return self.whole_action_targets(batch, self.first_values, self.lagged_model)
+        with evaluating(self.critic), evaluating(self.model):
+            return self.whole_action_targets(batch, self.first_values, self.model)
 
     def first_values(self, window: Window) -> Tensor:
         return self.critic.state_value(*window.seen)

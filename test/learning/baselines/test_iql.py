@@ -10,8 +10,9 @@ import torch
 from tiny import tiny_config, tiny_data, tiny_model, tiny_text, tiny_trainer
 
 from qt_ros.learning.baselines.iql import expectile_loss
-from qt_ros.learning.batches import ONLINE
+from qt_ros.learning.batches import LAGGED, ONLINE
 from qt_ros.learning.options import IqlOptions
+from qt_ros.learning.targets import Backup
 from qt_ros.learning.trainer import Trainer
 
 
@@ -95,6 +96,8 @@ def with_dropout(folder: Path, **changes: object) -> Trainer:
         for network in trainer.method.state().values():
             for parameter in network.parameters():
                 parameter.add_(0.2 * torch.randn_like(parameter))
+        trainer.method.critic.state_head.weight.mul_(0.3)
+        trainer.method.critic.state_head.bias.fill_(0.5)  # well inside of [0, 1]
     return trainer
 
 
@@ -108,6 +111,22 @@ def test_dropout_adds_no_noise_to_targets_and_stays_on_for_what_is_trained(tmp_p
     assert all(module.training for network in method.networks.values() for module in network.modules())
     window = batch.window(method.model, 0, 1, ONLINE)
     assert not torch.equal(method.critic.state_value(*window.seen), method.critic.state_value(*window.seen))
+
+
+def test_targets_ask_the_critic_about_the_tokens_that_it_is_trained_on(tmp_path: Path) -> None:
+    """Trained vision has moved away from its lagged copy, of whose tokens the trained critic knows nothing."""
+    trainer = with_dropout(tmp_path, backup=Backup(gamma=0.9, monte_carlo=False))
+    method, batch = trainer.method, trainer.batches.at(0)
+    targets, known = method.targets(batch)
+    inside = batch.remaining[:, 0] > 0
+    method.critic.eval()
+    with torch.no_grad():
+        own, lagged = (
+            0.9 * method.critic.state_value(*batch.window(network, 1, 2, LAGGED).seen).clamp(0.0, 1.0)
+            for network in (method.model, method.lagged_model)
+        )
+    torch.testing.assert_close(targets[inside], own[inside])
+    assert bool(known.all()) and float((own - lagged)[inside].abs().max()) > 0.01
 
 
 def test_a_question_that_fails_leaves_the_critic_in_training(tmp_path: Path) -> None:
