@@ -42,7 +42,10 @@ class Backup:
 
     ``n_step``: decisions (action dimensions) to go along the dataset action; 1 is Eq. 1. ``to_next_step``: after them
     go on to the next border between environment steps, so that every dimension bootstraps from the first dimension of a
-    later state (with n_step <= D: of the next state). ``monte_carlo``: bound bootstrap values by recorded returns.
+    later state. With n_step = k*D + 1 that is the state k + 1 steps on for all of them: the next one with 1, the fifth
+    with 41 and D = 10. With any other n_step the later dimensions reach one state further than the earlier ones: of
+    D = 10, n_step 2 sends the last alone two steps on, n_step 10 all but the first. ``monte_carlo``: bound bootstrap
+    values by recorded returns.
     """
 
     gamma: float = 0.98

@@ -126,7 +126,13 @@ def test_dense_rewards_and_a_value_that_is_too_high_come_to_a_target_of_one_at_m
         assert bool(known.all()) and float(targets.max()) == 1.0
 
 
-def test_a_long_enough_n_jumps_every_dimension_to_the_next_state() -> None:
+def test_walking_on_to_a_border_takes_all_dimensions_to_one_state_only_for_n_one_above_a_multiple_of_d() -> None:
+    for n_step, ahead in {1: [1] * 10, 2: [1] * 9 + [2], 10: [1] + [2] * 9, 11: [2] * 10, 41: [5] * 10}.items():
+        backup = Backup(n_step=n_step, to_next_step=True)
+        assert [backup.landing(i, 10) for i in range(10)] == [(steps, 0) for steps in ahead]
+
+
+def test_a_backup_lands_where_its_decisions_end_or_at_the_border_after_them() -> None:
     backup = Backup(gamma=0.5, n_step=1, to_next_step=True)
     assert [backup.landing(i, 3) for i in range(3)] == [(1, 0)] * 3
     assert backup.first_dimension_only(3) and not Backup(n_step=2).first_dimension_only(3)
