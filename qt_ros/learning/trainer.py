@@ -28,7 +28,7 @@ from qt_ros.model.acting import Network
 T = TypeVar("T")
 
 LOST = (StoreError, DataLost, OSError)
-"""What says that data cannot be read now: the run saves its state, and goes on another time."""
+"""What says that data cannot be read, or learnt from, now: the run saves its state, and goes on another time."""
 SPREAD_EPISODES = 256
 SPREAD_STEPS = 256
 
