@@ -125,7 +125,8 @@ class QTransformer(Backbone):
 
     def value(self, logits: Tensor) -> Tensor:
         """What outputs stand for, float32: Q-values in (0, 1) with 'sigmoid' and 'hl_gauss', unbounded with 'linear',
-        probabilities of bins with 'softmax'. Outputs (..., bins), with 'hl_gauss' (..., value_rank).
+        probabilities of bins with 'softmax'. Outputs (..., bins), with 'hl_gauss' (..., value_rank), whose values
+        carry no gradient.
         """
         if self.histogram is not None:
             return self.histogram.mean(logits)
