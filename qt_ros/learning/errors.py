@@ -14,7 +14,7 @@ class Diverged(TrainingError, FloatingPointError):
 
 
 class DataLost(TrainingError):
-    """The data of a step cannot be read, here or by another of the processes that train together."""
+    """The data of a step cannot be read or learnt from, here or by another of the processes that train together."""
 
 
 class OutOfMemory(TrainingError):

@@ -3,7 +3,9 @@
 Every process holds the whole model and takes an equal part of each batch. Losses are means over the decisions of the
 whole batch, whatever part of them a process has (`mean_of` asks for the count of all), and gradients are averaged once
 per step, so that the same batch gives the same step on any number of processes, up to the rounding of a sum. That needs
-no wrapper around the networks, of which some methods have several, with losses that no single ``forward`` computes.
+no wrapper around the networks, of which some methods have several, with losses that no single ``forward`` computes. Of
+dropout, drawn per process, the same holds in distribution only. What a network gathers while it runs is not shared, so
+a network that gathers batch statistics is refused (`require_nothing_gathered`).
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from qt_ros.learning.errors import TrainingError
+from qt_ros.model.acting import Network
+from qt_ros.model.efficientnet import FilmEfficientNet
 
 
 class Group:
@@ -97,6 +101,16 @@ class AccelerateGroup(Group):
 
 ALONE = Group()
 _CURRENT: ContextVar[Group] = ContextVar("group", default=ALONE)
+
+
+def require_nothing_gathered(model: Network, group: Group) -> None:
+    """TrainingError where several processes would train vision whose batch statistics each would gather for itself."""
+    if group.size > 1 and isinstance(model.vision, FilmEfficientNet) and not model.vision.frozen:
+        raise TrainingError(
+            f"batch_norm 'batch' gathers statistics in each of the {group.size} processes by itself, and those of one "
+            "alone are saved; set the model's batch_norm to frozen (--set model.batch_norm=frozen, with "
+            "--vision-weights), or train in one process"
+        )
 
 
 def join_group(device: str) -> tuple[Group, str]:

@@ -122,8 +122,8 @@ class Method:
         """r + gamma * V(s') and its n-step and Monte-Carlo variants, for methods with one decision per environment
         step.
 
-        values: V (N,) of windows as ``network`` sees them. Returns targets (B * steps,) and mask, False where there is
-        none.
+        values: V (N,) of windows as ``network`` sees them. Returns targets (B * steps,) in [0, 1] and mask, False where
+        there is none.
         """
         backup, steps, count = self.config.backup, batch.steps, len(batch.bins)
         first = backup.n_step

@@ -4,9 +4,9 @@
     i = D-1:  y = r_t + gamma max_b Q'(s_{t+1}, b)               first dimension at the next state
     loss    = 1/2 (Q(s_t, a_t[0..i]) - y)^2 + alpha 1/2 mean over other bins of Q^2                           (Eq. 2)
 
-Q' is the lagged network, every max is bounded from below by the episode's own return, and n-step backups walk along the
-data's action: see targets.py. Other losses (cross-entropy, value histograms, softmax regulariser): losses.py,
-hl_gauss.py.
+Q' is the lagged network, every max is bounded from below by the episode's own return, y is clamped to [0, 1], and
+n-step backups walk along the data's action: see targets.py. Other losses (cross-entropy, value histograms, softmax
+regulariser): losses.py, hl_gauss.py.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class PerDimension(Method):
         return self.config.backup.lookahead(self.dims)
 
     def targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Backup targets of the steps to learn from and where there are any, both (B * steps, D)."""
+        """Backup targets in [0, 1] of the steps to learn from and where there are any, both (B * steps, D)."""
         backup, dims, steps = self.config.backup, self.dims, batch.steps
         network = self.lagged_model
         assert isinstance(network, QTransformer)

@@ -62,7 +62,10 @@ class _Pool:
 
 
 class SegmentSampler:
-    """Draws segments uniformly over steps, a share of them from successful episodes.
+    """Draws segments uniformly over their first steps, a share of them from successful episodes.
+
+    With segments of S = ``steps`` > 1 the steps that are learnt from are not uniform: step t of its episode (from 0) is
+    in min(t + 1, S) segments, so that the first S - 1 of every episode count less than the others.
 
     lengths (E,) steps per episode, in storage order; success (E,) bool. ``success_share`` is the probability that a
     segment comes from a successful episode (None: as the data has it). With a share but no success, or nothing else,

@@ -32,7 +32,7 @@ from qt_ros.learning.dataset import (
     require_rewards,
     tell_unjudged,
 )
-from qt_ros.learning.errors import TrainingError
+from qt_ros.learning.errors import DataLost, TrainingError
 from qt_ros.learning.targets import monte_carlo_returns
 
 log = logging.getLogger(__name__)
@@ -177,7 +177,8 @@ class StreamedData(StepData):
         """Read several spans at once; for each its rows, or what is wrong with what had to be read for it.
 
         Rows: ``numbers`` (n,) of the steps and the columns of `TrainingData` for them; images only with ``pictures``.
-        What is found depends on the data alone, not on what was read before. Raises StoreUnreachable.
+        What is found depends on the data alone, not on what was read before. Raises StoreUnreachable, and DataLost for
+        an episode whose return Q cannot be.
         """
 
         def one(span: Span) -> dict[str, NDArray] | CorruptEpisode:
@@ -229,7 +230,10 @@ class StreamedData(StepData):
         if found is None:
             records = index.records(local)
             found = records, monte_carlo_returns(np.ascontiguousarray(records["reward"]), self._gamma)
-            require_returns(found[1], partial(index.episode_id, local))
+            try:
+                require_returns(found[1], partial(index.episode_id, local))
+            except TrainingError as error:  # found in mid-run: the state is to be saved, and other processes told
+                raise DataLost(str(error)) from None
             self.cache.put(key, records.nbytes + found[1].nbytes, found)
         return found  # type: ignore[no-any-return]
 

@@ -8,7 +8,8 @@ Decisions form one chain: step t, dimension i is decision t*D + i. One-step back
 
 The n-step backup goes n decisions along the dataset action and pays reward and discount at each step border it crosses.
 Every bootstrap value is bounded from below by the recorded return of the same episode from there on (both in value
-space).
+space). Targets are clamped to [0, 1], where every return lies: rewards on the way plus a bootstrap value that is too
+high may come to more, which no value can reach. With one reward at the end of an episode they never do.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ class Backup:
 
     ``n_step``: decisions (action dimensions) to go along the dataset action; 1 is Eq. 1. ``to_next_step``: after them
     go on to the next border between environment steps, so that every dimension bootstraps from the first dimension of a
-    later state (with n_step <= D: of the next state). ``monte_carlo``: bound bootstrap values by recorded returns.
+    later state. With n_step = k*D + 1 that is the state k + 1 steps on for all of them: the next one with 1, the fifth
+    with 41 and D = 10. With any other n_step the later dimensions reach one state further than the earlier ones: of
+    D = 10, n_step 2 sends the last alone two steps on, n_step 10 all but the first. ``monte_carlo``: bound bootstrap
+    values by recorded returns.
     """
 
     gamma: float = 0.98
@@ -89,7 +93,7 @@ def td_targets(
     remaining (B, L) integer: steps left in the episode after this one (0 at its last); anything after the end.
     terminated (B,) bool: the episode ended as an MDP (no bootstrap); else it was cut off and its end has no target.
 
-    Returns targets (B, steps, D) in value space and mask (B, steps, D) bool, False where no target exists. The caller
+    Returns targets (B, steps, D) in [0, 1] and mask (B, steps, D) bool, False where no target exists. The caller
     masks steps beyond the episode. L must be at least steps + backup.lookahead(D); ValueError otherwise.
     """
     length = values.shape[1]
@@ -107,4 +111,4 @@ def td_targets(
         later = backup.gamma**offset * bootstrap[:, offset : offset + steps, j]
         targets.append(target + torch.where(inside, later, torch.zeros_like(later)))
         masks.append(inside | terminated.unsqueeze(1))
-    return torch.stack(targets, dim=-1), torch.stack(masks, dim=-1)
+    return torch.stack(targets, dim=-1).clamp(0.0, 1.0), torch.stack(masks, dim=-1)

@@ -19,7 +19,7 @@ from qt_ros.learning.batches import DROPOUT, Batch, Batches
 from qt_ros.learning.config import TrainConfig
 from qt_ros.learning.dataset import StepData
 from qt_ros.learning.errors import DataLost, Diverged, OutOfMemory, is_out_of_memory
-from qt_ros.learning.group import ALONE, Group, counting_in
+from qt_ros.learning.group import ALONE, Group, counting_in, require_nothing_gathered
 from qt_ros.learning.methods import make_method
 from qt_ros.learning.sources import StreamedSource
 from qt_ros.learning.state import load_state, require_same, save_state
@@ -28,7 +28,7 @@ from qt_ros.model.acting import Network
 T = TypeVar("T")
 
 LOST = (StoreError, DataLost, OSError)
-"""What says that data cannot be read now: the run saves its state, and goes on another time."""
+"""What says that data cannot be read, or learnt from, now: the run saves its state, and goes on another time."""
 SPREAD_EPISODES = 256
 SPREAD_STEPS = 256
 
@@ -67,6 +67,8 @@ class Trainer:
             torch.set_num_threads(config.threads)
         self.config, self.data, self.folder, self.group = config, data, folder, group
         self.device = torch.device(device)
+        if not config.freeze_vision:
+            require_nothing_gathered(model, group)
         self.method = make_method(model, config)
         self.method.check(data)
         self.method.to(self.device)

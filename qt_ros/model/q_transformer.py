@@ -125,7 +125,8 @@ class QTransformer(Backbone):
 
     def value(self, logits: Tensor) -> Tensor:
         """What outputs stand for, float32: Q-values in (0, 1) with 'sigmoid' and 'hl_gauss', unbounded with 'linear',
-        probabilities of bins with 'softmax'. Outputs (..., bins), with 'hl_gauss' (..., value_rank).
+        probabilities of bins with 'softmax'. Outputs (..., bins), with 'hl_gauss' (..., value_rank), whose values
+        carry no gradient.
         """
         if self.histogram is not None:
             return self.histogram.mean(logits)
@@ -158,7 +159,7 @@ class QTransformer(Backbone):
         dims = self.config.action_dims
         bins = torch.zeros(tokens.shape[0], dims, dtype=torch.long, device=tokens.device)
         rows: list[Tensor] = []
-        with _evaluating(self):
+        with evaluating(self):
             if use_cache:
                 x = self._observe(tokens, proprio, frame_mask, returns)
                 x = torch.cat((x, self._actions(bins, 1).to(x.dtype)), dim=1)
@@ -182,7 +183,8 @@ class QTransformer(Backbone):
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """``module`` in evaluation mode (dropout off, stored batch statistics), and in the mode it had thereafter."""
     training = module.training
     if training:
         module.eval()

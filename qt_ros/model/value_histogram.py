@@ -55,9 +55,7 @@ class ValueHistogram(nn.Module):
             return z.float() @ self.basis + self.base
 
     def mean(self, z: Tensor) -> Tensor:
-        """z (..., rank) -> values (...) in (0, 1), float32. Differentiable, then at the cost of whole histograms."""
-        if torch.is_grad_enabled() and z.requires_grad:
-            return self.logits(z).softmax(-1) @ self.centres
+        """z (..., rank) -> values (...) in (0, 1), float32. Not differentiable: what is trained are the histograms."""
         flat = z.detach().reshape(-1, self.rank)
         out = torch.empty(len(flat), device=z.device)
         with torch.autocast(z.device.type, enabled=False):

@@ -15,12 +15,13 @@ import torch
 from fast_folder import fast_folder
 from group_member import CHANGES, curve, member
 from store_factory import make_store, trainer_on
-from tiny import METHODS
+from tiny import METHODS, tiny_config, tiny_data, tiny_model, tiny_text
 
 from qt_ros.learning.dataset import load_training_data
 from qt_ros.learning.errors import TrainingError
 from qt_ros.learning.group import ALONE, Group, counting_in, join_group, shared_count
 from qt_ros.learning.losses import mean_of
+from qt_ros.learning.trainer import Trainer
 
 SUPPORT = Path(__file__).parents[1] / "support"
 
@@ -107,6 +108,19 @@ def test_a_batch_that_cannot_be_dealt_out_is_refused() -> None:
     assert three.part_of(9) == slice(6, 9)
     with pytest.raises(TrainingError, match=r"batch of 8 cannot be split among 3 processes.*batch=9"):
         three.part_of(8)
+
+
+def test_batch_statistics_that_every_process_would_gather_for_itself_are_refused_at_the_start(tmp_path: Path) -> None:
+    two = Group()
+    two.size = 2
+
+    def trainer(group: Group, batch_norm: str = "batch", **changes: Any) -> Trainer:
+        model = tiny_model(vision="efficientnet_b0", batch_norm=batch_norm)
+        return Trainer(model, tiny_data(), tiny_text(), tiny_config(**changes), tmp_path, "cpu", group)
+
+    with pytest.raises(TrainingError, match=r"each of the 2 processes.*model\.batch_norm=frozen.*one process"):
+        trainer(two)
+    assert trainer(two, "frozen").step == trainer(two, freeze_vision=True).step == trainer(ALONE).step == 0
 
 
 class Halves(Group):

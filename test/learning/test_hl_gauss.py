@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import tiny_trainer
+from tiny import tiny_data, tiny_trainer
 
 from qt_ros.learning.hl_gauss import gaussian_mass, histogram_losses
 from qt_ros.learning.losses import LossConfig, q_losses
@@ -129,6 +129,22 @@ def test_of_the_bins_taken_in_one_situation_training_prefers_those_that_succeede
     bins, q = trainer.model.decode(*window.seen)
     assert bins.tolist() == [[1, 3]]
     assert q[0, 0, 1] > q[0, 0, 2] > q[0, 0, 4]
+
+
+def test_dense_rewards_under_values_that_are_too_high_leave_the_loss_finite(tmp_path: Path) -> None:
+    """A target well above 1 would have no mass in any cell, and its histogram would be 0 / 0."""
+    data = tiny_data()
+    data.lengths[:] = 2
+    for name in ("images", "proprio", "bins", "text", "rewards", "returns", "remaining", "terminated"):
+        setattr(data, name, getattr(data, name)[: data.count].copy())
+    data.rewards[:], data.remaining[:] = np.tile([0.6, 0.4], 12), np.tile([1, 0], 12)
+    data.returns[:] = np.tile([0.6 + 0.9 * 0.4, 0.4], 12)
+    trainer = tiny_trainer(tmp_path, "hl_gauss", data=data, batch=64)
+    with torch.no_grad():
+        trainer.target.head_bias.unflatten(-1, (5, -1))[..., 0] = -50.0  # every value near 1
+    terms = trainer.losses(0)
+    assert bool(terms["loss"].isfinite())
+    assert float(terms["target"]) == pytest.approx(1.0 - 0.6 / 4, abs=0.02)  # all are 1 but the last of an episode
 
 
 def test_scalar_outputs_are_not_trained_as_histograms_nor_squashed_twice() -> None:

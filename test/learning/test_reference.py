@@ -77,10 +77,10 @@ class Reference:
                 total += discount * float(self.data.rewards[here])
                 discount *= GAMMA
                 if here == self.last[step]:
-                    return total if self.data.terminated[here] else None
+                    return min(total, 1.0) if self.data.terminated[here] else None
                 here, dim = here + 1, 0
         value = float(self.values(here)[dim])
-        return total + discount * (max(value, self.reward_to_go(here)) if backup.monte_carlo else value)
+        return min(total + discount * (max(value, self.reward_to_go(here)) if backup.monte_carlo else value), 1.0)
 
     def action_target(self, step: int, value) -> float | None:  # type: ignore[no-untyped-def]
         """Backup with one decision per environment step."""
@@ -88,12 +88,12 @@ class Reference:
         for k in range(backup.n_step):
             total += GAMMA**k * float(self.data.rewards[here])
             if here == self.last[step]:
-                return total if self.data.terminated[here] else None
+                return min(total, 1.0) if self.data.terminated[here] else None
             here += 1
         bootstrap = min(max(value(here), 0.0), 1.0)
-        return total + GAMMA**backup.n_step * (
-            max(bootstrap, self.reward_to_go(here)) if backup.monte_carlo else bootstrap
-        )
+        if backup.monte_carlo:
+            bootstrap = max(bootstrap, self.reward_to_go(here))
+        return min(total + GAMMA**backup.n_step * bootstrap, 1.0)
 
 
 def segment_steps(trainer: Trainer) -> list[int]:
@@ -179,7 +179,7 @@ def slow_iql(r: Reference, steps: list[int]) -> dict[str, float]:
     critic, lagged = method.critic, method.lagged["critic"]
 
     def v(step: int) -> float:
-        tokens, proprio, mask = r.window(step, method.lagged_model)
+        tokens, proprio, mask = r.window(step, method.model)
         return float(critic(tokens, r.taken(step), proprio, mask)[0])
 
     td, value, policy = [], [], []
@@ -218,7 +218,6 @@ def slow_search(r: Reference, steps: list[int]) -> dict[str, float]:
         seen = r.window(step, method.model)
         target = r.action_target(step, value)
         if target is not None:
-            target = min(max(target, 0.0), 1.0)
             p = 1 / (1 + math.exp(-q(method.critic, seen, r.taken(step))))
             td.append(-target * math.log(p) - (1 - target) * math.log(1 - p))
         if actor and succeeded(r.data, step):

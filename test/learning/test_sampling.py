@@ -34,6 +34,17 @@ def test_a_segment_never_leaves_its_episode_and_masks_what_would() -> None:
         assert (frames == np.clip(wanted, first, last)).all()
 
 
+def test_segments_of_several_steps_hold_the_first_steps_of_an_episode_less_often() -> None:
+    """Step t is in the segments that begin at it or up to S - 1 steps before it, as far as there are such steps."""
+    lengths = np.array((6, 2))
+    some = SegmentSampler(
+        lengths, np.array((True, False)), batch=8, steps=3, ahead=2, history=1, success_share=None, seed=0
+    )
+    every = some.segments(np.repeat([0, 1], lengths), np.concatenate([np.arange(n) for n in lengths]))
+    learnt = every.frames[:, :3][every.frame_mask[:, :3]]
+    assert np.bincount(learnt).tolist() == [1, 2, 3, 3, 3, 3, 1, 2]
+
+
 def test_a_share_of_successes_is_drawn_as_asked() -> None:
     all_success = sampler(share=1.0).batch_at(3)
     assert (all_success.frames[:, 1] <= 2).all()

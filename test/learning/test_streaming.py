@@ -11,15 +11,16 @@ import fsspec
 import numpy as np
 import pytest
 import torch
+from episode_factory import make_episode
 from fast_folder import fast_folder
 from range_server import serving
-from store_factory import losses, make_store, trainer_on
+from store_factory import CONTRACT, SIZE, losses, make_store, trainer_on
 from tiny import METHODS
 
 from qt_ros.episodes import roots
 from qt_ros.episodes.index import StoreIndex
 from qt_ros.episodes.roots import StoreUnreachable
-from qt_ros.episodes.store import EpisodeStore
+from qt_ros.episodes.store import EpisodeStore, StoreWriter
 from qt_ros.episodes.store_labels import label_episode
 from qt_ros.learning.dataset import TrainingData, load_training_data
 from qt_ros.learning.errors import DataLost, TrainingError
@@ -238,6 +239,22 @@ def test_a_store_of_nothing_but_damage_ends_the_run_with_its_state_saved(tmp_pat
     trainer = trainer_on(stream(store), tmp_path / "a", **QUICK)
     with pytest.raises(DataLost, match="damaged, 18 in all"):
         losses(trainer)
+    assert (tmp_path / "a" / "state.safetensors").is_file()
+
+
+def test_an_episode_of_too_large_a_return_ends_the_run_with_its_state_saved(tmp_path: Path) -> None:
+    """It is found when it is first drawn, with the words of the data in memory."""
+    generous = make_episode(CONTRACT, 3, size=SIZE, rewards=np.full(5, 0.5, np.float32))
+    with StoreWriter(tmp_path / "store", CONTRACT, SIZE, shard_episodes=4) as writer:
+        for episode in (*(make_episode(CONTRACT, n, size=SIZE) for n in (0, 1)), generous):
+            writer.add(episode)
+    with pytest.raises(TrainingError, match="episode-0003 come to a discounted return of 2") as told:
+        load_training_data([tmp_path / "store"], GAMMA)
+    assert not isinstance(told.value, DataLost)
+    trainer = trainer_on(stream(tmp_path / "store"), tmp_path / "a", gradient_steps=100, log_every=100, save_every=100)
+    with pytest.raises(DataLost) as lost:
+        losses(trainer)
+    assert str(lost.value) == str(told.value)
     assert (tmp_path / "a" / "state.safetensors").is_file()
 
 

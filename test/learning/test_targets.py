@@ -23,11 +23,11 @@ def reference(values, rewards, returns, length, terminated, t, i, dims, backup):
             discount *= backup.gamma
             step, dim = step + 1, 0
             if step == length:
-                return total if terminated else None
+                return min(total, 1.0) if terminated else None
     bootstrap = values[step, dim]
     if backup.monte_carlo:
         bootstrap = max(bootstrap, returns[step])
-    return total + discount * bootstrap
+    return min(total + discount * bootstrap, 1.0)
 
 
 @settings(max_examples=200, deadline=None)
@@ -41,16 +41,17 @@ def reference(values, rewards, returns, length, terminated, t, i, dims, backup):
     terminated=st.booleans(),
     start=st.integers(0, 5),
     steps=st.integers(1, 3),
+    scale=st.sampled_from((0.1, 1.0)),
 )
 def test_targets_equal_a_walk_along_the_chain(
-    seed, length, dims, n_step, to_next, monte_carlo, terminated, start, steps
+    seed, length, dims, n_step, to_next, monte_carlo, terminated, start, steps, scale
 ) -> None:
     start = min(start, length - 1)
     rng = np.random.default_rng(seed)
     backup = Backup(gamma=0.9, n_step=n_step, to_next_step=to_next, monte_carlo=monte_carlo)
     span = steps + backup.lookahead(dims)
     values = rng.uniform(size=(length + span, dims))
-    rewards = np.where(np.arange(length + span) < length, rng.uniform(size=length + span), 0.0)
+    rewards = np.where(np.arange(length + span) < length, scale * rng.uniform(size=length + span), 0.0)
     returns = np.zeros(length + span)
     returns[:length] = monte_carlo_returns(rewards[:length].astype(np.float32), backup.gamma)
     remaining = length - 1 - np.arange(length + span)
@@ -114,7 +115,24 @@ def test_the_monte_carlo_bound_is_per_sample_and_in_value_space() -> None:
     assert targets[1, 0].tolist() == pytest.approx([0.3, 0.15])
 
 
-def test_a_long_enough_n_jumps_every_dimension_to_the_next_state() -> None:
+def test_dense_rewards_and_a_value_that_is_too_high_come_to_a_target_of_one_at_most() -> None:
+    """Rewards 0.6 and 0.4 return 0.992 at a discount of 0.98; a network that says 1 after the first would make 1.58."""
+    for n_step, to_next in ((1, False), (3, False), (1, True)):
+        backup = Backup(gamma=0.98, n_step=n_step, to_next_step=to_next)
+        rewards = torch.tensor([[0.6, 0.4, 0.0]])
+        returns = torch.from_numpy(monte_carlo_returns(rewards[0].numpy(), 0.98))[None]
+        remaining, ended = torch.tensor([[1, 0, -1]]), torch.tensor([True])
+        targets, known = td_targets(torch.ones(1, 3, 3), rewards, returns, remaining, ended, 1, 3, backup)
+        assert bool(known.all()) and float(targets.max()) == 1.0
+
+
+def test_walking_on_to_a_border_takes_all_dimensions_to_one_state_only_for_n_one_above_a_multiple_of_d() -> None:
+    for n_step, ahead in {1: [1] * 10, 2: [1] * 9 + [2], 10: [1] + [2] * 9, 11: [2] * 10, 41: [5] * 10}.items():
+        backup = Backup(n_step=n_step, to_next_step=True)
+        assert [backup.landing(i, 10) for i in range(10)] == [(steps, 0) for steps in ahead]
+
+
+def test_a_backup_lands_where_its_decisions_end_or_at_the_border_after_them() -> None:
     backup = Backup(gamma=0.5, n_step=1, to_next_step=True)
     assert [backup.landing(i, 3) for i in range(3)] == [(1, 0)] * 3
     assert backup.first_dimension_only(3) and not Backup(n_step=2).first_dimension_only(3)

@@ -25,12 +25,16 @@ def test_tokens_do_not_depend_on_the_memory_layout() -> None:
     torch.testing.assert_close(learner(x)[0], learner(x.contiguous(memory_format=torch.channels_last))[0])
 
 
-def test_tokens_stay_exact_under_bfloat16_autocast() -> None:
+def test_the_weighted_sums_are_not_rounded_under_bfloat16_autocast_but_the_linear_map_behind_them_rounds_them() -> None:
     x = torch.full((1, 6, 4, 5), 0.123456789)  # the weighted mean of a constant is that constant
+    same = torch.nn.Linear(6, 6, bias=False)
+    torch.nn.init.eye_(same.weight)
     with torch.autocast("cpu", torch.bfloat16):
         tokens, attention = TokenLearner(6, 3, 8)(x)
+        read = same(tokens)
     assert tokens.dtype == attention.dtype == torch.float32
     torch.testing.assert_close(tokens, torch.full((1, 3, 6), 0.123456789))
+    assert torch.equal(read, tokens.bfloat16()) and not torch.equal(read.float(), tokens)
 
 
 def test_expected_position_of_a_peak_is_the_centre_of_its_cell() -> None:

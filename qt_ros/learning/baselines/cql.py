@@ -5,7 +5,7 @@
 with the targets y of the Q-Transformer (Eq. 1). The second term pushes all bins down by their softmax and the one taken
 up, which ties the greedy policy to the data's distribution. The Q-Transformer paper's ablation ("softmax" instead of
 its own conservative term) is this loss. Q is the plain output (value_head 'linear', as in the source) or the sigmoid of
-it; since no return leaves [0, 1], neither do bootstrap values.
+it; since no return leaves [0, 1], neither do bootstrap values and targets.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Implicit Q-Learning (Kostrikov et al., arXiv 2110.06169): never ask for the value of an action that nobody took.
 
     V loss:       | tau - 1(u < 0) | u^2,  u = Q'(s, a) - V(s)               expectile regression, Q' lagged
-    Q loss:       1/2 (r + gamma V(s') - Q(s, a))^2                          no max over actions
+    Q loss:       1/2 (r + gamma V(s') - Q(s, a))^2                          no max over actions, V not lagged
     policy loss:  - min(exp(beta (Q'(s, a) - V(s))), clip) sum_i log pi(a[i] | s, a[0..i-1])
 
 The action is the joint one: the critic is fed all D bins and gives one number. Q and V share a Transformer (the source
@@ -21,7 +21,7 @@ from qt_ros.learning.losses import agreement, mean_of
 from qt_ros.learning.method import Method
 from qt_ros.learning.options import IqlOptions
 from qt_ros.model.critics import JointCritic
-from qt_ros.model.q_transformer import QTransformer
+from qt_ros.model.q_transformer import QTransformer, evaluating
 
 
 class Iql(Method):
@@ -43,7 +43,7 @@ class Iql(Method):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         options, bins, counted = self.config.options, batch.taken, batch.counted
         assert isinstance(options, IqlOptions)
-        targets, known = self.whole_action_targets(batch, lambda w: self.critic.state_value(*w.seen), self.lagged_model)
+        targets, known = self.targets(batch)
         with torch.no_grad():
             seen = batch.window(self.lagged_model, 0, batch.steps, LAGGED)
             _, lagged_q = self.lagged["critic"](seen.tokens, bins, seen.proprio, seen.frame_mask)
@@ -68,6 +68,15 @@ class Iql(Method):
         loss = td + value_loss + policy_loss
         terms = {"loss": loss, "td": td, "value_loss": value_loss, "policy_loss": policy_loss}
         return terms | {name: value.detach() for name, value in logs.items()}
+
+    def targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """r + gamma V(s') of the steps to learn from and where there is one, both (B * steps,); without gradient.
+
+        V is the trained critic's own, as in the source. It is asked without dropout, whose noise is no part of a value,
+        and on the tokens that it is trained on: the model's, not those of the model's lagged copy.
+        """
+        with evaluating(self.critic), evaluating(self.model):
+            return self.whole_action_targets(batch, self.first_values, self.model)
 
     def first_values(self, window: Window) -> Tensor:
         return self.critic.state_value(*window.seen)

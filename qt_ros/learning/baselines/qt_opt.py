@@ -59,7 +59,6 @@ class QtOpt(Method):
         targets, known = self.whole_action_targets(
             batch, lambda later: self.best_value(later, generator, batch.share), self.lagged_model
         )
-        targets = targets.clamp(0.0, 1.0)
         actions = unit_from_bins(batch.taken, self.model.config.bins)
         logits = self.critic.q_logits(self.critic.observe(*window.seen), actions[:, None])[:, 0]
         td = mean_of(F.binary_cross_entropy_with_logits(logits, targets, reduction="none"), known)
