@@ -103,7 +103,10 @@ class Teleoperator:
         return reading.pressed - before.pressed if before is not None else frozenset()
 
     def finish(self) -> None:
-        """End the episode with the next step, by a terminate action: the operator says that the task is done."""
+        """End the episode with the next step, by a terminate action: the operator says that the task is done.
+
+        Without a terminate dimension it does nothing; whoever runs the episode has to end it.
+        """
         self._finishing = True
 
     def reset(self, instruction: str) -> None:

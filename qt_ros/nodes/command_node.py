@@ -216,6 +216,7 @@ class CommandNode(LifecycleNode):
             message.header.frame_id,
             ns_to_seconds(stamp_to_ns(message.observation_stamp)),
             self._now(),
+            len(message.bins) > 0,  # none: the neutral stop, also where no dimension says that it ends the episode
         )
         self._settle()
 

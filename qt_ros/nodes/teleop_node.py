@@ -166,8 +166,12 @@ class TeleopNode(PolicyNode):
             self._begin(instruction, "", 0.0)
 
     def _succeed(self) -> None:
-        if self.teleop is not None and self._judge(EpisodeStatus.OUTCOME_SUCCESS):
+        if self.teleop is None or not self._judge(EpisodeStatus.OUTCOME_SUCCESS):
+            return
+        if "terminate" in self.contract.action_space.names:
             self.teleop.finish()  # the episode ends with a terminate action: that is to be learned too
+        else:
+            self._stop("done", "the operator said that it is done")
 
     def _fail(self) -> None:
         if self._judge(EpisodeStatus.OUTCOME_FAILURE):
