@@ -72,12 +72,6 @@ class Teleoperator:
         return self.age > self.timeout
 
     @property
-    def pressed(self) -> frozenset[str]:
-        """Roles that are held, by the last good message."""
-        with self._lock:
-            return self._reading.pressed if self._reading is not None else frozenset()
-
-    @property
     def driving(self) -> bool:
         """Whether the dead-man button is held, by an input that is fresh."""
         return "deadman" in self._wish().pressed

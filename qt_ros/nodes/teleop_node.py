@@ -130,6 +130,7 @@ class TeleopNode(PolicyNode):
     def _on_joy(self, message: Joy) -> None:
         if self.teleop is None:
             return
+        self._tell_estop(self.teleop.mapping.holds("estop", message.buttons))  # also where the rest makes no sense
         try:
             pressed, self._joy_problem = self.teleop.offer(message.axes, message.buttons), ""
         except ValueError as error:
@@ -141,7 +142,6 @@ class TeleopNode(PolicyNode):
         if self._hasty and self._was_driving and not driving and self.runner is not None:
             self.runner.hasten()  # let go: the neutral action with the next image, not at the end of the period
         self._was_driving = driving
-        self._tell_estop("estop" in self.teleop.pressed)
         for role, act in (
             ("discard", self._discard),
             ("failure", self._fail),
