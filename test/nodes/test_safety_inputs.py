@@ -14,7 +14,7 @@ from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool
+from std_msgs.msg import Bool, Empty
 from std_srvs.srv import Trigger
 
 from qt_ros.msg import CommandStatus, EpisodeStatus, PolicyAction
@@ -102,6 +102,25 @@ def test_a_button_that_was_pressed_and_latched_before_the_node_came_counts(
     robot.until(lambda: robot.statuses[-1].estop, "the latched press")
     robot.status("e")
     stops(robot, "e", EpisodeStatus.REASON_ESTOP)
+
+
+def test_a_press_at_a_console_latches_and_lets_go_of_no_button_that_is_down(robot: Harness) -> None:
+    button = robot.node.create_publisher(Bool, "estop", EVENT)
+    console = robot.node.create_publisher(Empty, "estop_press", EVENT)
+    both = lambda: [out.get_subscription_count() for out in (button, console)] == [2, 2]  # noqa: E731
+    robot.until(both, "command_node to listen to both, as a reliable and as a best-effort ear")
+    robot.begin("e")
+    robot.move("e")
+    console.publish(Empty())
+    assert "console" in stops(robot, "e", EpisodeStatus.REASON_ESTOP).message
+    robot.until(lambda: robot.reset().success, "the reset, once the press is over")
+    button.publish(Bool(data=True))
+    robot.until(lambda: robot.statuses[-1].estop, "the button")
+    console.publish(Empty())
+    robot.tick_commands(5)
+    robot.until(lambda: (answer := robot.reset()).success is False and "release it" in answer.message, "a refusal")
+    button.publish(Bool(data=False))
+    robot.until(lambda: robot.reset().success, "the reset, once the button is up")
 
 
 def test_the_estop_can_be_called_as_a_service(robot: Harness) -> None:
