@@ -193,6 +193,10 @@ class Commander:
         """The policy says that it runs nothing."""
         self.stop("lost_policy", "policy_node reports that no episode is running", now)
 
+    def knows(self, episode_id: str) -> bool:
+        """Whether that episode has begun or is over, as far as was heard."""
+        return episode_id == self.episode_id or episode_id in self._past
+
     def observe_joints(self, positions: Mapping[str, float], stamp: float, effort: float | None = None) -> None:
         """Positions (rad or m) of ``joints`` and the gripper, measured at ``stamp``; ``effort`` of the gripper joint.
 

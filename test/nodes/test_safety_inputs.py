@@ -213,6 +213,19 @@ def test_a_parameter_that_would_not_be_heeded_is_refused(start: Callable[..., An
     assert robot.statuses[-1].dry_run
 
 
+def test_a_first_step_that_is_read_together_with_its_episode_s_beginning_is_followed(start: Callable[..., Any]) -> None:
+    process, robot = start("command_node", autostart=True)
+    ready(robot)
+    for i in range(5):
+        process.process.send_signal(signal.SIGSTOP)
+        robot.status(f"e{i}")
+        robot.action(f"e{i}", 1, age=0.0, dx=0.05)
+        process.process.send_signal(signal.SIGCONT)
+        robot.until(lambda i=i: (robot.statuses[-1].episode_id, robot.statuses[-1].step) == (f"e{i}", 1), "the step")
+    robot.action("unheard-of", 1, age=0.0, dx=0.05)
+    robot.until(lambda: "step 1 of episode unheard-of is dropped" in process.tail(50), "the step to be told of")
+
+
 def test_an_episode_under_way_is_not_joined(start: Callable[..., Any]) -> None:
     """As after a respawn: the latched status of an episode that runs is the first thing that is heard."""
     _, robot = start("command_node", autostart=False)
