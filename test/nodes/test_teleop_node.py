@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pty
 import signal
@@ -16,14 +17,18 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from builtin_interfaces.msg import Time  # noqa: E402
+from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import Joy  # noqa: E402
 from std_msgs.msg import Bool, Empty  # noqa: E402
 
 from qt_ros.cli.processes import NodeGroup  # noqa: E402
-from qt_ros.contract.robot import load_contract  # noqa: E402
-from qt_ros.control.joystick import ROLES  # noqa: E402
+from qt_ros.contract.robot import load_contract, package_root  # noqa: E402
+from qt_ros.control.joystick import ROLES, load_joystick  # noqa: E402
 from qt_ros.control.keyboard import load_keyboard  # noqa: E402
+from qt_ros.msg import EpisodeOutcome, EpisodeStatus  # noqa: E402
 from qt_ros.nodes.demo_client import GraphClient  # noqa: E402
+from qt_ros.nodes.lifecycle import STATUS  # noqa: E402
 
 KEYS = load_keyboard("teleop_keyboard", load_contract("mobile_manipulator"))
 DX = list(KEYS.speeds).index("dx")
@@ -78,6 +83,51 @@ def test_keys_become_a_joystick_and_the_terminal_is_given_back(ros_domain_id: in
         client.close()
         os.close(ours)
         os.close(theirs)
+
+
+def test_without_a_terminate_dimension_the_success_button_ends_the_episode_by_itself(
+    ros_domain_id: int, node_group: NodeGroup, tmp_path: Path
+) -> None:
+    text = (package_root() / "config" / "robots" / "mobile_manipulator.yaml").read_text()
+    contract = tmp_path / "endless.yaml"
+    contract.write_text("".join(line for line in text.splitlines(True) if "name: terminate" not in line))
+    mapping = load_joystick("teleop_xbox", load_contract(contract))
+    given = {"robot": str(contract), "instruction": "push it", "joy_timeout": 10.0, "use_sim_time": True}
+    node_group.start("teleop_node", {**given, "autostart": True}, module="qt_ros.nodes.teleop_node")
+    client = GraphClient(node_group.check)
+    stick = client.node.create_publisher(Joy, "joy", 10)
+    clock = client.node.create_publisher(Clock, "/clock", 10)
+    statuses: list[EpisodeStatus] = []
+    outcomes: list[EpisodeOutcome] = []
+    client.node.create_subscription(EpisodeStatus, "episode_status", statuses.append, STATUS)
+    client.node.create_subscription(EpisodeOutcome, "episode_outcome", outcomes.append, STATUS)
+    ticks = itertools.count(1)
+
+    def press(role: str, state: int) -> EpisodeStatus:
+        """Tap the button until the episode is in that state."""
+
+        def there() -> bool:
+            clock.publish(Clock(clock=Time(sec=100, nanosec=next(ticks) * 1_000_000)))
+            for down in (0, 1):
+                buttons = [0] * 11
+                buttons[mapping.buttons[role]] = down
+                stick.publish(Joy(axes=[0.0] * 8, buttons=buttons))
+            return bool(statuses) and statuses[-1].state == state
+
+        client.wait(there, 60.0, f"{role} to be heeded")
+        return statuses[-1]
+
+    try:
+        client.activate("teleop_node")
+        client.wait_for_links([("demo_client", "joy", "teleop_node"), ("teleop_node", "episode_status", "demo_client")])
+        begun = press("start", EpisodeStatus.STATE_RUNNING)
+        ended = press("success", EpisodeStatus.STATE_ENDED)
+        assert (ended.episode_id, ended.reason) == (begun.episode_id, EpisodeStatus.REASON_DONE)
+        client.wait(lambda: outcomes, 60.0, "the label")
+        said = (outcomes[0].episode_id, outcomes[0].outcome, outcomes[0].labelled_by)
+        assert said == (begun.episode_id, EpisodeStatus.OUTCOME_SUCCESS, "operator")
+    finally:
+        client.close()
 
 
 def test_what_cannot_work_ends_the_node_with_its_reason(node_group: NodeGroup) -> None:
