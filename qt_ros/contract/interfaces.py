@@ -129,6 +129,7 @@ def _command(contract: RobotContract) -> NodeInterface:
             "episode_status": STATUS["episode_status"],
             **_observed(contract, "joint_state"),
             "estop": "std_msgs/msg/Bool",
+            "estop_press": "std_msgs/msg/Empty",
             **_description(contract),
         },
         serves={"~/estop": "std_srvs/srv/Trigger", "~/reset": "std_srvs/srv/Trigger"},
@@ -186,7 +187,7 @@ def _teleop(contract: RobotContract) -> NodeInterface:
     policy = _policy(contract)
     joy = {"joy": "sensor_msgs/msg/Joy"}
     publishes = {k: v for k, v in policy.publishes.items() if k != "~/q_curves"}
-    own = {"episode_outcome": STATUS["episode_outcome"], "estop": "std_msgs/msg/Bool", **joy}
+    own = {"episode_outcome": STATUS["episode_outcome"], "estop_press": "std_msgs/msg/Empty", **joy}
     return replace(policy, publishes=publishes | own, subscribes=policy.subscribes | joy)
 
 
@@ -245,7 +246,7 @@ def _sim(contract: RobotContract) -> NodeInterface:
 def _operator(contract: RobotContract) -> NodeInterface:
     managed = ("policy_node", "command_node", "servo_node")
     return NodeInterface(
-        publishes={**_observed(contract, "text"), "estop": "std_msgs/msg/Bool", "joy": "sensor_msgs/msg/Joy"},
+        publishes={**_observed(contract, "text"), "estop_press": "std_msgs/msg/Empty", "joy": "sensor_msgs/msg/Joy"},
         subscribes={**STATUS, "episode_record": "qt_ros/msg/EpisodeRecord", **DIAGNOSTICS},
         calls={
             "command_node/estop": "std_srvs/srv/Trigger",

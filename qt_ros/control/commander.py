@@ -193,6 +193,10 @@ class Commander:
         """The policy says that it runs nothing."""
         self.stop("lost_policy", "policy_node reports that no episode is running", now)
 
+    def knows(self, episode_id: str) -> bool:
+        """Whether that episode has begun or is over, as far as was heard."""
+        return episode_id == self.episode_id or episode_id in self._past
+
     def observe_joints(self, positions: Mapping[str, float], stamp: float, effort: float | None = None) -> None:
         """Positions (rad or m) of ``joints`` and the gripper, measured at ``stamp``; ``effort`` of the gripper joint.
 
@@ -222,8 +226,9 @@ class Commander:
         frame: str,
         observation_time: float,
         now: float,
+        decided: bool = True,
     ) -> bool:
-        """Offer one policy action; True when it will be followed.
+        """Offer one policy action; True when it will be followed. ``decided``: not the neutral stop of an episode.
 
         Dropped: actions of another episode, after a stop, and those that are not newer than the last one (duplicates,
         overtaken ones). Stops: other dimensions or another frame than the contract's ('fault'), NaN ('non_finite'),
@@ -241,7 +246,7 @@ class Commander:
             told = f"action is in frame {frame!r}; the contract has {self.contract.kinematics.base_frame!r}"
             return not self.stop("fault", told, now)
         try:
-            followed = self.shaper.submit(values, now, observation_time)
+            followed = self.shaper.submit(values, now, observation_time, decided)
         except NonFiniteError as error:
             return not self.stop("non_finite", str(error), now)
         except ValueError as error:

@@ -107,6 +107,11 @@ class JoystickMapping:
                     f" at most {top:g} {unit}/s, or give fractions in place of speeds (schema 2)"
                 )
 
+    def holds(self, role: str, buttons: Sequence[int]) -> bool:
+        """Whether the button of ``role`` is down, whatever else the Joy message says; False where it has none."""
+        number = self.buttons.get(role, -1)
+        return 0 <= number < len(buttons) and bool(buttons[number])
+
     def read(self, axes: Sequence[float], buttons: Sequence[int]) -> Reading:
         """The meaning of one Joy message.
 

@@ -76,9 +76,12 @@ class VirtualStick:
         self._until: dict[str, float] = {}
 
     def type(self, key: str, now: float) -> None:
-        """A key was typed. One that means nothing lets go of all others: whatever is hit in a hurry stops motion."""
+        """A key was typed. One that means nothing lets go of all others: whatever is hit in a hurry stops motion.
+
+        Only the emergency stop stays: nobody has read it yet when both come at once.
+        """
         if key not in self.mapping.moves and key not in self.mapping.roles:
-            self._until.clear()
+            self._until = {k: t for k, t in self._until.items() if self.mapping.roles.get(k) == "estop"}
             return
         move = self.mapping.moves.get(key)
         if move is not None:  # the last of two opposite keys counts

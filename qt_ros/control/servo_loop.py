@@ -16,7 +16,9 @@ from qt_ros.contract.robot import RobotContract
 from qt_ros.control import limits
 from qt_ros.control.servo import Servo
 
-_FORGET_AFTER = 0.5  # s without any twist: somebody else may move the arm now, so start from the measured joints again
+_FORGET_AFTER = (
+    0.5  # s without any twist or rest: somebody else may move the arm now, so start from the measured joints again
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class ServoLoop:
     def forget(self) -> None:
         """Start anew: no twist, no joints, not moving."""
         self._twist: NDArray[np.float64] = np.zeros(6)
-        self._stamp = self._received = -math.inf
+        self._stamp = self._received = self._rested = -math.inf
         self._measured: dict[str, float] | None = None
         self._carried: dict[str, float] = {}
         self._measured_stamp = -math.inf
@@ -106,11 +108,21 @@ class ServoLoop:
         return self._hold()
 
     def resting(self, now: float) -> Setpoint | None:
-        """The setpoint that keeps the arm where it is; None while nobody knows where that is."""
+        """The setpoint that keeps the arm where it is; None while nobody knows where that is.
+
+        Measured once: a controller stands a little off its targets, and sent there again and again the arm would creep.
+        """
         if self._measured is None or now - self._measured_stamp > self.joint_max_age:
             return None
-        measured = np.array([self._measured[j] for j in self.joints])
-        return Setpoint(self.servo.positions if self._engaged else measured, np.zeros(len(self.joints)))
+        if not self._engaged or now - self._last_sign() > _FORGET_AFTER or self.servo.far_from(self._measured):
+            self.servo.reset({**self._measured, **self._carried})
+            self._engaged = True
+        self._rested = now
+        return Setpoint(self.servo.positions, np.zeros(len(self.joints)))
+
+    def _last_sign(self) -> float:
+        """When somebody last had the arm moved or held by us; s."""
+        return max(min(self._received, self._stamp), self._rested)
 
     def tick(self, now: float) -> Setpoint | None:
         """The setpoint for ``now``; call it at the command rate."""
@@ -132,7 +144,7 @@ class ServoLoop:
         silence = now - min(self._received, self._stamp)
         twist = self._twist if silence <= self.twist_timeout else np.zeros(6)
         if not twist.any():
-            if silence > _FORGET_AFTER or (self._engaged and self.servo.far_from(self._measured)):
+            if now - self._last_sign() > _FORGET_AFTER or (self._engaged and self.servo.far_from(self._measured)):
                 self._engaged = False
             return self._hold()
         measured = {**self._measured, **self._carried}

@@ -153,10 +153,11 @@ class CommandShaper:
         base = (float(self._velocity[6]), float(self._velocity[7]))
         return Command(self._velocity[:6].copy(), self._closedness, base, self.reason, age)
 
-    def submit(self, values: ArrayLike, now: float, observation_time: float) -> bool:
+    def submit(self, values: ArrayLike, now: float, observation_time: float, decided: bool = True) -> bool:
         """Take an action (D,) in SI units per policy step, computed from what was seen at `observation_time`.
 
-        Values are clipped to the action space. Returns False when no episode is running. An action that is too old on
+        Values are clipped to the action space. One that nobody ``decided`` (the neutral stop) moves nothing and holds
+        the gripper, whatever it says. Returns False when no episode is running. An action that is too old on
         arrival stops with 'lost_policy', one from the future (another clock) with 'fault'. Raises `NonFiniteError`
         (a ValueError) for NaN or infinity and ValueError for another size; the caller then stops with 'non_finite'.
         """
@@ -172,7 +173,7 @@ class CommandShaper:
             return False
         action = np.clip(action, self.space.low, self.space.high)
         self._received, self._observed = now, observed
-        if self._terminate >= 0 and action[self._terminate] >= 0.5:
+        if not decided or (self._terminate >= 0 and action[self._terminate] >= 0.5):
             self._target[:] = 0.0
             self._closedness = None
             return True

@@ -72,12 +72,6 @@ class Teleoperator:
         return self.age > self.timeout
 
     @property
-    def pressed(self) -> frozenset[str]:
-        """Roles that are held, by the last good message."""
-        with self._lock:
-            return self._reading.pressed if self._reading is not None else frozenset()
-
-    @property
     def driving(self) -> bool:
         """Whether the dead-man button is held, by an input that is fresh."""
         return "deadman" in self._wish().pressed
@@ -103,7 +97,10 @@ class Teleoperator:
         return reading.pressed - before.pressed if before is not None else frozenset()
 
     def finish(self) -> None:
-        """End the episode with the next step, by a terminate action: the operator says that the task is done."""
+        """End the episode with the next step, by a terminate action: the operator says that the task is done.
+
+        Without a terminate dimension it does nothing; whoever runs the episode has to end it.
+        """
         self._finishing = True
 
     def reset(self, instruction: str) -> None:

@@ -21,7 +21,6 @@ from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import JointState
 
 from qt_ros.contract.check import check_limits
@@ -36,7 +35,7 @@ from qt_ros.nodes.command_messages import command_status, twist_messages
 from qt_ros.nodes.diagnostics import Diagnostics
 from qt_ros.nodes.estop_input import EStopInput
 from qt_ros.nodes.inputs import subscribe
-from qt_ros.nodes.lifecycle import COMMAND_OUT, EVENT, SENSOR, LifecycleNode, run
+from qt_ros.nodes.lifecycle import COMMAND_OUT, EVENT, SENSOR, STATUS, LifecycleNode, run
 from qt_ros.nodes.outputs import base_output, gripper_output
 from qt_ros.nodes.parameters import AUTOSTART, ROBOT, Parameter, ParameterTable
 from qt_ros.nodes.preparation import prepare, robot_contract
@@ -65,7 +64,6 @@ PARAMETERS = ParameterTable(
         high=10.0,
     ),
 )
-STATUS = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)  # no beginning of an episode is missed
 ZERO = Command(np.zeros(6), None, (0.0, 0.0), None)
 ZEROS_AFTER_STOP = 3  # more zeros on the ticks after the first
 WATCH_PERIOD = 0.05  # s on the wall
@@ -105,8 +103,9 @@ class CommandNode(LifecycleNode):
             if spec.on_stale == "ignore" and spec.kind != "text":
                 self.get_logger().warning(f"the contract ignores how old {spec.topic} is (on_stale: ignore)")
         for kind, topic, callback, qos in (
-            (PolicyAction, "policy_action", self._on_action, EVENT),
+            # First, for rclpy serves them in this order: with both waiting, an action before its episode is lost.
             (EpisodeStatus, "episode_status", self._on_episode, STATUS),
+            (PolicyAction, "policy_action", self._on_action, EVENT),
             (JointState, contract.observation("joint_state").topic, self._on_joints, SENSOR),
         ):
             entity = subscribe(self, kind, topic, callback, qos, self._on_odd_message)
@@ -208,6 +207,9 @@ class CommandNode(LifecycleNode):
         if self.commander is None:
             return
         self._actions.seen(self._now())
+        if not self.commander.knows(message.episode_id):
+            told = f"step {message.step} of episode {message.episode_id} is dropped: nothing on episode_status says yet"
+            self.get_logger().warning(f"{told} that it has begun", throttle_duration_sec=1.0)
         self.commander.act(
             message.episode_id,
             message.step,
@@ -216,6 +218,7 @@ class CommandNode(LifecycleNode):
             message.header.frame_id,
             ns_to_seconds(stamp_to_ns(message.observation_stamp)),
             self._now(),
+            len(message.bins) > 0,  # none: the neutral stop, also where no dimension says that it ends the episode
         )
         self._settle()
 

@@ -7,13 +7,14 @@ from collections.abc import Callable
 
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from std_msgs.msg import Bool
+from std_msgs.msg import Bool, Empty
 from std_srvs.srv import Trigger
 
 from qt_ros.control.estop import EStop
 from qt_ros.nodes.inputs import subscribe
 
-TOPIC = "estop"
+TOPIC = "estop"  # of the button: pressed or not
+PRESS_TOPIC = "estop_press"  # of consoles and joysticks: every message is a press
 # Room for what a fast button says while a transition waits for services of the robot: a press must not be pushed out by
 # the releases after it.
 DEPTH = 1000
@@ -24,7 +25,8 @@ LATCHED_BUTTON = QoSProfile(depth=DEPTH, durability=DurabilityPolicy.TRANSIENT_L
 
 
 class EStopInput:
-    """Feeds ``estop`` from the topic estop (std_msgs/Bool, true: pressed) and the services ~/estop and ~/reset.
+    """Feeds ``estop`` from the topics estop (std_msgs/Bool, true: pressed) and estop_press (std_msgs/Empty), and from
+    the services ~/estop and ~/reset.
 
     ``heed()`` is called after everything that may have latched it. A message that cannot be read latches it too. A
     reliable button is heard twice, which changes nothing; once is enough.
@@ -36,6 +38,8 @@ class EStopInput:
         subscribe(node, Bool, TOPIC, self._on_button, BUTTON, self._on_odd_button)
         # Not told: best-effort buttons cannot match it, and are heard by the other one.
         subscribe(node, Bool, TOPIC, self._on_button, RELIABLE_BUTTON, self._on_odd_button, told=False)
+        subscribe(node, Empty, PRESS_TOPIC, self._on_press, BUTTON, self._on_odd_button)
+        subscribe(node, Empty, PRESS_TOPIC, self._on_press, RELIABLE_BUTTON, self._on_odd_button, told=False)
         node.create_service(Trigger, "~/estop", self._on_trigger)
         node.create_service(Trigger, "~/reset", self._on_reset)
 
@@ -57,6 +61,10 @@ class EStopInput:
         self.estop.press(message.data, time.monotonic())
         self._heed()
 
+    def _on_press(self, _: Empty) -> None:
+        self.estop.tap(time.monotonic())
+        self._heed()
+
     def _on_odd_button(self, problem: str) -> None:
         self.estop.trigger(problem)
         self._heed()
@@ -68,6 +76,6 @@ class EStopInput:
         return response
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        response.success, response.message = self.estop.reset()
+        response.success, response.message = self.estop.reset(time.monotonic())
         self._node.get_logger().info(response.message)
         return response

@@ -31,7 +31,7 @@ from qt_ros.contract.codecs import decode_joint_positions, ns_to_seconds, stamp_
 from qt_ros.contract.robot import load_contract, package_root
 from qt_ros.msg import EpisodeOutcome, EpisodeStatus
 from qt_ros.nodes.inputs import subscribe
-from qt_ros.nodes.lifecycle import COMMAND, LATCHED, SENSOR, run
+from qt_ros.nodes.lifecycle import COMMAND, LATCHED, SENSOR, STATUS, run
 from qt_ros.nodes.parameters import ROBOT, Parameter, ParameterTable
 from qt_ros.sim.gazebo import ROBOT_ENTITY, Pose7, object_poses, robot_pose, set_poses_command
 from qt_ros.sim.pose_scoring import Body, PoseScorer, check_skill
@@ -99,7 +99,7 @@ class GazeboNode(Node):
         self._arm_out = self.create_publisher(JointTrajectory, "arm_controller/joint_trajectory", COMMAND)
         self._gripper_out = self.create_publisher(JointTrajectory, commands["gripper"].topic, COMMAND)
         self._base_out = self.create_publisher(TwistStamped, commands["base"].topic, COMMAND)
-        subscribe(self, EpisodeStatus, "episode_status", self._on_status, LATCHED)
+        subscribe(self, EpisodeStatus, "episode_status", self._on_status, STATUS)
         subscribe(self, JointState, self.contract.observation("joint_state").topic, self._on_joints, SENSOR)
         for name in (ROBOT_ENTITY, *self.objects):
             subscribe(self, PoseStamped, f"entities/{name}/pose", partial(self._on_pose, name), SENSOR)

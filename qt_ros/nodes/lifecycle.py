@@ -36,6 +36,8 @@ EVENT = QoSProfile(depth=10)
 """Reliable, in order: decisions and reports."""
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 """Reliable, and whoever joins late gets the last one: status and instructions."""
+STATUS = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+"""For readers of episode_status: the end of one episode and the beginning of the next may come at once."""
 
 FAREWELL = 4.0  # s for the last answers; `launch` waits 5 s before it sends SIGTERM
 LINGER = 0.1  # s in which the last one leaves the process

@@ -39,8 +39,8 @@ def action_message(step: Step, space: ActionSpace, frame: str, checkpoint: str, 
 def stop_message(episode: Episode, space: ActionSpace, frame: str, checkpoint: str, now: Time) -> PolicyAction:
     """The neutral stop that follows every end.
 
-    No motion, terminate at its high end, and the gripper holds whatever the message says (see CommandShaper). Nobody
-    decided it, and it says so: ``q`` and ``bins`` are empty. Readers of bags skip actions that chose no bin.
+    No motion, and terminate at its high end where there is one. Nobody decided it, and it says so: ``q`` and ``bins``
+    are empty. To such a message the gripper holds whatever it says (see CommandShaper), and readers of bags skip it.
     """
     values = space.neutral()
     if "terminate" in space.names:

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 from sensor_msgs.msg import Joy
-from std_msgs.msg import Bool
+from std_msgs.msg import Empty
 from std_srvs.srv import Trigger
 
 from qt_ros.episodes.episode import OUTCOMES
 from qt_ros.msg import EpisodeOutcome
 from qt_ros.nodes.demo_client import LATCHED, GoalRejected, GraphClient
+from qt_ros.nodes.estop_input import PRESS_TOPIC
 from qt_ros.nodes.lifecycle import EVENT
 from qt_ros.nodes.teleop_node import DISCARDED, joy_message
 from qt_ros.srv import SetOutcome
@@ -28,19 +29,18 @@ class OperatorClient(GraphClient):
 
     def __init__(self, check: Callable[[], None], name: str, namespace: str = "") -> None:
         super().__init__(check, name, namespace)
-        self._estop_out = self.node.create_publisher(Bool, "estop", EVENT)
+        self._estop_out = self.node.create_publisher(Empty, PRESS_TOPIC, EVENT)
         self._labels = self.node.create_client(SetOutcome, "set_outcome")
         self._stops = self.node.create_client(Trigger, "command_node/estop")
         self._pressed: tuple[float, Any] | None = None  # when the emergency stop was pressed, and the answer to it
         self._resets = self.node.create_client(Trigger, "command_node/reset")
 
     def press_estop(self) -> None:
-        """Press the emergency stop and let go of it; command_node keeps it latched.
+        """Press the emergency stop; command_node keeps it latched. The robot's own button stays as it is.
 
         By the topic, at once, and by the service, which confirms it: see `estop_trouble`. Does not wait.
         """
-        for pressed in (True, False):
-            self._estop_out.publish(Bool(data=pressed))
+        self._estop_out.publish(Empty())
         if self._pressed is None:  # a key that repeats presses it once
             self._pressed = time.monotonic(), self._stops.call_async(Trigger.Request())
 

@@ -30,7 +30,7 @@ from qt_ros.control.health import Health, Stream, sim_health
 from qt_ros.msg import EpisodeOutcome, EpisodeStatus
 from qt_ros.nodes.diagnostics import Diagnostics
 from qt_ros.nodes.inputs import subscribe
-from qt_ros.nodes.lifecycle import COMMAND, EVENT, LATCHED
+from qt_ros.nodes.lifecycle import COMMAND, EVENT, LATCHED, STATUS
 from qt_ros.nodes.parameters import ROBOT, Parameter, ParameterTable
 from qt_ros.nodes.real_time import freeze_memory
 from qt_ros.nodes.sim_messages import (
@@ -99,7 +99,7 @@ class SimNode(Node):
         subscribe(self, JointTrajectory, "arm_controller/joint_trajectory", self._on_arm, COMMAND)
         subscribe(self, JointTrajectory, commands["gripper"].topic, self._on_gripper, COMMAND)
         subscribe(self, TwistStamped, commands["base"].topic, self._on_base, COMMAND)
-        subscribe(self, EpisodeStatus, "episode_status", self._on_status, LATCHED)
+        subscribe(self, EpisodeStatus, "episode_status", self._on_status, STATUS)
         self.create_service(ResetScene, "reset_scene", self._on_reset)
 
     # --- time --------------------------------------------------------------------------------------------------------

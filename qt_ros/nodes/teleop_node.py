@@ -16,7 +16,7 @@ from typing import Any
 
 from rclpy.action import GoalResponse
 from sensor_msgs.msg import Joy
-from std_msgs.msg import Bool
+from std_msgs.msg import Empty
 
 from qt_ros.control.health import ERROR, Health
 from qt_ros.control.joystick import load_joystick
@@ -25,6 +25,7 @@ from qt_ros.control.runner import Actor, Episode
 from qt_ros.control.teleop import Teleoperator
 from qt_ros.control.terminal import NoTerminal, RawTerminal
 from qt_ros.msg import EpisodeOutcome, EpisodeStatus
+from qt_ros.nodes.estop_input import PRESS_TOPIC
 from qt_ros.nodes.inputs import subscribe
 from qt_ros.nodes.lifecycle import EVENT, LATCHED, run
 from qt_ros.nodes.parameters import AUTOSTART, COMMAND_TIMEOUT, FROZEN_CAMERA, ROBOT, Parameter, ParameterTable
@@ -61,7 +62,7 @@ PARAMETERS = ParameterTable(
 SOURCE = "teleop"  # stands where policy_node names its checkpoint; recorder_node takes it for the source
 DISCARDED = "discarded"  # comment of the outcome of an episode that is not worth keeping
 KEY_PERIOD = 0.05  # s between two looks at the keyboard
-ESTOP_PERIOD = 0.2  # s between two messages that the emergency stop is pressed
+ESTOP_PERIOD = 0.15  # s between two messages that the emergency stop is pressed; well below estop.HELD
 
 
 class TeleopNode(PolicyNode):
@@ -90,7 +91,7 @@ class TeleopNode(PolicyNode):
         # A tap on a key is meant to be one whole step; a button that is let go is meant to stop.
         self._hasty = keys is None
         self._outcome_out = self.create_publisher(EpisodeOutcome, "episode_outcome", LATCHED)
-        self._estop_out = self.create_publisher(Bool, "estop", EVENT)
+        self._estop_out = self.create_publisher(Empty, PRESS_TOPIC, EVENT)
         for out in (self._outcome_out, self._estop_out):
             self._made.callback(self.destroy_publisher, out)
         subscription = subscribe(self, Joy, "joy", self._on_joy, EVENT, self._on_odd_message)
@@ -130,6 +131,7 @@ class TeleopNode(PolicyNode):
     def _on_joy(self, message: Joy) -> None:
         if self.teleop is None:
             return
+        self._tell_estop(self.teleop.mapping.holds("estop", message.buttons))  # also where the rest makes no sense
         try:
             pressed, self._joy_problem = self.teleop.offer(message.axes, message.buttons), ""
         except ValueError as error:
@@ -141,7 +143,6 @@ class TeleopNode(PolicyNode):
         if self._hasty and self._was_driving and not driving and self.runner is not None:
             self.runner.hasten()  # let go: the neutral action with the next image, not at the end of the period
         self._was_driving = driving
-        self._tell_estop("estop" in self.teleop.pressed)
         for role, act in (
             ("discard", self._discard),
             ("failure", self._fail),
@@ -153,10 +154,14 @@ class TeleopNode(PolicyNode):
                 break
 
     def _tell_estop(self, down: bool) -> None:
-        """Every change, and again and again while it is pressed: whoever missed it the first time still stops."""
-        if (changed := down != self._estop_down) or (down and time.monotonic() - self._estop_told > ESTOP_PERIOD):
-            self._estop_down, self._estop_told = down, time.monotonic()
-            self._estop_out.publish(Bool(data=down))
+        """Every press, and again and again while it lasts: whoever missed it still stops, and no reset comes between.
+
+        That it was let go is not published: another button may still be down.
+        """
+        changed, self._estop_down = down != self._estop_down, down
+        if down and (changed or time.monotonic() - self._estop_told > ESTOP_PERIOD):
+            self._estop_told = time.monotonic()
+            self._estop_out.publish(Empty())
         if changed:
             self.get_logger().warning(f"emergency stop {'pressed' if down else 'let go'}")
 
@@ -166,8 +171,12 @@ class TeleopNode(PolicyNode):
             self._begin(instruction, "", 0.0)
 
     def _succeed(self) -> None:
-        if self.teleop is not None and self._judge(EpisodeStatus.OUTCOME_SUCCESS):
+        if self.teleop is None or not self._judge(EpisodeStatus.OUTCOME_SUCCESS):
+            return
+        if "terminate" in self.contract.action_space.names:
             self.teleop.finish()  # the episode ends with a terminate action: that is to be learned too
+        else:
+            self._stop("done", "the operator said that it is done")
 
     def _fail(self) -> None:
         if self._judge(EpisodeStatus.OUTCOME_FAILURE):

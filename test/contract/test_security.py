@@ -37,6 +37,7 @@ def test_only_command_node_may_move_base_and_gripper() -> None:
             "policy_action",
             "/clock",
             "estop",
+            "estop_press",
             "instruction",
         )
     }
@@ -45,10 +46,11 @@ def test_only_command_node_may_move_base_and_gripper() -> None:
         "gripper_controller/joint_trajectory": ["command_node"],
         "policy_action": ["policy_node", "teleop_node"],
         "/clock": ["sim_node"],
-        "estop": ["teleop_node", "operator"],
+        "estop": [],  # the robot's own button is none of our nodes
+        "estop_press": ["teleop_node", "operator"],
         "instruction": ["operator"],
     }
-    assert not rules(text, "/qt_ros/recorder_node", "topic", "publish") & {"cmd_vel", "policy_action", "estop"}
+    assert not rules(text, "/qt_ros/recorder_node", "topic", "publish") & {"cmd_vel", "policy_action", "estop_press"}
     assert "DENY" not in text and "*" not in text, "nothing by pattern"
 
 

@@ -40,6 +40,13 @@ def test_actions_of_another_episode_are_dropped(episode: Episode) -> None:
     assert not episode.tick().moving and episode.commander.state == "moving"
 
 
+def test_an_episode_is_known_from_its_begin_on_and_when_it_is_over(episode: Episode) -> None:
+    assert episode.commander.knows("e1") and not episode.commander.knows("e2")
+    episode.commander.end("e2", "timeout", episode.now)
+    episode.commander.begin("e3", episode.now)
+    assert all(episode.commander.knows(name) for name in ("e1", "e2", "e3"))
+
+
 def test_duplicates_and_overtaken_actions_are_dropped(episode: Episode) -> None:
     assert episode.act(3, observation_time=9.98)
     assert not episode.act(3, observation_time=9.99), "the same step again"

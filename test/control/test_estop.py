@@ -49,6 +49,34 @@ def test_without_a_timeout_silence_means_nothing() -> None:
     assert not estop.latched
 
 
+def test_a_tap_latches_and_lets_go_of_no_button_that_is_down() -> None:
+    estop = EStop()
+    estop.press(True, 100.0)
+    estop.tap(100.1)
+    assert estop.reset(110.0) == (False, "the emergency stop is still pressed; release it first")
+    estop.press(False, 110.0)
+    assert estop.latched and estop.reset(110.0)[0]
+    estop.tap(120.0)
+    assert estop.latched and "console" in estop.cause and not estop.pressed
+
+
+def test_what_is_tapped_again_and_again_counts_as_held() -> None:
+    estop = EStop()
+    for now in (100.0, 100.25, 100.5):
+        estop.tap(now)
+        assert not estop.reset(now + 0.24)[0] and estop.latched
+    assert estop.reset(101.0)[0] and not estop.latched
+
+
+def test_a_tap_is_no_sign_of_life_of_a_button_that_is_dead() -> None:
+    estop = EStop(timeout=0.5)
+    estop.press(False, 100.0)
+    for now in (100.2, 100.4, 100.6):
+        estop.tap(now)
+        estop.watch(now)
+    assert estop.pressed and not estop.reset(200.0)[0]
+
+
 def test_the_first_cause_is_kept() -> None:
     estop = EStop()
     estop.trigger("a")

@@ -86,6 +86,15 @@ def test_a_stick_with_too_few_axes_or_buttons_is_refused() -> None:
     assert MAPPING.read(numbers, np.zeros(5, np.int32)).speeds["dx"] == 0.0  # as rclpy gives them
 
 
+def test_a_button_is_seen_by_itself_however_little_the_message_has_of_it() -> None:
+    """An emergency stop must not wait for axes that make sense."""
+    assert MAPPING.holds("estop", [0, 0, 1]) and MAPPING.holds("estop", [1] * 12)
+    assert (
+        not MAPPING.holds("estop", [1, 1, 0]) and not MAPPING.holds("estop", [1, 1]) and not MAPPING.holds("estop", [])
+    )
+    assert not MAPPING.holds("discard", [1] * 12), "no button has that role"
+
+
 def changed(**changes: Any) -> dict[str, Any]:
     document = yaml.safe_load((package_root() / "config" / "nodes" / "teleop_xbox.yaml").read_text())
     return {**document, **changes}

@@ -65,6 +65,16 @@ def test_a_key_that_means_nothing_stops_everything() -> None:
     assert speeds(stick, 0.04) == {}
 
 
+@pytest.mark.parametrize("others", [("z",), ("unknown", "escape"), ("w", "z")])
+def test_an_emergency_stop_outlives_a_key_that_means_nothing(others: tuple[str, ...]) -> None:
+    """Both may come in one read: nobody has looked at the stick between them."""
+    stick = VirtualStick(KEYS)
+    for key in ("w", "c", "space", *others):
+        stick.type(key, 0.0)
+    assert (speeds(stick, 0.01), pressed(stick, 0.01)) == ({}, frozenset({"estop"}))
+    assert pressed(stick, HOLD) == frozenset(), "it is let go like any other key"
+
+
 def test_the_gripper_needs_no_other_key_and_the_emergency_stop_moves_nothing() -> None:
     stick = VirtualStick(KEYS)
     stick.type("c", 0.0)

@@ -156,6 +156,37 @@ def test_small_sag_while_holding_does_not_creep(arm: Arm) -> None:
     assert tiny is not None and tiny.positions == pytest.approx(held, abs=1e-3)
 
 
+def sag(arm: Arm, target: Setpoint | None) -> Setpoint:
+    """The arm follows ``target`` as an arm with weight does: it ends a little below."""
+    assert target is not None
+    arm.joints = {j: v - 0.003 for j, v in zip(arm.loop.joints, target.positions.tolist(), strict=True)}
+    arm.loop.offer_joints(arm.joints, arm.now)
+    return target
+
+
+@pytest.mark.parametrize("twist", [ZERO, None])
+def test_an_arm_that_is_sent_its_rest_again_and_again_does_not_creep(arm: Arm, twist: tuple[float, ...] | None) -> None:
+    """As for every gripper command, where one array holds the arm and the gripper."""
+    first = sag(arm, arm.loop.resting(arm.now))
+    for _ in range(20):
+        for _ in range(15):
+            assert arm.tick(twist) is None
+        assert sag(arm, arm.loop.resting(arm.now)).positions == pytest.approx(first.positions, abs=1e-12)
+    moving = arm.tick((1e-6, 0, 0, 0, 0, 0))
+    assert moving is not None and moving.positions == pytest.approx(first.positions, abs=1e-3)
+
+
+@pytest.mark.parametrize(("pause", "distance"), [(0, 0.8), (30, 0.01)])
+def test_a_rest_is_measured_anew_once_somebody_else_moved_the_arm(arm: Arm, pause: int, distance: float) -> None:
+    arm.loop.resting(arm.now)
+    for _ in range(pause):
+        arm.tick()
+    arm.joints["arm_joint_1"] += distance
+    arm.loop.offer_joints(arm.joints, arm.now)
+    rest = arm.loop.resting(arm.now)
+    assert rest is not None and rest.positions[0] == arm.joints["arm_joint_1"]
+
+
 def test_a_clock_that_starts_anew_forgets_everything(arm: Arm) -> None:
     arm.tick(FORWARD)
     assert arm.loop.tick(0.5) is None and not arm.loop.moving

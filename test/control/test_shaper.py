@@ -185,6 +185,23 @@ def test_terminate_is_checked_before_the_rest_of_the_action(contract: RobotContr
         assert not command.moving and command.gripper is None
 
 
+def test_what_nobody_decided_moves_nothing_and_holds_the_gripper_whatever_the_space(contract: RobotContract) -> None:
+    """Without a terminate dimension nothing in the values of a neutral stop tells it from an action that opens."""
+    space = contract.action_space
+    robot = dataclasses.replace(
+        contract, action_space=ActionSpace([d for d in space.dimensions if d.name != "terminate"])
+    )
+    shaper = CommandShaper(robot)
+    shaper.start("e", 0.0)
+    shaper.submit(action(robot, dx=0.05, gripper=1.0), 0.0, 0.0)
+    assert run(shaper, 0.0, 0.1)[-1].gripper == 1.0
+    assert shaper.submit(robot.action_space.neutral(), 0.1, 0.1, decided=False)
+    commands = run(shaper, 0.1, 0.58)
+    assert {c.gripper for c in commands} == {None} and not commands[-1].moving
+    with pytest.raises(NonFiniteError):
+        shaper.submit(action(robot, dx=np.nan), 0.7, 0.7, decided=False)
+
+
 def test_values_beyond_the_action_space_are_clipped(contract: RobotContract, shaper: CommandShaper) -> None:
     shaper.submit(action(contract, dx=5.0, gripper=7.0), 0.0, 0.0)
     commands = run(shaper, 0.0, 0.58)

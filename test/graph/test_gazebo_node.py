@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ class Gazebo:
     """A fake Gazebo, a real gazebo_node in a process of its own, and a client between them."""
 
     def __init__(self, client: GraphClient, fake: FakeGazebo, process: NodeProcess) -> None:
-        self.client, self.fake, self._process = client, fake, process
+        self.client, self.fake, self._process, self.process = client, fake, process, process.process
         self.outcomes: dict[str, EpisodeOutcome] = {}
         node = client.node
         self._status = node.create_publisher(EpisodeStatus, "episode_status", LATCHED)
@@ -138,6 +139,28 @@ def test_a_target_that_stayed_on_the_table_is_failure(gazebo: Gazebo) -> None:
     outcome = gazebo.episode("stayed")
     assert outcome.outcome == EpisodeStatus.OUTCOME_FAILURE
     assert "not held" in outcome.comment
+
+
+def test_an_episode_whose_successor_begins_at_once_is_judged_all_the_same(gazebo: Gazebo) -> None:
+    """A preempting goal: both are there before gazebo_node reads either."""
+    gazebo.client.reset_scene(SEED + 1)
+    gazebo.say("preempted", EpisodeStatus.STATE_RUNNING)
+
+    def refused() -> bool:
+        try:
+            gazebo.client.reset_scene(SEED + 1)
+        except RuntimeError as error:
+            return "preempted" in str(error)
+        return False
+
+    gazebo.client.wait(refused, 60.0, "gazebo_node to know of the episode")
+    gazebo.process.send_signal(signal.SIGSTOP)
+    gazebo.say("preempted", EpisodeStatus.STATE_ENDED)
+    gazebo.say("successor", EpisodeStatus.STATE_RUNNING)
+    gazebo.process.send_signal(signal.SIGCONT)
+    gazebo.client.wait(lambda: "preempted" in gazebo.outcomes, 60.0, "the verdict on the one that made way")
+    gazebo.say("successor", EpisodeStatus.STATE_ENDED)
+    gazebo.client.wait(lambda: "successor" in gazebo.outcomes, 60.0, "the verdict on the other")
 
 
 def test_without_poses_after_the_end_nothing_is_judged_and_it_says_why(gazebo: Gazebo) -> None:

@@ -18,7 +18,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from qt_ros.cli.processes import NodeGroup
+from qt_ros.cli.processes import NodeGroup, NodeProcess
 from qt_ros.contract.codecs import decode_image, stamp_to_ns
 from qt_ros.contract.robot import load_contract
 from qt_ros.msg import EpisodeOutcome, EpisodeStatus
@@ -32,8 +32,8 @@ HOME = CONTRACT.kinematics.home
 class Watcher:
     """A client that keeps what sim_node publishes and can command it."""
 
-    def __init__(self, client: GraphClient) -> None:
-        self.client, self.heard = client, {}
+    def __init__(self, client: GraphClient, process: NodeProcess) -> None:
+        self.client, self.heard, self.process = client, {}, process.process
         node = client.node
         for kind, topic, qos in (
             (Image, "head_camera/image_raw", 10),
@@ -73,10 +73,10 @@ def sim() -> Iterator[Watcher]:
         patch.setenv("ROS_DOMAIN_ID", str(domain))
         patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
         with NodeGroup(Path(folder)).running() as group:
-            group.start("sim_node", {"real_time_factor": 0.0})
+            process = group.start("sim_node", {"real_time_factor": 0.0})
             client = GraphClient(group.check)
             client.wait_for_service("reset_scene")
-            watcher = Watcher(client)
+            watcher = Watcher(client, process)
             topics = ("head_camera/image_raw", "joint_states", "/clock")
             client.wait_for_links([("sim_node", t, "demo_client") for t in topics])
             client.wait_for_links([("demo_client", t, "sim_node") for t in ("cmd_vel", "episode_status")])
@@ -164,6 +164,29 @@ def test_a_finished_episode_is_judged_once_and_no_scene_is_set_while_one_runs(si
     outcome = sim.until("episode_outcome", lambda m: m.episode_id == "judged", "the outcome")
     assert outcome.outcome == EpisodeStatus.OUTCOME_FAILURE
     assert "lifted" in outcome.comment
+
+
+def test_an_episode_whose_successor_begins_at_once_is_judged_all_the_same(sim: Watcher) -> None:
+    """A preempting goal: the simulator is busy, and reads of the end and of the next beginning only after both."""
+    sim.client.reset_scene(2_000_018)
+    sim.say("preempted", EpisodeStatus.STATE_RUNNING)
+
+    def refused() -> bool:
+        try:
+            sim.client.reset_scene(2_000_018)
+        except RuntimeError as error:
+            return "preempted is running" in str(error)
+        return False
+
+    sim.client.wait(refused, 60.0, "the simulator to know of the episode")
+    sim.process.send_signal(signal.SIGSTOP)
+    sim.say("preempted", EpisodeStatus.STATE_ENDED)
+    sim.say("successor", EpisodeStatus.STATE_RUNNING)
+    sim.process.send_signal(signal.SIGCONT)
+    ids = lambda: [m.episode_id for m in sim.heard["episode_outcome"]]  # noqa: E731
+    sim.client.wait(lambda: "preempted" in ids(), 60.0, "the verdict on the one that made way")
+    sim.say("successor", EpisodeStatus.STATE_ENDED)
+    sim.client.wait(lambda: "successor" in ids(), 60.0, "the verdict on the other")
 
 
 @pytest.mark.parametrize(

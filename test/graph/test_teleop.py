@@ -37,7 +37,7 @@ MAPPING = load_joystick("teleop_xbox", CONTRACT)
 INSTRUCTION_TEXT = "raise the hand"
 LINKS = (
     ("record_client", "joy", "teleop_node"),
-    ("teleop_node", "estop", "command_node"),
+    ("teleop_node", "estop_press", "command_node"),
     ("teleop_node", "policy_action", "command_node"),
     ("teleop_node", "policy_action", "recorder_node"),
     ("teleop_node", "policy_action", "record_client"),
@@ -250,6 +250,7 @@ def test_the_emergency_stop_button_ends_the_episode_and_stays_latched(pilot: Pil
     pilot.moving("estop")
     pilot.hold("deadman", "estop", dz=1.0)
     assert pilot.end("estop").reason == "estop"
+    assert not pilot.client.reset_estop()[0], "it is still held"
     pilot.let_go()
     pilot.client.send(INSTRUCTION_TEXT, "too-early")
     assert pilot.end("too-early").reason == "estop"

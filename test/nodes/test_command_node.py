@@ -188,6 +188,22 @@ def test_a_stop_leaves_a_gripper_that_presses_on_something_as_it_is(
     assert not robot.gripper
 
 
+def test_an_action_that_nobody_decided_brakes_and_holds_the_gripper(robot: Harness, episode: str) -> None:
+    """The neutral stop, as it is where no dimension terminates: its gripper value is the open end."""
+    robot.begin(episode)
+    robot.move(episode, dx=0.05, gripper=1.0)
+    robot.until(lambda: robot.gripper, "a gripper trajectory")
+    robot.forget()
+    undecided = lambda: robot.action(episode, 2, age=0.0, decided=False)  # noqa: E731
+    undecided()
+    robot.until(lambda: robot.statuses[-1].step == 2, "the neutral stop to be accepted", undecided)
+    robot.tick_commands(9)
+    robot.drain()
+    assert robot.standing() and not robot.gripper
+    robot.status(episode, EpisodeStatus.STATE_ENDED, EpisodeStatus.REASON_DONE)
+    robot.await_status(STOPPED, episode)
+
+
 def test_nan_in_an_action_stops(robot: Harness, episode: str) -> None:
     robot.begin(episode)
     robot.move(episode)

@@ -17,7 +17,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState, Joy
-from std_msgs.msg import Bool
+from std_msgs.msg import Bool, Empty
 from visualization_msgs.msg import MarkerArray
 
 from qt_ros.cli.processes import NodeGroup, NodeProcess
@@ -126,9 +126,9 @@ def test_teleop_node_refuses_a_stick_of_another_make_and_obeys_the_next(nodes: N
     robot = nodes.robot
     out = robot.node.create_publisher(Joy, "joy", 10)
     robot.until(out.get_subscription_count, "teleop_node to listen")
-    pressed: list[Bool] = []
-    robot.node.create_subscription(Bool, "estop", pressed.append, 10)
-    odd = (Joy(), Joy(axes=[math.nan] * 8, buttons=[0] * 11), Joy(axes=[0.0] * 8, buttons=[-(2**31)] * 11))
+    pressed: list[Empty] = []
+    robot.node.create_subscription(Empty, "estop_press", pressed.append, 10)
+    odd = (Joy(), Joy(axes=[math.nan] * 8, buttons=[0] * 11), Joy(axes=[0.0] * 8, buttons=[-(2**31)]))
 
     def say() -> None:
         for message in odd:
@@ -136,10 +136,15 @@ def test_teleop_node_refuses_a_stick_of_another_make_and_obeys_the_next(nodes: N
 
     say()
     robot.until(lambda: "joy: " in nodes.told("teleop_node"), "a refusal", say)
+    assert not pressed
     good = Joy(axes=[0.0] * 8, buttons=[0] * 11)
     good.buttons[load_joystick("teleop_xbox", robot.contract).buttons["estop"]] = 1
+    torn = Joy(axes=[math.nan] * 8, buttons=good.buttons)
+    robot.until(lambda: pressed, "the emergency stop of a stick with a torn wire", lambda: out.publish(torn))
+    out.publish(Joy(axes=[0.0] * 8, buttons=[0] * 11))
+    pressed.clear()
     out.publish(good)
-    robot.until(lambda: any(m.data for m in pressed), "the emergency stop of the good stick", lambda: out.publish(good))
+    robot.until(lambda: pressed, "the emergency stop of the good stick", lambda: out.publish(good))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from rclpy.action import ActionServer  # noqa: E402
 from rclpy.context import Context  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
-from std_msgs.msg import Bool  # noqa: E402
+from std_msgs.msg import Empty  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
 from qt_ros.action import ExecuteInstruction  # noqa: E402
@@ -31,10 +31,10 @@ class Robot:
         self.key: Callable[[], None] = lambda: None  # what the operator does while the console waits
         self.evaluation = ManualEvaluation(checkpoint, "left", lambda: self.key())
         self.evaluation._status = EpisodeStatus(checkpoint=self.evaluation.wanted, episode_id="e", step=3)
-        self.button: list[bool] = []
+        self.button: list[Empty] = []
         self.asked = 0
         node = self.client.node
-        node.create_subscription(Bool, "estop", lambda m: self.button.append(m.data), 10)
+        node.create_subscription(Empty, "estop_press", self.button.append, 10)
         node.create_service(Trigger, "command_node/estop", self._stop)
         self._context = Context()
         rclpy.init(context=self._context)
@@ -61,8 +61,8 @@ class Robot:
             self._executor.spin_once(timeout_sec=0.0)
 
     def stopped(self) -> bool:
-        self.client.wait(lambda: len(self.button) >= 2, 60.0, "the button")
-        return self.button[:2] == [True, False] and self.asked == 1
+        self.client.wait(lambda: self.button, 60.0, "the button")
+        return self.asked == 1
 
     def close(self) -> None:
         self.evaluation.__exit__()

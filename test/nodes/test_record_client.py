@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 from rclpy.task import Future  # noqa: E402
-from std_msgs.msg import Bool  # noqa: E402
+from std_msgs.msg import Bool, Empty  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
 from qt_ros.nodes import record_client  # noqa: E402
@@ -25,10 +25,12 @@ def client(ros_domain_id: int) -> Iterator[RecordClient]:
 
 
 def test_an_emergency_stop_that_nobody_confirms_is_told_once(client: RecordClient) -> None:
-    heard: list[bool] = []
-    client.node.create_subscription(Bool, "/left/estop", lambda m: heard.append(m.data), 10)
+    heard: list[Empty] = []
+    level: list[Bool] = []
+    client.node.create_subscription(Bool, "/left/estop", level.append, 10)
+    client.node.create_subscription(Empty, "/left/estop_press", heard.append, 10)
     client.wait(
-        lambda: client.node.count_subscribers("estop") == 1 and client._estop_out.get_subscription_count(),
+        lambda: client.node.count_subscribers("estop_press") == 1 and client._estop_out.get_subscription_count(),
         30.0,
         "an ear",
     )
@@ -39,8 +41,9 @@ def test_an_emergency_stop_that_nobody_confirms_is_told_once(client: RecordClien
     client.wait(lambda: told.append(client.estop_trouble()) or told[-1], 30.0, "the operator to be told")
     assert "did not confirm the emergency stop" in told[-1]
     assert client.estop_trouble() == ""
-    client.wait(lambda: len(heard) == 2, 30.0, "the button")
-    assert heard == [True, False]
+    client.wait(lambda: heard, 30.0, "the press")
+    assert len(heard) == 1 and not level, "the button of the robot is somebody else's"
+    assert client.node.count_publishers("estop") == 0
 
 
 def test_a_confirmed_emergency_stop_says_nothing_and_a_key_that_repeats_asks_once(client: RecordClient) -> None:

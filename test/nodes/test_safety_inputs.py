@@ -14,7 +14,7 @@ from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool
+from std_msgs.msg import Bool, Empty
 from std_srvs.srv import Trigger
 
 from qt_ros.msg import CommandStatus, EpisodeStatus, PolicyAction
@@ -102,6 +102,25 @@ def test_a_button_that_was_pressed_and_latched_before_the_node_came_counts(
     robot.until(lambda: robot.statuses[-1].estop, "the latched press")
     robot.status("e")
     stops(robot, "e", EpisodeStatus.REASON_ESTOP)
+
+
+def test_a_press_at_a_console_latches_and_lets_go_of_no_button_that_is_down(robot: Harness) -> None:
+    button = robot.node.create_publisher(Bool, "estop", EVENT)
+    console = robot.node.create_publisher(Empty, "estop_press", EVENT)
+    both = lambda: [out.get_subscription_count() for out in (button, console)] == [2, 2]  # noqa: E731
+    robot.until(both, "command_node to listen to both, as a reliable and as a best-effort ear")
+    robot.begin("e")
+    robot.move("e")
+    console.publish(Empty())
+    assert "console" in stops(robot, "e", EpisodeStatus.REASON_ESTOP).message
+    robot.until(lambda: robot.reset().success, "the reset, once the press is over")
+    button.publish(Bool(data=True))
+    robot.until(lambda: robot.statuses[-1].estop, "the button")
+    console.publish(Empty())
+    robot.tick_commands(5)
+    robot.until(lambda: (answer := robot.reset()).success is False and "release it" in answer.message, "a refusal")
+    button.publish(Bool(data=False))
+    robot.until(lambda: robot.reset().success, "the reset, once the button is up")
 
 
 def test_the_estop_can_be_called_as_a_service(robot: Harness) -> None:
@@ -192,6 +211,19 @@ def test_a_parameter_that_would_not_be_heeded_is_refused(start: Callable[..., An
     assert robot.change("command_node", "configure") and robot.change("command_node", "activate")
     robot.tick_commands()
     assert robot.statuses[-1].dry_run
+
+
+def test_a_first_step_that_is_read_together_with_its_episode_s_beginning_is_followed(start: Callable[..., Any]) -> None:
+    process, robot = start("command_node", autostart=True)
+    ready(robot)
+    for i in range(5):
+        process.process.send_signal(signal.SIGSTOP)
+        robot.status(f"e{i}")
+        robot.action(f"e{i}", 1, age=0.0, dx=0.05)
+        process.process.send_signal(signal.SIGCONT)
+        robot.until(lambda i=i: (robot.statuses[-1].episode_id, robot.statuses[-1].step) == (f"e{i}", 1), "the step")
+    robot.action("unheard-of", 1, age=0.0, dx=0.05)
+    robot.until(lambda: "step 1 of episode unheard-of is dropped" in process.tail(50), "the step to be told of")
 
 
 def test_an_episode_under_way_is_not_joined(start: Callable[..., Any]) -> None:

@@ -186,13 +186,23 @@ class Harness:
         header = Header(stamp=to_time(self.now))
         self.out["status"].publish(EpisodeStatus(header=header, episode_id=episode_id, state=state, reason=reason))
 
-    def action(self, episode_id: str, step: int, age: float = 0.05, frame: str = "base_link", **values: float) -> None:
+    def action(
+        self,
+        episode_id: str,
+        step: int,
+        age: float = 0.05,
+        frame: str = "base_link",
+        decided: bool = True,
+        **values: float,
+    ) -> None:
+        """A decision; without bins, as the neutral stop of an episode is, where nobody ``decided``."""
         space = self.contract.action_space
         vector = space.neutral()
         for name, value in values.items():
             vector[space.index(name)] = value
         message = PolicyAction(episode_id=episode_id, step=step, names=list(space.names), values=vector.tolist())
         message.header = Header(stamp=to_time(self.now), frame_id=frame)
+        message.bins = [] if not decided else space.encode(np.nan_to_num(vector)).tolist()
         message.observation_stamp = to_time(self.now - age)
         self.out["action"].publish(message)
 

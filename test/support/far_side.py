@@ -150,5 +150,6 @@ class ActingPolicy:
         self._step += 1
         action = PolicyAction(episode_id=status.episode_id, step=self._step, names=list(self._space.names))
         action.values, action.observation_stamp = self._values.tolist(), self._far.stamp()
+        action.bins = self._space.encode(self._values).tolist()
         action.header.stamp, action.header.frame_id = self._far.stamp(), self._frame
         self._actions.publish(action)
