@@ -263,14 +263,15 @@ class Demo:
         console.print(f"the same again: --seed {self.plan.seed}{option}", highlight=False)
 
     def _problems(self, row: Row) -> list[str]:
-        """What the audit finds wrong with the bag."""
+        """What the audit finds wrong with the bag, or worth a look."""
         from qt_ros.episodes.audit import audit
         from qt_ros.episodes.bag import BagError
 
         if not row.bag:
             return [row.error]
         try:
-            return audit(row.bag, self.contract).problems
+            result = audit(row.bag, self.contract)
+            return [*result.problems, *result.warnings]
         except BagError as error:
             return [str(error)]
 
