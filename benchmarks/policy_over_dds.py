@@ -44,7 +44,7 @@ def measure_ros(checkpoint: Path, contract: RobotContract, options: argparse.Nam
             parameters = {"robot": options.robot, "checkpoint": str(checkpoint.absolute()), "device": options.device}
             group.start(
                 "policy_node",
-                {**parameters, "threads": options.threads, "outcome_wait": 0.0},
+                {**parameters, "threads": options.threads, "outcome_wait": 0.0, "shadow": True},
                 module="benchmarks.policy_probe",
             )
             client = GraphClient(group.check, "policy_latency")

@@ -9,25 +9,23 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from qt_ros.cli.demo_plan import Plan, make_plan
+from qt_ros.cli.demo_rows import Row, tables_of
 from qt_ros.cli.processes import NodeDied, NodeGroup
+from qt_ros.cli.simulated import SceneNotes, set_environment
 from qt_ros.contract.robot import load_contract, package_root
-from qt_ros.episodes.bag_metadata import note_scene
-from qt_ros.nodes.transport import stay_on_this_machine
 from qt_ros.sim.asked import choose_tasks
 
 NODES = ("policy_node", "command_node", "servo_node", "sim_node", "recorder_node")  # in the order they are stopped
@@ -50,45 +48,6 @@ LINKS = (
     ("servo_node", "arm_controller/joint_trajectory", "sim_node"),
 )
 console = Console()
-
-
-@dataclass
-class Row:
-    """One episode as it stands in the JSON file; the first eight fields are its fixed part."""
-
-    instruction: str
-    seed: int
-    outcome: str
-    reason: str
-    steps: int
-    latency_ms_p50: float
-    latency_ms_p95: float
-    bag: str
-    task: str = ""
-    messages: int = 0
-    dropped: int = 0
-    complete: bool = False
-    error: str = ""
-
-    @property
-    def success(self) -> bool:
-        return self.outcome == "success"
-
-    def facts(self) -> dict[str, Any]:
-        """What the page says about it."""
-        return {
-            "instruction": self.instruction,
-            "outcome": self.outcome,
-            "reason": self.reason,
-            "steps": self.steps,
-            "scored task": self.task,
-            "seed": self.seed,
-            "latency p50 / p95": f"{self.latency_ms_p50:.0f} / {self.latency_ms_p95:.0f} ms",
-            "messages": self.messages,
-            "dropped": self.dropped,
-            "bag": self.bag,
-            "error": self.error,
-        }
 
 
 def command(
@@ -123,6 +82,11 @@ def command(
 
     Example: qt-ros demo --episodes 50 --seed 7 --json out.json
     """
+    if wrong_instruction and training_scenes:
+        raise typer.BadParameter(
+            "--wrong-instruction with --training-scenes would record bags to train on whose words are not what was "
+            "scored; leave one of them out"
+        )
     checkpoint = (checkpoint or package_root() / "checkpoints" / "default").absolute()
     if not (checkpoint / "checkpoint.json").is_file():
         raise SystemExit(
@@ -162,6 +126,7 @@ class Demo:
         self.real_time_factor = real_time_factor
         self.contract = load_contract("mobile_manipulator")
         self.rows: list[Row] = []
+        self.notes = SceneNotes(folder / "bags", console)
         self._heard: Callable[[], None] = lambda: None  # tells the group of nodes that Ctrl-C was caught
 
     def run(self) -> int:
@@ -182,6 +147,8 @@ class Demo:
         except (NodeDied, TimeoutError, RuntimeError) as error:
             console.print(f"[red]{type(error).__name__}[/red]: {escape(str(error))}", highlight=False, soft_wrap=True)
             return 1
+        finally:
+            self.notes.finish()
         return 0
 
     def _start(self, group: NodeGroup) -> None:
@@ -214,6 +181,7 @@ class Demo:
             scene = client.reset_scene(seed, task, self._other_task(scene, seed))
         episode_id = f"{self.folder.name}-{index + 1:03d}"
         label = f"{index + 1}/{len(self.plan.episodes)} {scene.instruction}"
+        self.notes.begin(episode_id, task, seed)
         try:
             with console.status(label) as line:
                 result = client.execute(
@@ -226,7 +194,7 @@ class Demo:
             self._heard()
             with contextlib.suppress(TimeoutError, RuntimeError):  # it may not have begun, or a node is gone
                 client.cancel()
-                client.record(episode_id, 5.0)
+                self.notes.closed(episode_id, client.record(episode_id, 5.0).uri)
             raise
         interrupted = False
         try:
@@ -250,8 +218,7 @@ class Demo:
             complete=record.complete,
             error=record.error,
         )
-        if not row.error:
-            note_scene(Path(row.bag), row.task, row.seed)
+        self.notes.closed(episode_id, row.bag)
         self.rows.append(row)
         console.print(
             f"{label}: {row.outcome} ({row.reason}, {row.steps} steps, {row.latency_ms_p50:.0f} ms) {row.error}",
@@ -288,24 +255,7 @@ class Demo:
 
     def show(self) -> None:
         """Print what happened, what was recorded, and the summary."""
-        episodes, bags = Table(title="episodes"), Table(title="bags")
-        for column in ("#", "instruction", "outcome", "reason"):
-            episodes.add_column(column)
-        for column in ("steps", "latency p50", "p95 ms"):
-            episodes.add_column(column, justify="right")
-        for column in ("#", "messages", "dropped"):
-            bags.add_column(column, justify="right")
-        bags.add_column("audit")
-        bags.add_column("folder", overflow="fold")
-        for index, row in enumerate(self.rows):
-            colour = {"success": "green", "failure": "red"}.get(row.outcome, "yellow")
-            numbers = (str(row.steps), f"{row.latency_ms_p50:.1f}", f"{row.latency_ms_p95:.1f}")
-            outcome = f"[{colour}]{row.outcome}[/{colour}]"
-            episodes.add_row(str(index + 1), escape(row.instruction), outcome, row.reason, *numbers)
-            problems = "\n".join(self._problems(row)) or "ok"
-            folder = os.path.relpath(row.bag) if row.bag else ""
-            bags.add_row(str(index + 1), str(row.messages), str(row.dropped), escape(problems), escape(folder))
-        console.print(episodes, bags)
+        console.print(*tables_of(self.rows, self._problems))
         done, planned = len(self.rows), len(self.plan.episodes)
         successes = sum(row.success for row in self.rows)
         console.print(f"{successes} of {done} succeeded ({100 * self.success_rate:.0f}%), {planned} planned; ", end="")
@@ -313,14 +263,15 @@ class Demo:
         console.print(f"the same again: --seed {self.plan.seed}{option}", highlight=False)
 
     def _problems(self, row: Row) -> list[str]:
-        """What the audit finds wrong with the bag."""
+        """What the audit finds wrong with the bag, or worth a look."""
         from qt_ros.episodes.audit import audit
         from qt_ros.episodes.bag import BagError
 
         if not row.bag:
             return [row.error]
         try:
-            return audit(row.bag, self.contract).problems
+            result = audit(row.bag, self.contract)
+            return [*result.problems, *result.warnings]
         except BagError as error:
             return [str(error)]
 
@@ -343,12 +294,3 @@ class Demo:
         }
         write_page(page, "qt_ros demo", facts, [view_bag(Path(row.bag), row.facts(), topic) for row in self.rows])
         console.print(f"page: {page}", soft_wrap=True)
-
-
-def set_environment() -> None:
-    """A ROS domain of our own unless one is set, then on this machine only."""
-    if "ROS_DOMAIN_ID" not in os.environ:
-        os.environ["ROS_DOMAIN_ID"] = str(secrets.randbelow(100) + 1)
-        os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    stay_on_this_machine(os.environ)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the nodes share the cores; policy_node has a parameter of its own

@@ -131,6 +131,8 @@ def audit(
         console().print(table)
         for problem in result.problems:
             say(f"[yellow]{escape(problem)}")
+        for warning in result.warnings:
+            say(f"warning: {escape(warning)}")
     if strict and any(a.problems for a in audits):
         raise typer.Exit(1)
 

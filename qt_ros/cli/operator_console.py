@@ -6,9 +6,10 @@ import contextlib
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from rich.console import Console
+from rich.table import Table
 
 from qt_ros.control.keyboard import KeyboardMapping, VirtualStick
 from qt_ros.control.terminal import NoTerminal, RawTerminal
@@ -32,6 +33,19 @@ class Operator:
         self.gave_up = False
         self._terminal: RawTerminal | None = None
         self._sent = 0.0
+
+    def explain(self, notes: Iterable[str] = ()) -> None:
+        """Say what the keys do, after ``notes`` on the mapping."""
+        for note in notes:
+            self.console.print(note, markup=False, highlight=False, soft_wrap=True)
+        if self.stick is None:
+            self.console.print("the joystick drives; in this terminal: space = emergency stop, x = give the episode up")
+            return
+        table = Table(title="keys while an episode runs; any other key stops motion", show_header=False)
+        lines = self.stick.mapping.help()
+        for left, right in zip(lines[: (len(lines) + 1) // 2], [*lines[(len(lines) + 1) // 2 :], ("", "")]):
+            table.add_row(*left, *right)
+        self.console.print(table)
 
     @contextlib.contextmanager
     def driving(self) -> Iterator[None]:

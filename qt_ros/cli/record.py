@@ -14,13 +14,12 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from qt_ros.cli.operator_console import Operator
 from qt_ros.cli.processes import NodeDied, NodeGroup
 from qt_ros.cli.record_rows import Row, table_of
+from qt_ros.cli.simulated import SceneNotes, set_environment, task_for
 from qt_ros.contract.robot import RobotContract, load_contract
-from qt_ros.episodes.bag_metadata import note_scene
 from qt_ros.episodes.episode import outcome_name
 
 INPUTS = {"keyboard": "teleop_keyboard", "joystick": "teleop_xbox"}  # and the mapping each begins with
@@ -32,6 +31,10 @@ LINKS = tuple(  # whoever else listens is no reason to begin
     for node in ("command_node", "recorder_node")
 )
 PATIENCE = 60.0  # s
+NOT_ALONE = (
+    "policy_node or teleop_node runs already and would act too; stop it first (the launch files leave policy_node out"
+    " with policy:=false)"
+)
 
 
 class RecordingProblem(RuntimeError):
@@ -49,7 +52,11 @@ def command(
     mapping: Annotated[str | None, typer.Option(help="A teleop*.yaml of config/nodes by name, or a path.")] = None,
     sim: Annotated[bool, typer.Option("--sim", help="Start the embedded simulator and its nodes too.")] = False,
     task: Annotated[
-        str | None, typer.Option(help="With --sim: the task of config/tasks.yaml whose scenes are set up.")
+        str | None,
+        typer.Option(
+            help="With --sim: the task of config/tasks.yaml whose scenes are set up; absent: what the instruction asks "
+            "for, without one all tasks."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="With --sim: seed of the first scene; the next has the next.")] = 0,
     robot: Annotated[str, typer.Option(help="Name in config/robots or path of a contract.")] = "mobile_manipulator",
@@ -75,6 +82,8 @@ def command(
     """
     if device not in INPUTS:
         raise typer.BadParameter(f"--input {device!r} is none of {', '.join(INPUTS)}")
+    if sim and instruction and not task:
+        task = task_for(instruction)  # scenes of any other task would be shown with these words
     walk = Walk(
         contract=load_contract(robot),
         robot=robot,
@@ -126,6 +135,7 @@ class Walk:
         if keyboard and not self.operator.attended:
             raise RecordingProblem("the keyboard needs a terminal (ssh -t gives one); or use --input joystick")
         self.rows: list[Row] = []
+        self.scenes = SceneNotes(folder / "bags", console)
         self._last = ""
         self._heard: Callable[[], None] = lambda: None  # tells the group of nodes that Ctrl-C was caught
 
@@ -133,8 +143,6 @@ class Walk:
 
     def run(self, episodes: int) -> int:
         """Record until ``episodes`` are kept (0: until told to stop). Exit status: 1 a failure, 130 Ctrl-C."""
-        from qt_ros.cli.demo import set_environment
-
         if self.sim:
             set_environment()
         logs = self.folder / "logs"
@@ -153,6 +161,8 @@ class Walk:
                 f"[red]{type(error).__name__}[/red]: {escape(str(error))}", highlight=False, soft_wrap=True
             )
             status = 1
+        finally:
+            self.scenes.finish()
         self.show()
         return status
 
@@ -170,7 +180,7 @@ class Walk:
         try:
             with self.console.status("starting the nodes"):
                 self._start(group, client)
-            self._help()
+            self.operator.explain(self.notes)
             while not episodes or len([r for r in self.rows if not r.discarded]) < episodes:
                 if not self._episode(client):
                     return
@@ -182,10 +192,7 @@ class Walk:
 
         client.pause(1.0)  # for nodes that run already to be discovered
         if client.serves("execute_instruction/_action/send_goal"):
-            raise RecordingProblem(
-                "policy_node or teleop_node runs already and would act too; stop it first (the launch files leave"
-                " policy_node out with policy:=false)"
-            )
+            raise RecordingProblem(NOT_ALONE)
         timed = {"robot": self.robot, "use_sim_time": self.use_sim_time}
         active = {**timed, "autostart": True}
         limits = {"max_duration": self.max_duration, "joy_timeout": self.joy_timeout}
@@ -207,18 +214,12 @@ class Walk:
             client.wait_for_links(LINKS, PATIENCE)
         except TimeoutError as error:
             raise RecordingProblem(f"{error}; is command_node of the robot running and configured?") from None
+        self._require_alone(client)
 
-    def _help(self) -> None:
-        for note in self.notes:
-            self.console.print(note, markup=False, highlight=False, soft_wrap=True)
-        if self.keys is None:
-            self.console.print("the joystick drives; in this terminal: space = emergency stop, x = give the episode up")
-            return
-        table = Table(title="keys while an episode runs; any other key stops motion", show_header=False)
-        lines = self.keys.help()
-        for left, right in zip(lines[: (len(lines) + 1) // 2], [*lines[(len(lines) + 1) // 2 :], ("", "")]):
-            table.add_row(*left, *right)
-        self.console.print(table)
+    def _require_alone(self, client: Any) -> None:
+        """Others may have come, or been discovered, since the nodes were started: command_node would obey both."""
+        if others := client.other_actors():
+            raise RecordingProblem(f"{', '.join(others)}: {NOT_ALONE}")
 
     # --- one episode -------------------------------------------------------------------------------------------------
 
@@ -233,12 +234,15 @@ class Walk:
         self._last = instruction if self.sim is False else ""  # every scene of the simulator has its own
         number = len(self.rows) + 1
         episode_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{number:03d}"
+        if scene is not None:
+            self.scenes.begin(episode_id, scene.task, self.seed + number - 1)
         try:
             with self.operator.driving(), self.console.status(f"{number}: {escape(instruction)}") as line:
                 client.pause(
                     self.countdown,
                     lambda left: line.update(f"{number}: {escape(instruction)} in {max(0.0, left):.0f} s"),
                 )
+                self._require_alone(client)
                 client.begin(
                     instruction,
                     episode_id,
@@ -262,8 +266,7 @@ class Walk:
             messages=record.messages, dropped=record.dropped, complete=record.complete, error=record.error,
         )  # fmt: skip
         self.rows.append(row)
-        if scene is not None and not row.error:
-            note_scene(Path(row.bag), scene.task, self.seed + number - 1)
+        self.scenes.closed(episode_id, row.bag)
         if interrupted:
             raise KeyboardInterrupt
         self._settle(client, row, result)
@@ -317,6 +320,7 @@ class Walk:
             record = client.record(episode_id, 10.0)
             row = Row(episode_id, instruction, "unknown", "canceled", 0, record.uri, error=record.error)
             self.rows.append(row)
+            self.scenes.closed(episode_id, row.bag)
             self._discard(row)
 
     def _discard(self, row: Row) -> None:

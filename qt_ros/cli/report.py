@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from qt_ros.contract.codecs import decode_image, ns_to_seconds, stamp_to_ns
 from qt_ros.episodes.bag import read_bag, read_metadata
-from qt_ros.episodes.from_bag import resolve_topic
+from qt_ros.episodes.bag_story import resolve_topic
 
 STRIP_FRAMES = 12
 STRIP_HEIGHT = 120  # pixels

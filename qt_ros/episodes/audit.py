@@ -16,7 +16,7 @@ from qt_ros.episodes import bag_metadata as keys
 from qt_ros.episodes.bag import RawMessage, is_complete, read_raw
 from qt_ros.episodes.bag_labels import bag_labels
 from qt_ros.episodes.bag_metadata import METADATA_FILE, BagError, read_metadata
-from qt_ros.episodes.from_bag import NOT_EXECUTED, resolve_topic
+from qt_ros.episodes.bag_story import COMMAND_STATUS_TYPE, NOT_EXECUTED, STATE_MOVING, doubt, resolve_topic
 from qt_ros.episodes.labels import Label
 
 
@@ -43,7 +43,8 @@ class TopicAudit:
 
 @dataclass
 class Audit:
-    """One bag; ``problems`` says in words what is not as it should be (empty: nothing)."""
+    """One bag; ``problems`` says in words what is not as it should be (empty: nothing), ``warnings`` what is worth a
+    look: bags of older or other recorders have it too."""
 
     uri: str
     complete: bool
@@ -61,6 +62,7 @@ class Audit:
     labels: list[Label] = field(default_factory=list)
     """Who said when how it went, oldest first; the last one holds."""
     problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def dropped(self) -> int:
@@ -91,9 +93,13 @@ def audit(uri: str | Path, contract: RobotContract | None = None, *, namespace: 
     times: dict[str, _Times] = {t.name: _Times(t.type) for t in metadata.topics} if metadata else {}
     episode_id = custom.get(keys.EPISODE_ID, uri.name)
     dry_run = custom.get(keys.DRY_RUN) == "true"
+    commands, moved = 0, False
     for raw in read_raw(uri, allow_incomplete=True):
-        if keys.DRY_RUN not in custom and raw.type == "qt_ros/msg/CommandStatus":
-            dry_run = dry_run or _shown_only(raw, episode_id)
+        if raw.type == COMMAND_STATUS_TYPE:
+            commands += 1
+            if not moved or keys.DRY_RUN not in custom:
+                followed, shown = _command(raw, episode_id)
+                moved, dry_run = moved or followed, dry_run or (shown and keys.DRY_RUN not in custom)
         entry = times.setdefault(raw.topic, _Times(raw.type))
         entry.log.append(raw.log_ns)
         entry.sequences.append(raw.sequence)
@@ -117,17 +123,20 @@ def audit(uri: str | Path, contract: RobotContract | None = None, *, namespace: 
         topics=topics,
     )
     result.labels = bag_labels(uri) if metadata else []
+    result.warnings = [told] if (told := doubt(commands, moved)) else []
     result.problems = _problems(result, complete, custom, contract, namespace)
     return result
 
 
-def _shown_only(raw: RawMessage, episode_id: str) -> bool:
-    """Whether a CommandStatus says that the episode's commands are shown and not sent."""
+def _command(raw: RawMessage, episode_id: str) -> tuple[bool, bool]:
+    """Whether a CommandStatus says that the episode is followed, and whether its commands are shown and not sent."""
     try:
         status = raw.decode()
     except BagError:
-        return False  # counted like any other; who builds a store of it is told
-    return getattr(status, "episode_id", "") == episode_id and getattr(status, "dry_run", False) is True
+        return False, False  # counted like any other; who builds a store of it is told
+    if getattr(status, "episode_id", "") != episode_id:
+        return False, False
+    return getattr(status, "state", None) == STATE_MOVING, getattr(status, "dry_run", False) is True
 
 
 def _judge(name: str, times: _Times, expected: float | None, dropped: int) -> TopicAudit:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,49 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qt_ros.contract import codecs
-from qt_ros.contract.observations import Proprioception, newest_positions, observed_joints, resize_rgb
+from qt_ros.contract.observations import Proprioception, newest_positions, resize_rgb
 from qt_ros.contract.robot import ObservationSpec, RobotContract, parse_contract
 from qt_ros.contract.strict import ConfigError
 from qt_ros.episodes import bag_metadata as keys
 from qt_ros.episodes.bag import read_metadata, read_raw
 from qt_ros.episodes.bag_metadata import BagError, BagMetadata
+from qt_ros.episodes.bag_story import NOT_EXECUTED, Joints, first_pass, resolve_topic
 from qt_ros.episodes.episode import Episode, InvalidEpisode, is_terminal, outcome_name, reason_name
 
 log = logging.getLogger(__name__)
-
-POLICY_ACTION, EPISODE_STATUS, EPISODE_OUTCOME = "policy_action", "episode_status", "episode_outcome"
-COMMAND_STATUS = "command_status"
-NOT_EXECUTED = "a dry run: none of its actions was executed, so there is nothing to learn from them"
-_STATE_ENDED = 2
-_Joints = tuple[int, dict[str, float]]
-"""Stamp (ns) and positions of one joint state."""
-
-
-@dataclass
-class _Story:
-    """What the topics about one episode say."""
-
-    actions: list[Any] = field(default_factory=list)
-    outcome: int = 0
-    reason: int = 0
-    dry_run: bool = False
-
-
-def resolve_topic(relative: str, present: Iterable[str], namespace: str | None = None) -> str | None:
-    """The absolute topic of a bag that stands for ``relative`` of the contract; None when there is none.
-
-    With ``namespace`` exactly ``/<namespace>/<relative>``; without, the one topic that ends in it. Raises BagError when
-    several robots' topics fit.
-    """
-    if relative.startswith("/"):
-        return relative if relative in present else None
-    if namespace is not None:
-        wanted = "/" + "/".join(p for p in (namespace.strip("/"), relative) if p)
-        return wanted if wanted in present else None
-    fitting = sorted(t for t in present if t == relative or t.endswith(f"/{relative}"))
-    if len(fitting) > 1:
-        raise BagError(f"topics {', '.join(fitting)} all fit {relative!r}; say which robot's with the namespace option")
-    return fitting[0] if fitting else None
 
 
 def episode_from_bag(
@@ -76,7 +42,8 @@ def episode_from_bag(
 
     Rewards are 0 but for 1 at the last step of a success; an unknown outcome gives neither reward nor a terminal step.
     Steps at the beginning whose image or joint state was not recorded are left out (logged); a hole later on is
-    refused, since the transition across it never happened. So is a dry run, by its metadata or its command_status.
+    refused, since the transition across it never happened. So is a dry run, by its metadata or its command_status; an
+    episode that command_node never followed, or that nobody can tell it of, is warned about (older bags have no word).
     ``proprioception`` may be passed to share its model among many bags. Raises BagError (incomplete bag, other contract
     or action space, missing topics, holes, undecodable messages) naming the bag.
     """
@@ -108,13 +75,15 @@ def _episode_from_bag(
     if proprioception is None:
         contract = described(uri, contract, present, namespace)
     try:
-        story, episode_id, joints = _first_pass(uri, metadata, present, contract, namespace)
+        story, episode_id, joints = first_pass(uri, metadata, present, contract, namespace)
         steps = _consecutive(uri, story.actions, contract)
         stamps = [codecs.stamp_to_ns(a.observation_stamp) for a in steps]
         images = _images(uri, contract.observation("image"), present, namespace, set(stamps), image_size)
         proprio = _proprio(contract, joints, stamps, proprioception or Proprioception(contract))
     except (codecs.MalformedImage, codecs.UnsupportedEncoding, codecs.MalformedJointState, ConfigError) as error:
         raise BagError(f"{uri}: {error}") from error
+    if doubt := story.doubt:
+        log.warning("%s: %s", uri, doubt)
     first = _first_complete(uri, stamps, images, proprio)
     steps, stamps = steps[first:], stamps[first:]
 
@@ -188,78 +157,11 @@ def _require_contract(uri: Path, metadata: BagMetadata, contract: RobotContract,
         )
 
 
-def _first_pass(
-    uri: Path, metadata: BagMetadata, present: list[str], contract: RobotContract, namespace: str | None
-) -> tuple[_Story, str, list[_Joints]]:
-    """Everything but the images: actions in order of step, outcome and reason, the episode's id, and joint states."""
-    action_topic = resolve_topic(POLICY_ACTION, present, namespace)
-    if action_topic is None:
-        raise BagError(f"{uri}: no message on {POLICY_ACTION}: no policy acted in this bag")
-    joint_spec = contract.observation("joint_state")
-    joint_topic = resolve_topic(joint_spec.topic, present, namespace)
-    if joint_topic is None:
-        raise BagError(f"{uri}: no message on {joint_spec.topic}")
-    status_topic = resolve_topic(EPISODE_STATUS, present, namespace)
-    outcome_topic = resolve_topic(EPISODE_OUTCOME, present, namespace)
-    needed, optional = observed_joints(contract)
-    known = (*needed, *optional)
-    command_topic = None
-    if keys.DRY_RUN not in metadata.custom_data:  # an older recorder, or it was killed: command_node itself says it
-        spoken = [t.name for t in metadata.topics if t.message_count and t.type == "qt_ros/msg/CommandStatus"]
-        command_topic = resolve_topic(COMMAND_STATUS, spoken, namespace)
-    wanted = [t for t in (action_topic, joint_topic, status_topic, outcome_topic, command_topic) if t is not None]
-    stories: dict[str, _Story] = {}
-    joints: list[_Joints] = []
-    for raw in read_raw(uri, wanted):
-        if raw.topic == command_topic:
-            try:
-                status = raw.decode()
-            except BagError as error:
-                log.warning("%s: a command_status is ignored, it may have been a dry run: %s", uri, error)
-                continue
-            if getattr(status, "dry_run", False) is True:  # older ones do not have it
-                stories.setdefault(getattr(status, "episode_id", ""), _Story()).dry_run = True
-            continue
-        message = raw.decode()
-        if raw.topic == joint_topic:
-            try:
-                positions = codecs.decode_joint_positions(message, known)
-            except codecs.NonFiniteObservation as error:
-                # The live policy refuses it just the same, and stops if no better one comes in time.
-                log.warning("%s: a joint state is ignored: %s", uri, error)
-                continue
-            joints.append((codecs.stamp_to_ns(message.header.stamp), positions))
-            continue
-        story = stories.setdefault(message.episode_id, _Story())
-        if raw.topic == action_topic:
-            story.actions.append(message)
-        elif raw.topic == outcome_topic:
-            story.outcome = int(message.outcome)
-        elif message.state == _STATE_ENDED:
-            story.reason = int(message.reason)
-            story.outcome = story.outcome or int(message.outcome)
-    acted = [i for i, s in stories.items() if s.actions]
-    episode_id = metadata.custom_data.get(keys.EPISODE_ID) or (acted[0] if len(acted) == 1 else "")
-    if episode_id not in acted:
-        found = ", ".join(acted) or "none"
-        raise BagError(f"{uri}: no actions of episode {episode_id or '(not named)'}; episodes with actions: {found}")
-    story = stories[episode_id]
-    if story.dry_run:
-        raise BagError(f"{uri}: {NOT_EXECUTED}")
-    # The neutral stop at the end is no decision: it has no Q in a policy's episode, and no bins in a person's.
-    for field_ in ("q", "bins"):
-        if any(len(getattr(a, field_)) for a in story.actions):
-            story.actions = [a for a in story.actions if len(getattr(a, field_))]
-    story.actions.sort(key=lambda a: a.step)
-    joints.sort(key=lambda j: j[0])
-    return story, episode_id, joints
-
-
 def _consecutive(uri: Path, actions: list[Any], contract: RobotContract) -> list[Any]:
     """``actions`` if they are whole: one per step, in the contract's action space."""
     names = contract.action_space.names
     if late := actions[0].step:
-        log.warning("%s: its first %d steps were not recorded; was the recorder started late?", uri, late)
+        log.warning("%s: its first %d steps were not recorded; it heard of the episode only after them", uri, late)
     for before, action in zip(actions, actions[1:]):
         if action.step == before.step:
             raise BagError(f"{uri}: the action of step {action.step} was recorded twice")
@@ -312,7 +214,7 @@ def _images(
 
 
 def _proprio(
-    contract: RobotContract, joints: list[_Joints], stamps: list[int], proprioception: Proprioception
+    contract: RobotContract, joints: list[Joints], stamps: list[int], proprioception: Proprioception
 ) -> dict[int, NDArray[np.float32]]:
     """Proprioception as of every stamp for which a joint state young enough was recorded."""
     max_age = round(contract.observation("joint_state").max_age * 1e9)

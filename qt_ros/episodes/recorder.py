@@ -25,6 +25,7 @@ __all__ = ["BagTopic", "RecordReport", "Recorder", "RecordingError", "TopicCount
 log = logging.getLogger(__name__)
 
 _IDLE_FLUSH = 0.1
+_CONTENTS = 64  # of one latched topic
 
 
 class _Item(NamedTuple):
@@ -64,7 +65,8 @@ class Recorder:
 
     ``queue_bytes`` bounds what waits for the disk. The last ``preroll`` seconds (by time of receipt) before ``start``
     are written too, so that the image of the first decision is in the bag; of ``latched`` topics the latest message is
-    written however old it is; ``live_only`` topics (those about one episode) never come from before ``start``.
+    written however old it is, of ``latched_all`` topics, which several publishers latch, the latest of each content (at
+    most 64); ``live_only`` topics (those about one episode) never come from before ``start``.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Recorder:
         preroll: float = 1.0,
         preroll_bytes: int = 96 << 20,
         latched: Collection[str] = (),
+        latched_all: Collection[str] = (),
         live_only: Collection[str] = (),
     ) -> None:
         self._root = Path(root)
@@ -84,7 +87,8 @@ class Recorder:
         self._room = _Room(queue_bytes)
         self._lock = threading.Lock()
         self._topics: dict[str, BagTopic] = {}
-        self._before = _Before(round(preroll * 1e9), preroll_bytes, frozenset(latched), frozenset(live_only))
+        keep = {**dict.fromkeys(latched, 1), **dict.fromkeys(latched_all, _CONTENTS)}
+        self._before = _Before(round(preroll * 1e9), preroll_bytes, keep, frozenset(live_only))
         self._session: _Session | None = None
         self._finishing: list[Future[RecordReport]] = []
         for topic in topics:
@@ -190,17 +194,22 @@ class _Room:
 class _Before:
     """The recent past of every topic, kept by reference. Guarded by the recorder's lock."""
 
-    def __init__(self, span_ns: int, max_bytes: int, latched: frozenset[str], live_only: frozenset[str]) -> None:
+    def __init__(self, span_ns: int, max_bytes: int, latched: Mapping[str, int], live_only: frozenset[str]) -> None:
+        """``latched``: how many messages of different content are kept of each latched topic."""
         self._span, self._max_bytes, self._latched, self._live_only = span_ns, max_bytes, latched, live_only
         self._recent: deque[_Item] = deque()
         self._bytes = 0
-        self._last: dict[str, _Item] = {}
+        self._last: dict[str, dict[bytes, _Item]] = {topic: {} for topic in latched}  # by content, oldest first
 
     def put(self, item: _Item) -> None:
         if item.topic in self._live_only:
             return
         if item.topic in self._latched:
-            self._last[item.topic] = item
+            last = self._last[item.topic]
+            last.pop(item.data, None)
+            last[item.data] = item
+            if len(last) > self._latched[item.topic]:
+                del last[next(iter(last))]
             return
         if self._span <= 0:
             return
@@ -214,7 +223,8 @@ class _Before:
             self._bytes -= len(self._recent.popleft().data)
 
     def take(self) -> list[_Item]:
-        items = sorted((*self._last.values(), *self._recent), key=lambda i: i.log_ns)
+        latched = (item for last in self._last.values() for item in last.values())
+        items = sorted((*latched, *self._recent), key=lambda i: i.log_ns)
         self._recent.clear()
         self._bytes = 0
         return items

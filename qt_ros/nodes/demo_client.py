@@ -244,6 +244,10 @@ class GraphClient:
             latency_ms_p95=float(result.latency_ms_p95),
         )
 
+    def takes_goals(self) -> bool:
+        """Whether somebody is known to serve execute_instruction."""
+        return bool(self._actions.server_is_ready())
+
     def cancel(self) -> None:
         """Cancel the instruction sent last, if it still runs, and wait for the answer.
 

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 FIND = 15.0  # s to discover what already runs
 VERDICT = 10.0  # s on the wall from the end of an episode to its outcome
+STANDSTILL = 300.0  # s on the wall without a step or a word of policy_node, in the slowest simulation
 CLOSING = 30.0  # s on the wall from there, or from its label, until its bag is closed
 NODES = ("policy_node", "command_node")
 """Lifecycle nodes that must be active."""
@@ -60,6 +61,7 @@ class GraphEvaluation:
         self._patient = False
         self.client = self._connect(namespace)
         self._status: EpisodeStatus | None = None
+        self._told = 0  # statuses: one comes with every step
         self._outcomes: dict[str, EpisodeOutcome] = {}
         self._scene: tuple[str, int] | None = None  # task and seed of what is set up
         self._unnoted: dict[str, tuple[str, int]] = {}  # the same by episode, whose bag does not say so yet
@@ -86,6 +88,7 @@ class GraphEvaluation:
 
     def _on_status(self, message: EpisodeStatus) -> None:
         self._status = message
+        self._told += 1
         if self._scene is not None and message.state == EpisodeStatus.STATE_RUNNING:
             self._unnoted.setdefault(message.episode_id, self._scene)
 
@@ -192,7 +195,7 @@ class GraphEvaluation:
     ) -> Result:
         """One episode: the scene, words and task that ``seed`` gives in the embedded evaluation too.
 
-        Raises GraphNotReady when nobody judged it, Interrupted after the episode was cancelled.
+        Raises GraphNotReady when it did not come to its end or nobody judged it, Interrupted; it was cancelled then.
         """
         task = draw_task(tasks, seed)
         words = instruction_for(task, sample_scene(task, seed), seed, wrong_instruction, held_out)
@@ -204,14 +207,7 @@ class GraphEvaluation:
         except RuntimeError as error:  # in the simulator's own words
             raise GraphNotReady(f"scene {seed}: {error}") from error
         values: list[float] = []
-        try:
-            ended = self.client.execute(words, "", max_duration, on_step=lambda step, value: values.append(value))
-        except Interrupted:
-            self._patient = True  # the robot is stopped first
-            self.client.cancel()
-            raise
-        except GoalRejected as error:
-            raise GraphNotReady(str(error)) from error
+        ended = self._execute(words, max_duration, lambda step, value: values.append(value))
         verdict = self._verdict(ended)
         unstable = "unstable" in verdict.comment  # sim_node's word for physics that failed
         return Result(
@@ -225,6 +221,34 @@ class GraphEvaluation:
             detail=verdict.comment,
             value=values[0] if values else math.nan,
         )
+
+    def _execute(self, words: str, max_duration: float, on_step: Callable[[int, float], None]) -> EpisodeResult:
+        """Run ``words`` to their end. Whatever keeps us from following them, the robot is stopped first."""
+        try:
+            self.client.send(words, "", max_duration, on_step)
+            while True:  # a slow simulation takes its time: what counts is that it goes on
+                told = self._told
+                try:
+                    return self.client.result(STANDSTILL)
+                except TimeoutError:
+                    if self._told == told:
+                        raise
+        except GoalRejected as error:
+            raise GraphNotReady(str(error)) from error
+        except BaseException as error:
+            self._cancel()
+            if isinstance(error, TimeoutError):
+                raise GraphNotReady(f"{error}; is {self._name('policy_node')} alive?") from error
+            raise
+
+    def _cancel(self) -> None:
+        before, self._patient = self._patient, True
+        try:
+            self.client.cancel()
+        except (TimeoutError, RuntimeError) as error:
+            log.warning("the episode could not be cancelled and may go on: %s", error)
+        finally:
+            self._patient = before
 
     def _verdict(self, ended: EpisodeResult) -> EpisodeOutcome:
         name, topic = ended.episode_id, self._name("episode_outcome")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from qt_ros.nodes.graph_evaluation import CLOSING, FIND, GraphEvaluation, GraphN
 from qt_ros.nodes.record_client import OperatorClient
 
 SILENT = 30.0  # s on the wall without a word from policy_node in mid-episode
+RESULT = 630.0  # s on the wall from the end to the result: the longest outcome_wait, and SILENT
 GOING = 10.0  # s from the cancellation of an episode to its result
 LABELLING = 15.0  # s: the recorder may hear of an episode's end after us
 
@@ -44,7 +46,7 @@ class ManualEvaluation(GraphEvaluation):
         find: float = FIND,
     ) -> None:
         self._pump, self._watch = pump, lambda: None
-        self._heard = 0.0
+        self._heard, self._episode = 0.0, ""  # monotonic s; the id of the goal sent last
         super().__init__(checkpoint, namespace, stopped, find)
 
     def _connect(self, namespace: str) -> OperatorClient:
@@ -99,9 +101,10 @@ class ManualEvaluation(GraphEvaluation):
         assert self._status is not None
         if self._status.checkpoint != self.wanted:
             raise GraphNotReady(f"policy_node acts by another checkpoint now ({self._status.checkpoint[:12]})")
+        self._episode = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
         try:
             with self._patiently():  # a goal on its way cannot be taken back before it is accepted
-                self.client.send(instruction, "", max_duration, on_step)
+                self.client.send(instruction, self._episode, max_duration, on_step)
         except GoalUnanswered as error:
             raise GraphNotReady(f"{error}, and it may be acted on: {self._emergency()}") from error
         except TimeoutError as error:
@@ -113,9 +116,12 @@ class ManualEvaluation(GraphEvaluation):
             if gave_up() and not told:
                 told = True
                 self.client.cancel()
-            ended = self._status is not None and self._status.state == EpisodeStatus.STATE_ENDED
-            if not ended and time.monotonic() - self._heard > SILENT:
-                raise TimeoutError(f"nothing from {self._name('policy_node')} for {SILENT:g} s in mid-episode")
+            status = self._said()
+            # policy_node says nothing between the end and the result, for which it may wait for an outcome.
+            waits = status is not None and status.state == EpisodeStatus.STATE_ENDED and self.client.takes_goals()
+            limit = RESULT if waits else SILENT
+            if time.monotonic() - self._heard > limit:
+                raise TimeoutError(f"nothing from {self._name('policy_node')} for {limit:g} s in mid-episode")
 
         self._watch = watch
         try:
@@ -139,8 +145,12 @@ class ManualEvaluation(GraphEvaluation):
                 return self.client.result(GOING), ""
         except TimeoutError as error:
             trouble = f"{error}: {self._emergency()}"
-        last = self._status or EpisodeStatus()
-        return EpisodeResult(last.episode_id, "unknown", "lost_policy", last.step, "", math.nan, math.nan), trouble
+        last = self._said() or EpisodeStatus()
+        return EpisodeResult(self._episode, "unknown", "lost_policy", last.step, "", math.nan, math.nan), trouble
+
+    def _said(self) -> EpisodeStatus | None:
+        """The last status, if it is about this episode and not about the one before."""
+        return self._status if self._status is not None and self._status.episode_id == self._episode else None
 
     def _emergency(self) -> str:
         """Press the emergency stop for the operator; what to tell of it."""

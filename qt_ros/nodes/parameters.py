@@ -91,7 +91,7 @@ AUTOSTART = Parameter(
 COMMAND_TIMEOUT = Parameter(
     "command_timeout",
     2.0,
-    "Once command_status was heard, its silence for so long ends an episode.",
+    "Silence of command_status for so long ends an episode; without command_node none begins.",
     unit="s",
     low=0.3,
     high=60.0,

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.action import CancelResponse, GoalResponse
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.duration import Duration
@@ -32,9 +32,11 @@ from qt_ros.control.runner import Actor, Episode, EpisodeRunner, Step
 from qt_ros.episodes.episode import TERMINAL_REASONS, outcome_name, reason_name
 from qt_ros.msg import CommandStatus, EpisodeOutcome, EpisodeStatus, PolicyAction
 from qt_ros.nodes.diagnostics import Diagnostics
+from qt_ros.nodes.goal_server import GoalServer
 from qt_ros.nodes.inputs import subscribe
 from qt_ros.nodes.lifecycle import EVENT, LATCHED, SENSOR, LifecycleNode, run
-from qt_ros.nodes.parameters import AUTOSTART, COMMAND_TIMEOUT, FROZEN_CAMERA, ROBOT, Parameter, ParameterTable
+from qt_ros.nodes.obedience import Obedience
+from qt_ros.nodes.parameters import ParameterTable
 from qt_ros.nodes.policy_messages import (
     action_message,
     goal_problem,
@@ -43,39 +45,14 @@ from qt_ros.nodes.policy_messages import (
     status_message,
     stop_message,
 )
+from qt_ros.nodes.policy_parameters import PARAMETERS
 from qt_ros.nodes.preparation import robot_contract
 from qt_ros.nodes.real_time import freeze_memory, take_short_turns, thaw_memory
 
-PARAMETERS = ParameterTable(
-    ROBOT,
-    AUTOSTART,
-    Parameter("checkpoint", "", "Folder of the checkpoint that decides (model.safetensors, checkpoint.json)."),
-    Parameter("device", "cpu", "Where the network runs: cpu, cuda or cuda:<number>."),
-    Parameter(
-        "threads", 1, "CPU threads of the network; 0: as torch chooses, slow beside other nodes.", low=0, high=256
-    ),
-    Parameter("max_duration", 12.0, "Longest episode when the goal does not say.", unit="s", low=0.1, high=3600.0),
-    Parameter("outcome_wait", 1.0, "How long a result waits for episode_outcome.", unit="s", low=0.0, high=600.0),
-    Parameter("preempt", False, "A new goal takes the place of the running one; else it is rejected."),
-    Parameter("follow_instruction_topic", False, "Obey the contract's instruction topic too; empty text stops."),
-    COMMAND_TIMEOUT,
-    FROZEN_CAMERA,
-    Parameter("q_curves", False, "Publish the Q of every bin on ~/q_curves too, to look at; costs a message a step."),
-)
 WATCH_PERIOD = 0.05  # s on the wall: how often limits in time are checked
 PATIENCE = Duration(seconds=0.5)
 ASK_PATIENCE = 3.5  # s for a client to ask for the result of a goal that has ended; DDS repeats itself every 3 s
 CLOCK_PATIENCE = 5.0  # s on the wall without any progress of the node's clock while an episode runs
-
-
-class _ActionServer(ActionServer):
-    """Knows whose result went out last: a client may ask for it after the goal's end, and rclpy does not tell."""
-
-    told = b""
-
-    def _send_result_response(self, request_header: Any, future: Future) -> None:
-        super()._send_result_response(request_header, future)
-        self.told = next((goal for goal, result in self._result_futures.items() if result is future), self.told)
 
 
 class PolicyNode(LifecycleNode):
@@ -91,17 +68,19 @@ class PolicyNode(LifecycleNode):
         self._finished: Future | None = None  # set to the outcome when the goal's episode is over and judged
         self._give_up_outcome = 0.0  # monotonic s
         self._used: set[str] = set()  # ids of all episodes so far
-        self._server: _ActionServer | None = None
-        self._retired: list[_ActionServer] = []  # still owe a client its result
+        self._server: GoalServer | None = None
+        self._retired: list[GoalServer] = []  # still owe a client its result
         self._owed = 0  # goals whose result is not made
         self._last_goal = (b"", 0.0)  # id, and monotonic s of its end
-        self._command_heard: float | None = None  # monotonic s
+        self._obedience = Obedience(math.inf)
         self._clock_seen = (0, 0.0)
         self._curves_out: Any = None  # with q_curves only
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         self.contract = robot_contract(self, self.settings.robot)
         actor = self.load_actor()
+        # A person has no such parameter: a demonstration that nobody executes is none.
+        self._obedience = Obedience(self.settings.command_timeout, getattr(self.settings, "shadow", False))
         self._make_topics()
         # Pictures of a simulator have no noise.
         real = self.settings.frozen_camera and not self.get_parameter("use_sim_time").value
@@ -146,7 +125,7 @@ class PolicyNode(LifecycleNode):
             subscription = subscribe(self, what, topic, work, qos, self._on_odd_message, stream=stream)
             self._made.callback(self.destroy_subscription, subscription)
         self._bury()  # two servers of one name would both accept a goal
-        self._server = _ActionServer(
+        self._server = GoalServer(
             self,
             ExecuteInstruction,
             "execute_instruction",
@@ -159,7 +138,8 @@ class PolicyNode(LifecycleNode):
         self._made.callback(self.destroy_timer, self.create_timer(WATCH_PERIOD, self._watch, clock=wall))
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._active, self._command_heard = True, None
+        self._active = True
+        self._obedience.begin(time.monotonic())
         self._say(None, "ready")
         return super().on_activate(state)
 
@@ -222,7 +202,7 @@ class PolicyNode(LifecycleNode):
 
     def _on_command_status(self, message: CommandStatus) -> None:
         episode = self.runner.episode if self.runner is not None else None
-        self._command_heard = time.monotonic()
+        self._obedience.heard(time.monotonic())
         if self.runner is not None:
             self.runner.obeyed = message.state == CommandStatus.STATE_MOVING and not message.dry_run
         if message.state != CommandStatus.STATE_STOPPED or episode is None or message.episode_id != episode.episode_id:
@@ -238,19 +218,25 @@ class PolicyNode(LifecycleNode):
             self._clock_seen = (now, wall)
         elif wall - self._clock_seen[1] > CLOCK_PATIENCE:
             self._stop("fault", f"the clock has not moved for {CLOCK_PATIENCE:g} s; is /clock published?")
-        if self._command_heard is not None and wall - self._command_heard > self.settings.command_timeout:
+        if self._obedience.silent(wall):
             told = f"command_node has been silent for {self.settings.command_timeout:g} s; is it alive?"
             if self._stop("lost_command", told) or not runner.busy:
-                self._command_heard = None  # until it comes back
+                self._obedience.missed()
         runner.check()
         if self._goal is not None and not runner.busy and wall > self._give_up_outcome:
             self._finish(EpisodeStatus.OUTCOME_UNKNOWN)
+
+    def _unobeyed(self) -> str:
+        there = self.count_publishers(self.resolve_topic_name("command_status")) > 0
+        return self._obedience.problem(time.monotonic(), there)
 
     def _begin(self, instruction: str, episode_id: str, max_duration: float) -> Episode:
         assert self.runner is not None
         episode_id = episode_id or f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
         self._clock_seen, self._give_up_outcome = (0, time.monotonic()), float("inf")  # until it has ended
         self._used.add(episode_id)
+        if self._obedience.silent(now := time.monotonic()):
+            self._obedience.begin(now)
         episode = self.runner.start(episode_id, instruction, max_duration or self.settings.max_duration)
         self._say(episode)
         self.get_logger().info(f"episode {episode_id}: {instruction!r}")
@@ -309,6 +295,9 @@ class PolicyNode(LifecycleNode):
         if not instruction:
             self._stop("operator", "empty instruction on the instruction topic")
             return
+        if problem := self._unobeyed():
+            self._refuse(f"instruction {instruction!r} ignored: {problem}")
+            return
         self._preempt(f"new instruction {instruction!r}")
         self._begin(instruction, "", 0.0)
 
@@ -322,12 +311,15 @@ class PolicyNode(LifecycleNode):
         busy = runner is not None and (runner.busy or self._goal is not None)
         episode = runner.episode.episode_id if runner is not None and runner.episode is not None else ""
         problem = goal_problem(goal, self._active, "" if self.settings.preempt or not busy else episode, self._used)
-        if problem:
-            self.get_logger().warning(f"goal rejected: {problem}")
-            if not busy:
-                self._say(None, f"goal rejected: {problem}")
+        if problem := problem or self._unobeyed():
+            self._refuse(f"goal rejected: {problem}")
             return GoalResponse.REJECT
         return GoalResponse.ACCEPT
+
+    def _refuse(self, told: str) -> None:
+        self.get_logger().warning(told)
+        if self.runner is not None and not self.runner.busy and self._goal is None:
+            self._say(None, told)
 
     def _on_accepted(self, handle: Any) -> None:
         self._preempt("a newer goal took its place")

@@ -117,6 +117,18 @@ class RecordClient(OperatorClient):
         """Publish the state of a virtual joystick."""
         self._joy_out.publish(joy_message(axes, buttons, self.node.get_clock().now().to_msg()))
 
+    def other_actors(self) -> list[str]:
+        """Who, beside the one teleop_node of our namespace, publishes policy_action or would take goals."""
+        topic = self.node.resolve_topic_name("policy_action")
+        infos = self.node.get_publishers_info_by_topic(topic)
+        found = [f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in infos]
+        ours = self.node.resolve_service_name("teleop_node")
+        if ours in found:
+            found.remove(ours)  # once: a second of this name is another
+        if self.node.count_services("execute_instruction/_action/send_goal") > 1 and not found:
+            found = ["a second server of execute_instruction"]
+        return found
+
     def begin(
         self, instruction: str, episode_id: str, max_duration: float, on_step: Callable[[int, float], None]
     ) -> None:

@@ -9,8 +9,8 @@ from qt_ros.contract.robot import RobotContract
 from qt_ros.nodes.raw_topics import message_class
 
 ABOUT_EPISODES = {
+    "episode_status": "qt_ros/msg/EpisodeStatus",  # first: what lies ready of several topics is read in this order
     "policy_action": "qt_ros/msg/PolicyAction",
-    "episode_status": "qt_ros/msg/EpisodeStatus",
     "episode_outcome": "qt_ros/msg/EpisodeOutcome",
     "command_status": "qt_ros/msg/CommandStatus",
 }

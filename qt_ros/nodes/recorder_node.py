@@ -11,6 +11,7 @@ import shutil
 import sys
 import threading
 import time
+from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ from qt_ros.episodes.episode import OUTCOMES, SOURCES, outcome_name, reason_name
 from qt_ros.episodes.labels import Label, LabelError, make_label
 from qt_ros.episodes.labels import now as time_of_label
 from qt_ros.episodes.recorder import Recorder, RecordingError, RecordReport
-from qt_ros.msg import CommandStatus, EpisodeOutcome, EpisodeRecord, EpisodeStatus
+from qt_ros.msg import CommandStatus, EpisodeOutcome, EpisodeRecord, EpisodeStatus, PolicyAction
 from qt_ros.nodes.diagnostics import Diagnostics
 from qt_ros.nodes.lifecycle import LATCHED, run
 from qt_ros.nodes.parameters import ROBOT, Parameter, ParameterTable
@@ -61,6 +62,7 @@ PARAMETERS = ParameterTable(
 )
 DETECTORS = ("sim", "gazebo")  # who judges by what the simulator knows
 UNDER_WAY = 100_000_000  # ns after its start an episode is not just beginning
+EARLY = 64  # actions kept of an episode that nobody has told of yet
 LINGER = 0.5  # s after the end: the last of the braking belongs to the episode
 LATCHED_RECORDS = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -93,15 +95,19 @@ class RecorderNode(Node):
         self.root = Path(self.settings.root).expanduser().absolute()
         self.current: Current | None = None
         self._left = ""  # the episode that is not recorded (any more), whatever is still said of it
+        self._early: deque[tuple[str, RawMessage, int]] = deque(maxlen=EARLY)  # episode, its action, time of receipt
         self.closed = ClosedBags(self.root)
         self._telling: list[threading.Event] = []  # bags being closed whose episode_record is not out yet
         self._simulated_time = bool(self.get_parameter("use_sim_time").value)
-        latched = {self.contract.observation("text").topic, "/tf_static", self.contract.description_topic} - {""}
+        latched = {self.contract.observation("text").topic, self.contract.description_topic} - {""}
         self.recorder = Recorder(
             self.root,
             compression=self.settings.compression,
             preroll=self.settings.preroll,
             latched=[self.resolve_topic_name(t) for t in latched],
+            latched_all=[
+                self.resolve_topic_name("/tf_static")
+            ],  # the robot's state publisher and others each have their part of it
             live_only=[self.resolve_topic_name(t) for t in ABOUT_EPISODES],
         )
         self._status, self._outcome, self._action, self._command = (
@@ -143,18 +149,28 @@ class RecorderNode(Node):
         if message.topic == self._status:
             self._on_status(message)
             return
+        if message.topic == self._action:
+            self._on_action(message)
+            return
         self._write(message)
-        if message.topic == self._action and self.current is not None:
-            self.current.heard = time.monotonic()
-        elif message.topic == self._command and self.current is not None and not self.current.dry_run:
+        if message.topic == self._command and self.current is not None and not self.current.dry_run:
             said = deserialize_message(message.data, CommandStatus)
             if said.episode_id == self.current.episode_id:
                 self.current.dry_run = said.dry_run
         elif message.topic == self._outcome:
             self._on_outcome(deserialize_message(message.data, EpisodeOutcome))
 
-    def _write(self, message: RawMessage) -> None:
-        now = self.get_clock().now().nanoseconds
+    def _on_action(self, message: RawMessage) -> None:
+        """An action may be read before the status that begins its episode: it waits for that."""
+        episode_id = deserialize_message(message.data, PolicyAction).episode_id
+        if self.current is not None and episode_id == self.current.episode_id:
+            self._write(message)
+            self.current.heard = time.monotonic()
+        else:
+            self._early.append((episode_id, message, self.get_clock().now().nanoseconds))
+
+    def _write(self, message: RawMessage, received: int | None = None) -> None:
+        now = self.get_clock().now().nanoseconds if received is None else received
         # Simulated time and the sender's wall clock have nothing to say to each other.
         sent = now if self._simulated_time else message.source_ns
         if not self.recorder.write(message.topic, message.data, now, sent, message.sequence):
@@ -251,6 +267,10 @@ class RecorderNode(Node):
             return
         self._left = ""
         self.current = Current(status.episode_id, time.monotonic())
+        for episode_id, message, received in self._early:
+            if episode_id == status.episode_id:
+                self._write(message, received)
+        self._early.clear()
 
     def _close(self, outcome: str, reason: str, label: Label | None = None, problem: str = "") -> None:
         assert self.current is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,11 @@ import pytest
 
 from qt_ros.cli.demo import Demo, Row
 from qt_ros.cli.demo_plan import make_plan
+from qt_ros.cli.main import main
+from qt_ros.cli.simulated import set_environment
+from qt_ros.episodes.bag_metadata import SEED, TASK, read_metadata
+from qt_ros.episodes.bag_writer import EpisodeBagWriter
+from qt_ros.nodes.transport import PROFILES, RANGE, REACH
 
 TASKS = [f"pick_{i}" for i in range(10)]
 
@@ -75,3 +81,39 @@ def test_ctrl_c_is_an_interruption_whenever_it_comes_and_a_finished_episode_is_k
     with pytest.raises(KeyboardInterrupt):
         demo._episode(client, 0, "pick_1", 7)
     assert (client.calls, len(demo.rows)) == (calls, kept)
+
+
+@pytest.mark.parametrize("where", ["execute", "record", "before it began"])
+def test_a_bag_says_of_which_scene_it_is_though_ctrl_c_or_an_error_came_between(tmp_path: Path, where: str) -> None:
+    demo = Demo(make_plan(3, 1, TASKS), tmp_path, tmp_path / "run")
+    bag = tmp_path / "run" / "bags" / "run-001"
+    EpisodeBagWriter(bag, custom_data={}).close()
+    with pytest.raises(KeyboardInterrupt):
+        demo._episode(InterruptedClient(where, bag), 0, "pick_1", 7)
+    demo.notes.finish()
+    custom = read_metadata(bag).custom_data
+    assert (custom.get(TASK), custom.get(SEED)) == ("pick_1", "7")
+
+
+def test_words_that_are_not_what_is_scored_are_refused_where_the_bags_may_be_trained_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["demo", "--wrong-instruction", "--training-scenes"]) == 2
+    assert "not what was scored" in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("name", ["", RANGE, "ROS_STATIC_PEERS", "ROS_LOCALHOST_ONLY"])
+def test_a_domain_that_is_set_does_not_open_the_network_and_what_the_user_says_does(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for variable in (*REACH, *PROFILES):
+        monkeypatch.setenv(variable, "")
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("ROS_DOMAIN_ID", "42")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    if name:
+        monkeypatch.setenv(name, "SUBNET")
+    set_environment()
+    assert os.environ["ROS_DOMAIN_ID"] == "42"
+    local = os.environ[PROFILES[0]].endswith("fastdds_local.xml")
+    assert (os.environ.get(RANGE) == "LOCALHOST", local) == (not name, not name)

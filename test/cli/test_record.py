@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ from qt_ros.cli.operator_console import Operator
 from qt_ros.cli.record import RecordingProblem, Row, Walk
 from qt_ros.contract.robot import load_contract
 from qt_ros.control.keyboard import load_keyboard
+from qt_ros.episodes.bag_metadata import EPISODE_ID, SEED, TASK, read_metadata
+from qt_ros.episodes.bag_writer import EpisodeBagWriter
 
 CONTRACT = load_contract("mobile_manipulator")
 
@@ -35,12 +38,19 @@ def walk(folder: Path, answers: str, monkeypatch: pytest.MonkeyPatch) -> Walk:
     return made
 
 
+def closed_bag(uri: Path) -> Path:
+    """A bag as the recorder closes it, without any message."""
+    EpisodeBagWriter(uri, custom_data={EPISODE_ID: uri.name}).close()
+    return uri
+
+
 class Client:
     """A graph that did what it was asked, and remembers the labels."""
 
     def __init__(self, discarded: bool = False, freed: bool = True) -> None:
         self.pressed, self.freed = discarded, freed
         self.labels: list[tuple[str, str, str]] = []
+        self.others: list[str] = []
 
     def discarded(self, episode_id: str) -> bool:
         return self.pressed
@@ -143,6 +153,104 @@ def test_an_episode_that_never_began_leaves_nothing_to_discard(tmp_path: Path, m
     made = walk(tmp_path, "", monkeypatch)
     made._abandon(Client(), "e1", "pick")
     assert made.rows == []
+
+
+class SimClient(Client):
+    """A simulated graph whose episode is recorded into ``bag``; Ctrl-C is pressed in mid-episode if ``interrupted``."""
+
+    def __init__(self, bag: Path, error: str = "", interrupted: bool = False) -> None:
+        super().__init__()
+        self.bag, self.error, self.interrupted, self.begun = bag, error, interrupted, 0
+
+    def reset_scene(self, seed: int, task: str) -> Any:
+        return SimpleNamespace(instruction="pick", task="pick_red_cube")
+
+    def other_actors(self) -> list[str]:
+        return self.others
+
+    def pause(self, seconds: float, while_: Any) -> None:
+        pass
+
+    def begin(self, *_: Any) -> None:
+        self.begun += 1
+
+    def check(self) -> None:
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+    def result(self, timeout: float) -> Any:
+        self.check()
+        return SimpleNamespace(reason="terminate", steps=3, message="")
+
+    def record(self, episode_id: str, timeout: float) -> Any:
+        return SimpleNamespace(
+            uri=str(self.bag), outcome=1, messages=5, dropped=0, complete=not self.error, error=self.error
+        )
+
+
+def simulated(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Walk:
+    made = walk(folder, "\n", monkeypatch)
+    made.sim, made.seed, made.instruction = True, 40, "pick"
+    monkeypatch.setattr(operator_console.Operator, "driving", lambda self: contextlib.nullcontext())
+    return made
+
+
+@pytest.mark.parametrize("error", ["", "one message was bad"])
+def test_a_simulated_bag_says_of_which_scene_it_is_also_where_its_recording_had_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    bag = closed_bag(tmp_path / "bags" / "e1")
+    assert simulated(tmp_path, monkeypatch)._episode(SimClient(bag, error))
+    custom = read_metadata(bag).custom_data
+    assert (custom[TASK], custom[SEED]) == ("pick_red_cube", "40")
+
+
+def test_a_simulated_bag_that_ctrl_c_puts_aside_says_of_which_scene_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, bag = simulated(tmp_path, monkeypatch), closed_bag(tmp_path / "bags" / "e1")
+    with pytest.raises(KeyboardInterrupt):
+        made._episode(SimClient(bag, interrupted=True))
+    assert made.rows[-1].discarded and not bag.exists()
+    assert read_metadata(tmp_path / "discarded" / "e1").custom_data[SEED] == "40"
+
+
+def test_a_bag_that_cannot_say_so_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = simulated(tmp_path, monkeypatch)
+    assert made._episode(SimClient(tmp_path / "gone"))
+    told = made.console.file.getvalue()  # type: ignore[attr-defined]
+    assert "does not say that it is of scene 40 of pick_red_cube, keep it out of training" in told
+
+
+def test_no_episode_begins_while_somebody_else_acts_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, client = simulated(tmp_path, monkeypatch), SimClient(closed_bag(tmp_path / "bags" / "e1"))
+    assert made._episode(client)
+    client.others = ["/policy_node"]  # found only now
+    with pytest.raises(RecordingProblem, match="/policy_node: .*would act too; stop it first"):
+        made._episode(client)
+    assert client.begun == 1
+
+
+def test_an_instruction_without_a_task_sets_up_the_scenes_that_it_asks_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[str | None] = []
+    monkeypatch.setattr(Walk, "run", lambda self, episodes: asked.append(self.task) or 0)
+    options = ["record", "--sim", "--input", "joystick", "--out", str(tmp_path), "--instruction"]
+    assert main([*options, "pick up the red cube"]) == 0
+    assert main([*options, "pick up the red cube", "--task", "pick_blue_ball"]) == 0
+    assert asked == ["pick_red_cube", "pick_blue_ball"]
+
+
+def test_an_instruction_that_no_task_or_several_ask_with_needs_a_task(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["record", "--sim", "--input", "joystick", "--instruction"]
+    assert main([*options, "juggle"]) == 2
+    assert "asks for 'juggle'" in " ".join(capsys.readouterr().err.split())
+    monkeypatch.setattr("qt_ros.sim.tasks.tasks_of", lambda sentences: ("pick_red_cube", "pick_blue_ball"))
+    assert main([*options, "pick"]) == 2
+    assert "--task" in capsys.readouterr().err
 
 
 def test_without_a_terminal_every_question_has_its_default_and_the_keyboard_is_refused(

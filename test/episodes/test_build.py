@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -184,6 +185,34 @@ def test_what_was_never_executed_is_left_out_by_name(tmp_path: Path, contract: R
     assert {name: found.dry_run for name, found in audits.items()} == {"new": True, "old": True, "real": False}
     assert any("dry run" in p for p in audits["old"].problems) and audits["real"].problems == []
     assert [summary(tmp_path / name)["dry_run"] for name in ("new", "real")] == [True, False]
+
+
+IDLE, MOVING = CommandStatus.STATE_IDLE, CommandStatus.STATE_MOVING
+
+
+@pytest.mark.parametrize("dry_run", ["false", ""])
+@pytest.mark.parametrize(
+    ("told", "statuses"),
+    [
+        ("", [("a", MOVING)]),
+        ("never said that it moved", [("a", IDLE), ("another", MOVING)]),
+        ("no command_status", []),
+    ],
+)
+def test_an_episode_that_nobody_says_was_executed_is_warned_about_and_not_refused(
+    tmp_path: Path, contract: RobotContract, caplog: pytest.LogCaptureFixture, dry_run: str, told: str, statuses: Any
+) -> None:
+    said = [
+        Said(BEGIN + i, "command_status", CommandStatus(episode_id=name, state=state))
+        for i, (name, state) in enumerate(statuses)
+    ]
+    data = {**custom_data(contract, "a"), **({keys.DRY_RUN: dry_run} if dry_run else {})}
+    write_bag(tmp_path / "a", [*said, *episode(contract, "a", steps=2)], data)
+    with caplog.at_level(logging.WARNING):
+        assert build_store([tmp_path / "a"], tmp_path / "store", contract, SIZE).added == ["a"]
+    warnings = audit(tmp_path / "a", contract).warnings
+    assert len(warnings) == bool(told) and all(told in warning and warning in caplog.text for warning in warnings)
+    assert told or "command" not in caplog.text
 
 
 @pytest.mark.parametrize("length", [8, 0])

@@ -34,7 +34,8 @@ from qt_ros.control.joint_history import JointHistory  # noqa: E402
 from qt_ros.control.runner import Episode as LiveEpisode  # noqa: E402
 from qt_ros.episodes import bag_metadata as keys  # noqa: E402
 from qt_ros.episodes.bag_metadata import BagError  # noqa: E402
-from qt_ros.episodes.from_bag import episode_from_bag, resolve_topic  # noqa: E402
+from qt_ros.episodes.bag_story import resolve_topic  # noqa: E402
+from qt_ros.episodes.from_bag import episode_from_bag  # noqa: E402
 from qt_ros.msg import EpisodeOutcome, EpisodeStatus, PolicyAction  # noqa: E402
 from qt_ros.nodes.policy_messages import stop_message  # noqa: E402
 

@@ -68,6 +68,20 @@ def test_messages_outside_an_episode_are_not_recorded_but_the_last_second_before
     assert numbers(uri, "/b") == [2]
 
 
+def test_what_several_publishers_latch_is_all_there_each_content_once_in_the_order_of_its_last(tmp_path: Path) -> None:
+    with Recorder(tmp_path, [A], latched_all=["/a"]) as recorder:
+        for i, number in enumerate((1, 2, 3, 1)):
+            recorder.write("/a", text(number), SECOND + i, SECOND)
+        first = recorder.start("e1")
+        recorder.finish("failure", "timeout")
+        for number in range(100, 200):
+            recorder.write("/a", text(number), 9 * SECOND + number, SECOND)
+        second = recorder.start("e2")
+        recorder.finish("failure", "timeout")
+    assert numbers(first) == [2, 3, 1]
+    assert numbers(second) == list(range(136, 200)), "but no more than the newest"
+
+
 def test_live_only_topics_do_not_leak_from_one_episode_into_the_next(tmp_path: Path) -> None:
     with Recorder(tmp_path, [A, B], preroll=1.0, live_only=["/a"]) as recorder:
         recorder.start("e1")

@@ -15,6 +15,7 @@ from small_checkpoint import make_checkpoint
 
 from qt_ros.cli.processes import NodeGroup
 from qt_ros.episodes import bag_metadata as keys
+from qt_ros.nodes import graph_evaluation
 from qt_ros.nodes.demo_client import GraphClient
 from qt_ros.nodes.graph_evaluation import GraphEvaluation, GraphNotReady, Interrupted, evaluate_graph
 from qt_ros.nodes.manual_evaluation import ManualEvaluation
@@ -133,6 +134,18 @@ def test_an_interruption_stops_the_robot_and_keeps_what_is_finished(simulated: N
         client.reset_scene(SEED)  # refused while an episode runs
     finally:
         client.close()
+
+
+def test_an_episode_that_cannot_be_followed_any_more_is_cancelled(
+    simulated: NodeGroup, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph_evaluation, "STANDSTILL", 0.0)
+    with GraphEvaluation(checkpoint, NAMESPACE) as evaluation:
+        evaluation.require()
+        monkeypatch.setattr(evaluation, "_on_status", lambda message: None)
+        with pytest.raises(GraphNotReady, match="the episode to end; is /robot1/policy_node alive"):
+            evaluation.run(SEED, max_duration=600.0)
+        evaluation.client.reset_scene(SEED)  # refused while an episode runs
 
 
 def test_bags_say_of_which_scene_they_are_the_one_cut_short_too(

@@ -23,7 +23,7 @@ def graph(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
         with NodeGroup(folder / "logs", {"OMP_NUM_THREADS": "1"}).running() as group:
             options = {"follow_instruction_topic": True, "preempt": True, "outcome_wait": 0.05, "autostart": True}
-            options["q_curves"] = True
+            options["q_curves"] = options["shadow"] = True  # there is no command_node
             group.start("policy_node", {"checkpoint": str(checkpoint), "threads": 1, "use_sim_time": True, **options})
             robot, client = ScriptedRobot(), GraphClient(group.check)
             try:

@@ -13,9 +13,9 @@ from nav_msgs.msg import Odometry
 from trajectory_msgs.msg import JointTrajectory
 
 from qt_ros.cli.processes import NodeGroup
-from qt_ros.episodes.bag import is_complete
+from qt_ros.episodes.bag import is_complete, read_raw
 from qt_ros.episodes.bag_metadata import DRY_RUN, read_metadata
-from qt_ros.msg import CommandStatus, EpisodeStatus
+from qt_ros.msg import CommandStatus, EpisodeStatus, PolicyAction
 from qt_ros.nodes.demo_client import GraphClient
 from qt_ros.nodes.lifecycle import LATCHED
 from qt_ros.srv import SetOutcome
@@ -94,6 +94,37 @@ def test_topics_of_other_names_and_dry_runs(ros_domain_id: int, tmp_path: Path) 
             assert sum("nobody publishes" in line for line in recorder.tail(100).splitlines()) == 2, "told once"
         finally:
             robot.close()
+
+
+def test_an_action_that_is_read_before_its_episode_begins_is_in_its_bag_and_in_no_other(
+    ros_domain_id: int, tmp_path: Path
+) -> None:
+    def first_action(episode_id: str) -> None:
+        actions.publish(PolicyAction(episode_id=episode_id, step=0))
+        # Answered after it has been taken: the status comes only then, as if it had been read in the other order.
+        robot.call(robot.service, SetOutcome.Request(episode_id=episode_id, outcome=99), WAIT, "the recorder")
+
+    bags = tmp_path / "bags"
+    with NodeGroup(tmp_path / "logs").running() as group:
+        group.start("recorder_node", {"root": str(bags), "outcome_timeout": 0.0, "silence_timeout": 3600.0})
+        robot = Robot(group.check)
+        try:
+            actions = robot.offer(PolicyAction, "policy_action")
+            links = [("robot", "episode_status", "recorder_node"), ("recorder_node", "episode_record", "robot")]
+            robot.wait_for_links(links, WAIT)
+            first_action("never begun")
+            first_action("one")
+            one = robot.episode("one", bags, (actions, PolicyAction(episode_id="one", step=1)))
+            first_action("two")
+            two = robot.episode("two", bags)
+            found = {bag.name: [(m.episode_id, m.step) for m in decoded(bag)] for bag in (one, two)}
+            assert found == {"one": [("one", 0), ("one", 1)], "two": [("two", 0)]}
+        finally:
+            robot.close()
+
+
+def decoded(bag: Path) -> list[Any]:
+    return [raw.decode() for raw in read_raw(bag, ["/policy_action"])]
 
 
 def test_a_recorder_that_comes_in_mid_episode_leaves_the_bag_of_the_one_before_alone(

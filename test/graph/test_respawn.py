@@ -17,7 +17,7 @@ from std_msgs.msg import String
 
 from qt_ros.cli.processes import NodeGroup
 from qt_ros.msg import CommandStatus, EpisodeOutcome, EpisodeStatus
-from qt_ros.nodes.demo_client import GraphClient
+from qt_ros.nodes.demo_client import GoalRejected, GraphClient
 
 LINKS = (
     ("scripted_robot", "head_camera/image_raw", "policy_node"),
@@ -120,6 +120,7 @@ def test_messages_that_nobody_should_send_end_the_episode_and_not_the_policy(gra
     liar.publish(odd)
     assert "unknown reason 250" in graph.ended("odd", EpisodeStatus.REASON_FAULT).message
     graph.robot.until_still()
+    graph.robot.node.destroy_publisher(liar)
 
 
 def test_a_goal_has_its_result_when_the_policy_is_cleaned_up_while_the_outcome_is_awaited(graph: Graph) -> None:
@@ -136,6 +137,8 @@ def test_a_killed_command_node_ends_the_episode_and_does_not_join_it_again(graph
     graph.told("command_node", signal.SIGKILL).wait(60)
     assert "command_node" in graph.ended("silent", EpisodeStatus.REASON_LOST_COMMAND).message
     graph.client.cancel()
+    graph.client.send("pick up the red cube", "unobeyed", 60.0)  # DDS takes the killed one for alive for some time
+    graph.ended("unobeyed", EpisodeStatus.REASON_LOST_COMMAND)
     heard = graph.robot.heard["command_status"]
     heard.clear()  # what the dead one said
     graph.start("command_node")
@@ -143,6 +146,30 @@ def test_a_killed_command_node_ends_the_episode_and_does_not_join_it_again(graph
     graph.client.wait(lambda: len(heard) >= 5, 60.0, "command_node to say how things stand")
     assert not any(m.state == CommandStatus.STATE_MOVING for m in heard)
     assert result is not None
+
+
+def test_where_no_command_node_is_left_no_episode_begins(graph: Graph) -> None:
+    """Nobody would obey, and the bag would not say so."""
+    graph.told("command_node", signal.SIGINT).wait(60)
+    for attempt in range(60):
+        try:
+            graph.client.send("pick up the red cube", f"alone-{attempt}", 60.0)
+        except GoalRejected:
+            break
+        graph.ended(f"alone-{attempt}", EpisodeStatus.REASON_LOST_COMMAND)
+    else:
+        raise AssertionError("never rejected")
+    assert "nobody would obey" in next(n for n in graph.group.nodes if n.name == "policy_node").tail()
+    graph.start("command_node")
+    graph.ready()
+    for attempt in range(60):  # until policy_node has found it too
+        try:
+            graph.client.send("pick up the red cube", f"together-{attempt}", 60.0)
+            break
+        except GoalRejected:
+            graph.client.state("policy_node")
+    graph.client.cancel()
+    graph.ended(f"together-{attempt}", EpisodeStatus.REASON_CANCELED)
 
 
 def test_a_goal_has_its_result_when_the_policy_is_told_to_go_and_an_old_sentence_starts_nothing(

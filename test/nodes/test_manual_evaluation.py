@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -59,6 +60,12 @@ class Robot:
         """Let policy_node take the goal, and fall silent from then on."""
         if self.client._goal is None:
             self._executor.spin_once(timeout_sec=0.0)
+            self.say(self.evaluation._episode, EpisodeStatus.STATE_RUNNING)
+
+    def say(self, episode_id: str, state: int) -> None:
+        """What is heard last of policy_node."""
+        about = {"episode_id": episode_id, "state": state, "step": 3}
+        self.evaluation._status = EpisodeStatus(checkpoint=self.evaluation.wanted, **about)
 
     def stopped(self) -> bool:
         self.client.wait(lambda: self.button, 60.0, "the button")
@@ -117,8 +124,31 @@ def test_where_a_cancellation_is_not_answered_the_robot_is_stopped(
     with pytest.raises(Cut) as cut:
         robot.evaluation.attempt("push it")
     assert "the cancellation: the emergency stop was pressed; command_node confirmed it" in cut.value.problem
-    assert (cut.value.result.reason, cut.value.result.episode_id, cut.value.result.steps) == ("lost_policy", "e", 3)
+    result = cut.value.result
+    assert (result.reason, result.episode_id, result.steps) == ("lost_policy", robot.evaluation._episode, 3)
     assert robot.stopped()
+
+
+@pytest.mark.parametrize("last", ["the end of the episode before", "the end of this one"])
+def test_a_policy_that_dies_around_the_end_of_an_episode_is_noticed(
+    robot: Robot, monkeypatch: pytest.MonkeyPatch, last: str
+) -> None:
+    """The end of the episode before is the last that was heard, or the result never comes."""
+    monkeypatch.setattr(demo_client, "CANCELLATION", 0.2)
+    before = last == "the end of the episode before"
+    monkeypatch.setattr(manual_evaluation, "SILENT" if before else "RESULT", 0.2)
+
+    def die() -> None:
+        robot.accept()
+        robot.say("e" if before else robot.evaluation._episode, EpisodeStatus.STATE_ENDED)
+        waited = time.monotonic() - robot.evaluation._heard
+        assert robot.client._goal is None or waited < 20.0, "never noticed"
+
+    robot.key = die
+    with pytest.raises(Cut, match="nothing from /left/policy_node") as cut:
+        robot.evaluation.attempt("push it")
+    result = cut.value.result
+    assert (result.episode_id, result.steps) == (robot.evaluation._episode, 0 if before else 3)
 
 
 def test_a_line_that_was_hung_up_does_not_keep_the_robot_from_being_stopped(

@@ -9,10 +9,14 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from rclpy.action import ActionServer  # noqa: E402
+from rclpy.node import Node  # noqa: E402
 from rclpy.task import Future  # noqa: E402
 from std_msgs.msg import Bool, Empty  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
+from qt_ros.action import ExecuteInstruction  # noqa: E402
+from qt_ros.msg import PolicyAction  # noqa: E402
 from qt_ros.nodes import record_client  # noqa: E402
 from qt_ros.nodes.record_client import RecordClient  # noqa: E402
 
@@ -106,3 +110,34 @@ def test_pressing_now_waits_for_the_confirmation(client: RecordClient, monkeypat
     monkeypatch.setattr(record_client, "ESTOP_PATIENCE", 60.0)
     assert "did not confirm" in client.stop_now(), "command_node refused"
     assert client.stop_now() == "" and client.estop_trouble() == ""
+
+
+def acting(client: RecordClient, name: str, namespace: str = "left") -> Node:
+    node = Node(name, namespace=namespace, context=client.context)
+    node.create_publisher(PolicyAction, "policy_action", 10)
+    return node
+
+
+def test_everybody_who_would_act_beside_our_own_teleop_node_is_named(client: RecordClient) -> None:
+    nodes = [acting(client, "teleop_node")]
+    client.wait(lambda: client.node.count_publishers("policy_action") == 1, 30.0, "our own")
+    assert client.other_actors() == []
+    nodes += [acting(client, "teleop_node"), acting(client, "policy_node"), acting(client, "policy_node", "right")]
+    client.wait(lambda: client.node.count_publishers("policy_action") == 3, 30.0, "the others")
+    assert sorted(client.other_actors()) == ["/left/policy_node", "/left/teleop_node"]
+    for node in nodes:
+        node.destroy_node()
+
+
+def test_a_second_server_of_goals_is_another_actor_though_it_publishes_nothing_yet(client: RecordClient) -> None:
+    ours = acting(client, "teleop_node")
+    servers = [ActionServer(ours, ExecuteInstruction, "execute_instruction", lambda handle: None) for _ in range(2)]
+    goals = "execute_instruction/_action/send_goal"
+    client.wait(lambda: client.node.count_services(goals) == 2, 30.0, "both servers")
+    client.wait(lambda: client.node.count_publishers("policy_action") == 1, 30.0, "our own")
+    assert client.other_actors() == ["a second server of execute_instruction"]
+    servers.pop().destroy()
+    client.wait(lambda: client.node.count_services(goals) == 1, 30.0, "the second to go")
+    assert client.other_actors() == []
+    servers.pop().destroy()
+    ours.destroy_node()
