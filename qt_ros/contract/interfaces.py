@@ -174,6 +174,7 @@ def _recorder(contract: RobotContract) -> NodeInterface:
             "arm_controller/joint_trajectory": "trajectory_msgs/msg/JointTrajectory",
             "odom": "nav_msgs/msg/Odometry",
             "estop": "std_msgs/msg/Bool",
+            "estop_press": "std_msgs/msg/Empty",
             **{f"command_node/dry_run/{n}": kind for n, kind in dry_run_types(contract).items()},
             **_description(contract),
             **TRANSFORMS,

@@ -33,7 +33,8 @@ def recorded_topics(contract: RobotContract, settings: SimpleNamespace) -> dict[
                 wanted[f"{observation.topic}/compressed"] = "sensor_msgs/msg/CompressedImage"
     commands = contract.commands.values()
     wanted.update({c.topic: c.type for c in commands if "/msg/" in c.type})  # actions have no topic of that name
-    for topic, type_name in {**_beside(contract, settings), "estop": "std_msgs/msg/Bool"}.items():
+    stops = {"estop": "std_msgs/msg/Bool", "estop_press": "std_msgs/msg/Empty"}
+    for topic, type_name in {**_beside(contract, settings), **stops}.items():
         wanted.setdefault(topic, type_name)
     wanted.update({f"command_node/dry_run/{name}": kind for name, kind in dry_run_types(contract).items()})
     if contract.description_topic:

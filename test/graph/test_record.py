@@ -142,4 +142,5 @@ def test_in_a_namespace_the_emergency_stop_is_pressed_confirmed_and_released(tmp
     assert result["status"] == 0, result["told"]
     (row,) = result["document"]["episodes"]
     assert row["reason"] == "estop" and Path(row["bag"]).is_dir()
+    assert "/left/estop_press" in {t.name for t in read_metadata(Path(row["bag"])).topics if t.message_count}
     assert "emergency stop reset" in result["told"]
