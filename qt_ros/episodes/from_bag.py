@@ -161,7 +161,7 @@ def _consecutive(uri: Path, actions: list[Any], contract: RobotContract) -> list
     """``actions`` if they are whole: one per step, in the contract's action space."""
     names = contract.action_space.names
     if late := actions[0].step:
-        log.warning("%s: its first %d steps were not recorded; it heard of the episode only after them", uri, late)
+        log.warning("%s: its first %d steps were not recorded; the recorder heard of the episode only then", uri, late)
     for before, action in zip(actions, actions[1:]):
         if action.step == before.step:
             raise BagError(f"{uri}: the action of step {action.step} was recorded twice")
