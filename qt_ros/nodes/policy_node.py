@@ -52,6 +52,7 @@ from qt_ros.nodes.real_time import freeze_memory, take_short_turns, thaw_memory
 WATCH_PERIOD = 0.05  # s on the wall: how often limits in time are checked
 PATIENCE = Duration(seconds=0.5)
 ASK_PATIENCE = 3.5  # s for a client to ask for the result of a goal that has ended; DDS repeats itself every 3 s
+GRAVE_PERIOD = 0.2  # s on the wall between two looks whether a retired action server is still owed to somebody
 CLOCK_PATIENCE = 5.0  # s on the wall without any progress of the node's clock while an episode runs
 
 
@@ -71,6 +72,7 @@ class PolicyNode(LifecycleNode):
         self._server: GoalServer | None = None
         self._retired: list[GoalServer] = []  # still owe a client its result
         self._owed = 0  # goals whose result is not made
+        self._grave: Any = None  # the timer that buries retired servers
         self._last_goal = (b"", 0.0)  # id, and monotonic s of its end
         self._obedience = Obedience(math.inf)
         self._clock_seen = (0, 0.0)
@@ -169,19 +171,28 @@ class PolicyNode(LifecycleNode):
             self._server = None
         self._made.close()
         self._curves_out = None
-        if not self.owes():
-            self._bury()
+        self._bury_in_time()
 
     def owes(self) -> bool:
         """A goal whose result is not made yet, or not sent yet: the request for it may be on its way."""
         goal, ended = self._last_goal
-        told = not goal or any(s is not None and s.told == goal for s in (self._server, *self._retired))
+        told = not goal or any(s is not None and s.has_told(goal) for s in (self._server, *self._retired))
         return bool(self._owed) or not (told or time.monotonic() - ended > ASK_PATIENCE)
 
     def _bury(self) -> None:
         """Action servers without anybody waiting for them."""
         while self._retired:
             self._retired.pop().destroy()
+
+    def _bury_in_time(self) -> None:
+        """As soon as nobody is owed anything; until then they stay, and accept no goal."""
+        if self._server is None and not self.owes():
+            self._bury()
+        if (self._grave is not None) != bool(self._retired):
+            if self._grave is not None:
+                self.destroy_timer(self._grave)
+            wall = Clock(clock_type=ClockType.STEADY_TIME)
+            self._grave = self.create_timer(GRAVE_PERIOD, self._bury_in_time, clock=wall) if self._retired else None
 
     def _on_odd_message(self, problem: str) -> None:
         self._stop("fault", problem)
@@ -349,8 +360,7 @@ class PolicyNode(LifecycleNode):
 
     def _answered(self) -> None:
         self._owed -= 1
-        if self._server is None and not self.owes():
-            self._bury()
+        self._bury_in_time()
 
     def _stamp(self) -> Any:
         return self.get_clock().now().to_msg()
