@@ -145,7 +145,15 @@ def test_an_episode_that_cannot_be_followed_any_more_is_cancelled(
         monkeypatch.setattr(evaluation, "_on_status", lambda message: None)
         with pytest.raises(GraphNotReady, match="the episode to end; is /robot1/policy_node alive"):
             evaluation.run(SEED, max_duration=600.0)
-        evaluation.client.reset_scene(SEED)  # refused while an episode runs
+
+        def over() -> bool:
+            try:
+                evaluation.client.reset_scene(SEED)  # refused until the simulator has heard of the end
+            except RuntimeError:
+                return False
+            return True
+
+        evaluation.client.wait(over, 60.0, "the episode to be over")
 
 
 def test_bags_say_of_which_scene_they_are_the_one_cut_short_too(
