@@ -246,13 +246,14 @@ def cli() -> str:
     out = []
     for name in main.available():
         module = importlib.import_module(f"qt_ros.cli.{name}")
-        app = getattr(module, "app", None)
+        app: Any = getattr(module, "app", None)
         if (single := module.command if app is None else main.single_callback(app)) is not None:
             out.append(_subcommand(name, single))
-        itself = app.registered_callback if app is not None and single is None else None
+            continue
+        itself = app.registered_callback
         if itself is not None and itself.callback is not None:  # `qt-ros improve`, beside `qt-ros improve report`
             out.append(_subcommand(name, itself.callback))
-        for entry in app.registered_commands if app is not None and single is None else ():
+        for entry in app.registered_commands:
             out.append(_subcommand(f"{name} {entry.name or entry.callback.__name__.replace('_', '-')}", entry.callback))
     return "\n".join(out)
 

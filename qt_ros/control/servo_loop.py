@@ -16,9 +16,8 @@ from qt_ros.contract.robot import RobotContract
 from qt_ros.control import limits
 from qt_ros.control.servo import Servo
 
-_FORGET_AFTER = (
-    0.5  # s without any twist or rest: somebody else may move the arm now, so start from the measured joints again
-)
+# s without any twist or rest: somebody else may move the arm now, so start from the measured joints again
+_FORGET_AFTER = 0.5
 
 
 @dataclass(frozen=True)

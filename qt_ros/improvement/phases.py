@@ -238,14 +238,18 @@ def choose(context: Context, this: Round) -> dict[str, Any]:
     }
     paired = Paired.of(success["old"], success["new"])
     better = "new" if paired.only_new > paired.only_old or not seeds else "old"
-    why = (
-        f"nothing was compared (--choice-episodes 0): measure both yourself before you rely on it. The old one is "
-        f"{this.policy}"
-        if not seeds
-        else f"the new policy succeeds in {paired.new.success} and the old one in {paired.old.success} of the same "
-        f"{paired.scenes} tuning scenes, {seeds.start} to {seeds.stop - 1}"
-    )
-    why += "; without an advantage the old one stays" if better == "old" else ""
+    if seeds:
+        why = (
+            f"the new policy succeeds in {paired.new.success} and the old one in {paired.old.success} of the same "
+            f"{paired.scenes} tuning scenes, {seeds.start} to {seeds.stop - 1}"
+        )
+    else:
+        why = (
+            "nothing was compared (--choice-episodes 0): measure both yourself before you rely on it. The old one is "
+            f"{this.policy}"
+        )
+    if better == "old":
+        why += "; without an advantage the old one stays"
     return {
         **paired.to_dict(),
         "skills": {name: skills_document(success[name], settings.asked) for name in policies},

@@ -35,11 +35,10 @@ class EStopInput:
     def __init__(self, node: Node, estop: EStop, heed: Callable[[], None]) -> None:
         self.estop, self._heed, self._node = estop, heed, node
         self._follows_latched = False
-        subscribe(node, Bool, TOPIC, self._on_button, BUTTON, self._on_odd_button)
-        # Not told: best-effort buttons cannot match it, and are heard by the other one.
-        subscribe(node, Bool, TOPIC, self._on_button, RELIABLE_BUTTON, self._on_odd_button, told=False)
-        subscribe(node, Empty, PRESS_TOPIC, self._on_press, BUTTON, self._on_odd_button)
-        subscribe(node, Empty, PRESS_TOPIC, self._on_press, RELIABLE_BUTTON, self._on_odd_button, told=False)
+        for kind, topic, heard in ((Bool, TOPIC, self._on_button), (Empty, PRESS_TOPIC, self._on_press)):
+            subscribe(node, kind, topic, heard, BUTTON, self._on_odd_button)
+            # Not told: best-effort publishers cannot match it, and are heard by the other one.
+            subscribe(node, kind, topic, heard, RELIABLE_BUTTON, self._on_odd_button, told=False)
         node.create_service(Trigger, "~/estop", self._on_trigger)
         node.create_service(Trigger, "~/reset", self._on_reset)
 

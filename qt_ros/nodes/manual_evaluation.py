@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from qt_ros.msg import EpisodeRecord, EpisodeStatus
 from qt_ros.nodes.demo_client import EpisodeResult, GoalUnanswered
 from qt_ros.nodes.graph_evaluation import CLOSING, FIND, GraphEvaluation, GraphNotReady, Interrupted
+from qt_ros.nodes.policy_messages import new_episode_id
 from qt_ros.nodes.record_client import OperatorClient
 
 SILENT = 30.0  # s on the wall without a word from policy_node in mid-episode
@@ -101,7 +101,7 @@ class ManualEvaluation(GraphEvaluation):
         assert self._status is not None
         if self._status.checkpoint != self.wanted:
             raise GraphNotReady(f"policy_node acts by another checkpoint now ({self._status.checkpoint[:12]})")
-        self._episode = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+        self._episode = new_episode_id()
         try:
             with self._patiently():  # a goal on its way cannot be taken back before it is accepted
                 self.client.send(instruction, self._episode, max_duration, on_step)

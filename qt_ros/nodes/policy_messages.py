@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
+import uuid
 from collections.abc import Container
 
 import numpy as np
@@ -15,6 +17,11 @@ from qt_ros.contract.actions import ActionSpace
 from qt_ros.control.runner import Episode, Step
 from qt_ros.episodes.episode import is_episode_id
 from qt_ros.msg import EpisodeStatus, PolicyAction
+
+
+def new_episode_id() -> str:
+    """An id that sorts by (local) time and that no other machine makes too."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
 
 
 def reason_code(reason: str) -> int:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import sys
 import time
-import uuid
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -40,6 +39,7 @@ from qt_ros.nodes.parameters import ParameterTable
 from qt_ros.nodes.policy_messages import (
     action_message,
     goal_problem,
+    new_episode_id,
     q_curves_message,
     result_message,
     status_message,
@@ -243,7 +243,7 @@ class PolicyNode(LifecycleNode):
 
     def _begin(self, instruction: str, episode_id: str, max_duration: float) -> Episode:
         assert self.runner is not None
-        episode_id = episode_id or f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+        episode_id = episode_id or new_episode_id()
         self._clock_seen, self._give_up_outcome = (0, time.monotonic()), float("inf")  # until it has ended
         self._used.add(episode_id)
         if self._obedience.silent(now := time.monotonic()):

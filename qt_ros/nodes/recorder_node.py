@@ -105,9 +105,8 @@ class RecorderNode(Node):
             compression=self.settings.compression,
             preroll=self.settings.preroll,
             latched=[self.resolve_topic_name(t) for t in latched],
-            latched_all=[
-                self.resolve_topic_name("/tf_static")
-            ],  # the robot's state publisher and others each have their part of it
+            # The robot's state publisher and others each have their part of it.
+            latched_all=[self.resolve_topic_name("/tf_static")],
             live_only=[self.resolve_topic_name(t) for t in ABOUT_EPISODES],
         )
         self._status, self._outcome, self._action, self._command = (

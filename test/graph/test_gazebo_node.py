@@ -50,6 +50,19 @@ class Gazebo:
     def say_message(self, status: EpisodeStatus) -> None:
         self._status.publish(status)
 
+    def begin(self, episode_id: str, seed: int) -> None:
+        """It runs, and gazebo_node knows: it refuses to set up scene ``seed``."""
+        self.say(episode_id, EpisodeStatus.STATE_RUNNING)
+
+        def refused() -> bool:
+            try:
+                self.client.reset_scene(seed)
+            except RuntimeError as error:
+                return f"episode {episode_id} is running" in str(error)
+            return False
+
+        self.client.wait(refused, 60.0, "gazebo_node to know of the episode")
+
     def log(self) -> str:
         return self._process.log.read_text(encoding="utf-8", errors="replace")
 
@@ -144,16 +157,7 @@ def test_a_target_that_stayed_on_the_table_is_failure(gazebo: Gazebo) -> None:
 def test_an_episode_whose_successor_begins_at_once_is_judged_all_the_same(gazebo: Gazebo) -> None:
     """A preempting goal: both are there before gazebo_node reads either."""
     gazebo.client.reset_scene(SEED + 1)
-    gazebo.say("preempted", EpisodeStatus.STATE_RUNNING)
-
-    def refused() -> bool:
-        try:
-            gazebo.client.reset_scene(SEED + 1)
-        except RuntimeError as error:
-            return "preempted" in str(error)
-        return False
-
-    gazebo.client.wait(refused, 60.0, "gazebo_node to know of the episode")
+    gazebo.begin("preempted", SEED + 1)
     gazebo.process.send_signal(signal.SIGSTOP)
     gazebo.say("preempted", EpisodeStatus.STATE_ENDED)
     gazebo.say("successor", EpisodeStatus.STATE_RUNNING)
@@ -174,16 +178,7 @@ def test_without_poses_after_the_end_nothing_is_judged_and_it_says_why(gazebo: G
 
 def test_no_scene_is_set_up_while_an_episode_runs(gazebo: Gazebo) -> None:
     gazebo.client.reset_scene(SEED)
-    gazebo.say("running", EpisodeStatus.STATE_RUNNING)
-
-    def refused() -> bool:
-        try:
-            gazebo.client.reset_scene(SEED)
-        except RuntimeError as error:
-            return "episode running is running" in str(error)
-        return False
-
-    gazebo.client.wait(refused, 60.0, "the reset to be refused")
+    gazebo.begin("running", SEED)
     gazebo.say("running", EpisodeStatus.STATE_ENDED)
     gazebo.client.wait(lambda: "running" in gazebo.outcomes, 60.0, "a verdict")
 
