@@ -44,18 +44,16 @@ def histogram_losses(
     aim = gaussian_mass(targets.float(), histogram.atoms, config.sigma)
     index = bins.unsqueeze(-1)
     taken = outputs.gather(-2, index.unsqueeze(-1).expand(*index.shape, outputs.shape[-1])).squeeze(-2)
-    if config.regulariser == "none":  # only the bins taken carry a gradient
-        log_sum_taken, _ = histogram.summary(taken)
-        with torch.no_grad():
-            log_sum, values = histogram.summary(outputs)
-    else:
-        log_sum, values = histogram.summary(outputs)
-        log_sum_taken = log_sum.gather(-1, index).squeeze(-1)
-    td = mean_of(log_sum_taken - histogram.expected_logit(taken, aim), mask)
     nothing = gaussian_mass(torch.zeros((), device=outputs.device), histogram.atoms, config.sigma)
-    down = log_sum - histogram.expected_logit(outputs, nothing)
-    not_taken = (down.sum(-1) - down.gather(-1, index).squeeze(-1)) / (count - 1)
-    conservative = mean_of(not_taken, mask)
+    if config.regulariser == "none":  # only the bins taken carry a gradient
+        down_taken, _ = histogram.summary(taken, nothing)
+        with torch.no_grad():
+            down, values = histogram.summary(outputs, nothing)
+    else:
+        down, values = histogram.summary(outputs, nothing)
+        down_taken = down.gather(-1, index).squeeze(-1)
+    td = mean_of(down_taken - histogram.expected_logit(taken, aim - nothing), mask)
+    conservative = mean_of((down.sum(-1) - down_taken) / (count - 1), mask)
     with torch.no_grad():
         q_taken = values.gather(-1, index).squeeze(-1)
         q_other = (values.sum(-1) - q_taken) / (count - 1)

@@ -85,6 +85,7 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(
             [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=config.learning_rate,
+            fused=True,
         )
         self.step = 0
         self._start = dict(start or {})

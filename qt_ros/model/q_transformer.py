@@ -67,11 +67,13 @@ class QTransformer(Backbone):
 
         With value_head 'hl_gauss' (B, n, bins, value_rank).
         """
-        dims = slice(first, first + hidden.shape[1])
-        weight = self.bin_embedding if self.head_weight is None else self.head_weight
+        weight, bias = self.bin_embedding if self.head_weight is None else self.head_weight, self.head_bias
+        if hidden.shape[1] < len(bias):  # all of them need no slice, whose gradient is as large as the weights
+            dims = slice(first, first + hidden.shape[1])
+            weight, bias = weight[dims], bias[dims]
         with torch.autocast(hidden.device.type, enabled=False):
-            logits = torch.bmm(hidden.float().transpose(0, 1), weight[dims].float().transpose(1, 2))
-            logits = (logits + self.head_bias[dims, None].float()).transpose(0, 1)
+            hidden, weight = hidden.float().transpose(0, 1), weight.float().transpose(1, 2)
+            logits = torch.baddbmm(bias[:, None].float(), hidden, weight).transpose(0, 1)
         return logits.unflatten(-1, (self.config.bins, -1)) if self.histogram is not None else logits
 
     def q_logits(

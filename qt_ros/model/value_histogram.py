@@ -63,40 +63,47 @@ class ValueHistogram(nn.Module):
                 out[piece] = torch.softmax(self.logits(flat[piece]), -1) @ self.centres
         return out.reshape(z.shape[:-1])
 
-    def summary(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """z (..., rank) -> log sum_k exp(logits) and `mean`, both (...) float32, in one go and at the memory of z.
+    def summary(self, z: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """z (..., rank), target (atoms,) that sums to 1 -> cross-entropy of the target and the histogram
+        (- sum_k target_k log p_k), and `mean`, both (...) float32, in one go and at the memory of z.
 
-        The first is differentiable, the second is not.
+        The first is differentiable, the second is not. For a target of each histogram's own see `expected_logit`.
         """
-        total, mean = _LogNormaliser.apply(z.float(), self.basis, self.base, self.centres)
-        return total, mean
+        cross_entropy, mean = _CrossEntropy.apply(z.float(), self.basis, self.base, self.centres, target)
+        return cross_entropy, mean
 
     def expected_logit(self, z: Tensor, target: Tensor) -> Tensor:
         """sum_k target_k logit_k: z (..., rank), target (..., atoms) or (atoms,) -> (...).
 
-        The cross-entropy of a target that sums to 1 is the log-normaliser of `summary` minus this.
+        The cross-entropy of a target is that of another one minus this of their difference.
         """
         with torch.autocast(z.device.type, enabled=False):
             return (z.float() * (target @ self.basis.T)).sum(-1) + target @ self.base
 
 
-class _LogNormaliser(torch.autograd.Function):
-    """log sum exp of z @ basis + base, and the histogram's mean; the mean of the basis is kept as the gradient."""
+class _CrossEntropy(torch.autograd.Function):
+    """log sum_k exp(logit_k) - sum_k target_k logit_k with logits z @ basis + base, and the histogram's mean.
+
+    The gradient, which is kept, is the basis' mean under the histogram minus that under the target.
+    """
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, basis: Tensor, base: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, z: Tensor, basis: Tensor, base: Tensor, centres: Tensor, target: Tensor
+    ) -> tuple[Tensor, Tensor]:
         flat = z.reshape(-1, z.shape[-1])
         total, value = torch.empty(len(flat), device=z.device), torch.empty(len(flat), device=z.device)
         slope = torch.empty_like(flat)
         moments = torch.cat((basis, centres[None], torch.ones_like(centres)[None])).T
         with torch.autocast(z.device.type, enabled=False):
+            wanted, constant = basis @ target, base @ target
             for piece in _pieces(flat):
                 logits = torch.addmm(base, flat[piece], basis)
                 highest = logits.amax(-1, keepdim=True)
                 found = logits.sub_(highest).exp_() @ moments
                 mass = found[:, -1:]
-                total[piece] = (mass.log() + highest).squeeze(-1)
-                slope[piece] = found[:, :-2] / mass
+                total[piece] = (mass.log() + highest).squeeze(-1) - (flat[piece] @ wanted + constant)
+                torch.div(found[:, :-2], mass, out=slope[piece]).sub_(wanted)
                 value[piece] = found[:, -2] / mass[:, 0]
         ctx.save_for_backward(slope.reshape(z.shape))
         value = value.reshape(z.shape[:-1])
@@ -104,9 +111,9 @@ class _LogNormaliser(torch.autograd.Function):
         return total.reshape(z.shape[:-1]), value
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
         (slope,) = ctx.saved_tensors
-        return gradients[0].unsqueeze(-1) * slope, None, None, None
+        return gradients[0].unsqueeze(-1) * slope, None, None, None, None
 
 
 def _pieces(flat: Tensor) -> list[slice]:

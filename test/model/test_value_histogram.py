@@ -54,8 +54,9 @@ def test_pieces_and_the_kept_gradient_change_nothing(monkeypatch: pytest.MonkeyP
     target = torch.softmax(outputs(3, 2, 6, 11, seed=1), -1)
     z, plain = (outputs(3, 2, 6, 4).mul(3).requires_grad_() for _ in range(2))
     weight = outputs(3, 2, 6, seed=2)
-    total, value = histogram.summary(z)
-    lean = total - histogram.expected_logit(z, target)
+    other = torch.softmax(outputs(11, seed=3), -1)
+    against, value = histogram.summary(z, other)
+    lean = against - histogram.expected_logit(z, target - other)
     assert not value.requires_grad and not histogram.mean(z).requires_grad
     torch.testing.assert_close(value, histogram.mean(z))
     (lean * weight).sum().backward()
@@ -70,7 +71,7 @@ def test_pieces_and_the_kept_gradient_change_nothing(monkeypatch: pytest.MonkeyP
 def test_large_outputs_stay_finite() -> None:
     histogram = ValueHistogram(51, 8, 0.1)
     z = torch.full((2, 8), 500.0, requires_grad=True)
-    total, _ = histogram.summary(z)
+    total, _ = histogram.summary(z, torch.full((51,), 1 / 51))
     total.sum().backward()
     assert bool(total.isfinite().all()) and bool(z.grad.isfinite().all())
     assert bool(histogram.mean(-z).isfinite().all())
