@@ -67,7 +67,8 @@ class QTransformer(Backbone):
 
         With value_head 'hl_gauss' (B, n, bins, value_rank).
         """
-        weight, bias = self.bin_embedding if self.head_weight is None else self.head_weight, self.head_bias
+        weight: Tensor = self.bin_embedding if self.head_weight is None else self.head_weight
+        bias: Tensor = self.head_bias
         if hidden.shape[1] < len(bias):  # all of them need no slice, whose gradient is as large as the weights
             dims = slice(first, first + hidden.shape[1])
             weight, bias = weight[dims], bias[dims]
