@@ -16,6 +16,7 @@ from domains import reserved_domain
 from fake_gazebo import OBJECTS, FakeGazebo, install_gz
 from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import JointState
+from simulators import begin
 
 from qt_ros.cli.processes import NodeGroup, NodeProcess
 from qt_ros.contract.kinematics import Kinematics
@@ -49,19 +50,6 @@ class Gazebo:
 
     def say_message(self, status: EpisodeStatus) -> None:
         self._status.publish(status)
-
-    def begin(self, episode_id: str, seed: int) -> None:
-        """It runs, and gazebo_node knows: it refuses to set up scene ``seed``."""
-        self.say(episode_id, EpisodeStatus.STATE_RUNNING)
-
-        def refused() -> bool:
-            try:
-                self.client.reset_scene(seed)
-            except RuntimeError as error:
-                return f"episode {episode_id} is running" in str(error)
-            return False
-
-        self.client.wait(refused, 60.0, "gazebo_node to know of the episode")
 
     def log(self) -> str:
         return self._process.log.read_text(encoding="utf-8", errors="replace")
@@ -157,7 +145,7 @@ def test_a_target_that_stayed_on_the_table_is_failure(gazebo: Gazebo) -> None:
 def test_an_episode_whose_successor_begins_at_once_is_judged_all_the_same(gazebo: Gazebo) -> None:
     """A preempting goal: both are there before gazebo_node reads either."""
     gazebo.client.reset_scene(SEED + 1)
-    gazebo.begin("preempted", SEED + 1)
+    begin(gazebo, "preempted", SEED + 1)
     gazebo.process.send_signal(signal.SIGSTOP)
     gazebo.say("preempted", EpisodeStatus.STATE_ENDED)
     gazebo.say("successor", EpisodeStatus.STATE_RUNNING)
@@ -178,7 +166,7 @@ def test_without_poses_after_the_end_nothing_is_judged_and_it_says_why(gazebo: G
 
 def test_no_scene_is_set_up_while_an_episode_runs(gazebo: Gazebo) -> None:
     gazebo.client.reset_scene(SEED)
-    gazebo.begin("running", SEED)
+    begin(gazebo, "running", SEED)
     gazebo.say("running", EpisodeStatus.STATE_ENDED)
     gazebo.client.wait(lambda: "running" in gazebo.outcomes, 60.0, "a verdict")
 

@@ -16,6 +16,7 @@ from geometry_msgs.msg import TwistStamped
 from nav_msgs.msg import Odometry
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
+from simulators import begin
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from qt_ros.cli.processes import NodeGroup, NodeProcess
@@ -63,19 +64,6 @@ class Watcher:
         message = EpisodeStatus(episode_id=episode_id, state=state)
         message.header.stamp = stamp or self.heard["/clock"][-1].clock
         self.status.publish(message)
-
-    def begin(self, episode_id: str, seed: int) -> None:
-        """It runs, and sim_node knows: it refuses to set up scene ``seed``."""
-        self.say(episode_id, EpisodeStatus.STATE_RUNNING)
-
-        def refused() -> bool:
-            try:
-                self.client.reset_scene(seed)
-            except RuntimeError as error:
-                return f"{episode_id} is running" in str(error)
-            return False
-
-        self.client.wait(refused, 60.0, "the simulator to know of the episode")
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +150,7 @@ def test_a_finished_episode_is_judged_once_and_no_scene_is_set_while_one_runs(si
     sim.client.reset_scene(2_000_014)
     sim.heard["/clock"].clear()
     sim.client.wait(lambda: bool(sim.heard["/clock"]), 60.0, "the clock")
-    sim.begin("judged", 2_000_015)
+    begin(sim, "judged", 2_000_015)
     # The clock of who says it lags behind the reset: it ended all the same.
     sim.say("judged", EpisodeStatus.STATE_ENDED, stamp=Time(nanosec=1))
     outcome = sim.until("episode_outcome", lambda m: m.episode_id == "judged", "the outcome")
@@ -173,7 +161,7 @@ def test_a_finished_episode_is_judged_once_and_no_scene_is_set_while_one_runs(si
 def test_an_episode_whose_successor_begins_at_once_is_judged_all_the_same(sim: Watcher) -> None:
     """A preempting goal: the simulator is busy, and reads of the end and of the next beginning only after both."""
     sim.client.reset_scene(2_000_018)
-    sim.begin("preempted", 2_000_018)
+    begin(sim, "preempted", 2_000_018)
     sim.process.send_signal(signal.SIGSTOP)
     sim.say("preempted", EpisodeStatus.STATE_ENDED)
     sim.say("successor", EpisodeStatus.STATE_RUNNING)
