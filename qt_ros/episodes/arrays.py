@@ -149,8 +149,10 @@ def load_arrays(
                 )
             for name in stored:
                 scalar = table.column(name)[row]
-                if not scalar.is_valid:
+                if not scalar.is_valid and name in OPTIONAL:
                     continue
+                if not scalar.is_valid or scalar.values.null_count:
+                    raise StoreError(f"{path}: episode {meta.id} has gaps in its {name}; rebuild the store")
                 if name == "images":
                     _decode_frames(scalar.values, out[name][start:stop], path, meta)
                 else:

@@ -247,20 +247,22 @@ def parse_table(data: bytes) -> NDArray[Any]:
 def read_index(root: Root, home: Root, folder: str) -> StoreIndex | None:
     """The index whose record is ``folder``index.json of ``home``, for the store at ``root``.
 
-    None when there is none or when the store has changed since: by the content of its labels and of its manifest, for
-    a URL by the manifest's size. StoreError when it is damaged.
+    None when there is none or when the store has changed since, by the content of its labels and of its manifest.
+    StoreError when it is damaged, StoreUnreachable where a URL does not answer.
     """
     where = f"{home.url}/{folder}{RECORD}"
     try:
         document = load_json(home.read(f"{folder}{RECORD}"), MAX_MANIFEST)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except StoreUnreachable:  # a ValueError too
+        raise
     except (ValueError, IsADirectoryError) as error:
         raise StoreError(f"{where}: no readable index ({error}); delete it, it will be made anew") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT or document.get("version") != VERSION:
         return None  # of another version of this program: to be made anew
     try:
-        if _changed(root, document["made_from"]):
+        if document["made_from"] != origin(root.read(MANIFEST), read_optional(root, LABELS)):
             return None
         table = home.read(f"{folder}{document['files']['episodes']['file']}")
         if hashlib.sha256(table).hexdigest() != document["files"]["episodes"]["sha256"]:
@@ -284,18 +286,10 @@ def read_index(root: Root, home: Root, folder: str) -> StoreIndex | None:
         raise StoreError(f"{where}: incomplete ({error!r}); delete the index, it will be made anew") from error
 
 
-def _changed(root: Root, made_from: dict[str, Any]) -> bool:
-    labels = read_optional(root, LABELS)
-    if root.remote:  # a manifest of many episodes is long
-        return (root.size(MANIFEST), _sha256(labels)) != (made_from["manifest_bytes"], made_from["labels_sha256"])
-    return made_from != origin(root.read(MANIFEST), labels)
-
-
 def origin(manifest: bytes, labels: bytes) -> dict[str, Any]:
     """What tells an index that its store has changed, from the content of the two files that may change."""
     return {
         "manifest_sha256": _sha256(manifest),
-        "manifest_bytes": len(manifest),
         "labels_sha256": _sha256(labels),
     }
 

@@ -263,6 +263,10 @@ def _records(data: bytes, shard: Shard, dtype: np.dtype[Any]) -> _Part:
                 meta = shard.episodes[number]
                 if table.column("episode_id")[row].as_py() != meta.id:
                     raise ValueError(f"row {number} is not episode {meta.id} of the manifest")
+                for name in ("images", "proprio", "bins", "rewards"):
+                    scalar = table.column(name)[row]
+                    if not scalar.is_valid or scalar.values.null_count:
+                        raise ValueError(f"episode {meta.id} has gaps in its {name}")
                 frames = table.column("images")[row].values
                 if len(frames) != meta.length:
                     raise ValueError(f"episode {meta.id} has {len(frames)} frames for {meta.length} steps")
@@ -271,12 +275,14 @@ def _records(data: bytes, shard: Shard, dtype: np.dtype[Any]) -> _Part:
                 bits = 0
                 for name, bit in (("proprio", 0), ("bins", 0), ("keypoints", KEYPOINTS), ("privileged", PRIVILEGED)):
                     scalar = table.column(name)[row] if name in columns else None
-                    if scalar is None or not scalar.is_valid:
+                    if scalar is None or not scalar.is_valid:  # optional ones
                         records[name] = np.nan
                         continue
                     records[name] = _flat(scalar).reshape(records[name].shape)
                     bits |= bit if np.isfinite(records[name]).all() else 0
                 records["reward"] = _flat(table.column("rewards")[row])
+                if np.isnan(records["reward"]).any():  # which no range would show
+                    raise ValueError(f"episode {meta.id} has rewards that are no numbers")
                 if table.column("outcome")[row].as_py() != meta.outcome:
                     records["reward"][-1] = last_reward(meta)
                 low, high = min(low, float(records["reward"].min())), max(high, float(records["reward"].max()))

@@ -147,7 +147,10 @@ def load_training_data(
     for store in opened:
         tell_unjudged(str(store.root), [meta.id for meta in store.meta if not meta.judged])
     manifests = [s.manifest for s in opened]
-    require_alike([str(s.root) for s in opened], manifests, [len(c) for c in chosen], privileged, sum(unjudged))
+    require_alike(
+        [str(s.root) for s in opened], manifests, [len(c) for c in chosen], privileged, sum(unjudged),
+        allow_other_contract=allow_other_contract,
+    )  # fmt: skip
     columns = ("proprio", "bins", "rewards", "keypoints")
     seen = ("privileged",) if privileged else ("images",) if images else ()
     parts = [
@@ -203,10 +206,16 @@ def tell_unjudged(where: str, ids: Sequence[str], count: int | None = None) -> N
 
 
 def require_alike(
-    names: Sequence[str], manifests: Sequence[Manifest], episodes: Sequence[int], privileged: bool, unjudged: int = 0
+    names: Sequence[str],
+    manifests: Sequence[Manifest],
+    episodes: Sequence[int],
+    privileged: bool,
+    unjudged: int = 0,
+    *,
+    allow_other_contract: bool = False,
 ) -> None:
     """TrainingError unless there are episodes (beside ``unjudged`` ones), and the stores go together: by action space,
-    contract, image size, and privileged state where that is what is trained on."""
+    contract (unless ``allow_other_contract``), image size, and privileged state where that is what is trained on."""
     if not sum(episodes):
         where = ", ".join(names) or "an empty list of stores"
         if unjudged:
@@ -214,7 +223,8 @@ def require_alike(
                 f"none of the {unjudged} episodes in {where} has a known outcome; label them: qt-ros episodes label"
             )
         raise TrainingError(f"no episodes in {where}; collect or build some first")
-    for attribute in ("action_space_sha256", "contract_sha256", "proprio_names", *_AGREE[privileged]):
+    contract = () if allow_other_contract else ("contract_sha256",)
+    for attribute in ("action_space_sha256", *contract, "proprio_names", *_AGREE[privileged]):
         found = {name: getattr(manifest, attribute) for name, manifest in zip(names, manifests, strict=True)}
         if len(set(found.values())) > 1:
             told = ", ".join(f"{value} in {root}" for root, value in found.items())

@@ -94,12 +94,13 @@ class StreamedData(StepData):
         weights: Sequence[float] | None = None,
         cache_bytes: int = CACHE_BYTES,
         threads: int = 0,
+        allow_other_contract: bool = False,
     ) -> None:
         names, manifests = [i.root.url for i in indexes], [i.manifest for i in indexes]
         self._chosen = [_judged(i) for i in indexes]
         counts = [len(i.episodes) if c is None else len(c) for i, c in zip(indexes, self._chosen, strict=True)]
         unjudged = [len(i.episodes) - count for i, count in zip(indexes, counts, strict=True)]
-        require_alike(names, manifests, counts, privileged, sum(unjudged))
+        require_alike(names, manifests, counts, privileged, sum(unjudged), allow_other_contract=allow_other_contract)
         for index in indexes:
             require_rewards(*index.reward_range)
         self._indexes, self._gamma, self._privileged = list(indexes), gamma, privileged
@@ -306,8 +307,9 @@ def stream_training_data(
     except StoreError as error:
         raise TrainingError(str(error)) from error
     return StreamedData(
-        indexes, gamma, privileged=privileged, weights=weights, cache_bytes=cache_bytes, threads=threads
-    )
+        indexes, gamma, privileged=privileged, weights=weights, cache_bytes=cache_bytes, threads=threads,
+        allow_other_contract=allow_other_contract,
+    )  # fmt: skip
 
 
 def open_store_index(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import fsspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from index_checks import add, check_same, index_of
+from index_checks import add, check_same, index_of, rewrite
 from range_server import serving
 
 from qt_ros.contract.robot import RobotContract, parse_contract
@@ -21,7 +22,7 @@ from qt_ros.episodes.episode import Episode
 from qt_ros.episodes.index import SUCCESS, CorruptEpisode, open_index
 from qt_ros.episodes.manifest import StoreError
 from qt_ros.episodes.mirror import fetch_store
-from qt_ros.episodes.roots import LocalRoot, open_root
+from qt_ros.episodes.roots import LocalRoot, StoreUnreachable, UrlRoot, open_root
 from qt_ros.episodes.store import EpisodeStore
 from qt_ros.episodes.store_labels import label_episode
 
@@ -105,6 +106,51 @@ def test_a_label_behind_a_url_that_was_corrected_in_its_place_is_noticed(store: 
         corrected = open_index(open_root(server.url), tmp_path / "remote")
     assert not corrected.flag(SUCCESS)[0] and corrected.records(0)["reward"][-1] == 0
     check_same(corrected, EpisodeStore(store))
+
+
+def test_a_store_behind_a_url_that_was_made_anew_is_noticed_though_its_manifest_is_as_long(
+    store: Path, contract: RobotContract, new_episode: Maker, tmp_path: Path
+) -> None:
+    size = (store / "store.json").stat().st_size
+    shutil.copytree(store, tmp_path / "served")
+    with serving(tmp_path / "served") as server:
+        before = open_index(open_root(server.url), tmp_path / "remote")
+        shutil.rmtree(tmp_path / "served")
+        others = []
+        for number, was in enumerate(before.flag(SUCCESS)):
+            rewards = np.zeros(3 + number % 5, np.float32)
+            rewards[-1] = not was
+            outcome = "failure" if was else "success"
+            others.append(new_episode(number, steps=len(rewards), outcome=outcome, rewards=rewards))
+        add(tmp_path / "served", contract, others)
+        assert (tmp_path / "served" / "store.json").stat().st_size == size
+        after = open_index(open_root(server.url), tmp_path / "remote")
+    assert after.flag(SUCCESS).tolist() == (~before.flag(SUCCESS)).tolist()
+    check_same(after, EpisodeStore(tmp_path / "served"))
+
+
+def test_a_url_that_does_not_answer_is_not_taken_for_a_damaged_index(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnreachable, match="once it answers"):
+        open_index(UrlRoot("http://127.0.0.1:9/store", pauses=()), tmp_path / "cache")
+
+
+@pytest.mark.parametrize("column", ["images", "proprio", "bins", "rewards"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_episode_that_lacks_something_is_refused_by_every_reader(store: Path, column: str, whole: bool) -> None:
+    """Zeros in the place of what is missing would be learned from."""
+    rewrite(store, column, lambda rows: [rows[0], None if whole else [None, *rows[1][1:]], *rows[2:]])
+    problem = f"episode episode-0001 has gaps in its {column}"
+    with pytest.raises(StoreError, match="9 frames, the manifest says" if whole and column == "images" else problem):
+        EpisodeStore(store).load_all()
+    index = index_of(store)
+    (skipped,) = index.skipped
+    assert problem in skipped.problem and skipped.episodes == 3 and len(index.lengths) == 6
+
+
+def test_rewards_that_are_no_numbers_are_no_rewards(store: Path) -> None:
+    rewrite(store, "rewards", lambda rows: [[float("nan")] * len(rows[0]), *rows[1:]])
+    (skipped,) = index_of(store).skipped
+    assert "episode episode-0000 has rewards that are no numbers" in skipped.problem
 
 
 def test_an_older_index_that_is_damaged_is_not_built_upon(

@@ -118,6 +118,11 @@ def test_stores_of_another_contract_are_refused_unless_that_is_meant(tmp_path: P
     with pytest.raises(TrainingError, match="made with contract"):
         load_training_data([path], 0.9, contract=CONTRACT)
     assert len(load_training_data([path], 0.9, contract=CONTRACT, allow_other_contract=True).lengths) == 1
+    both = [path, store(tmp_path / "today", [make_episode(CONTRACT, 1)])]
+    for read in (load_training_data, stream_training_data):
+        with pytest.raises(TrainingError, match="disagree in contract_sha256"):
+            read(both, 0.9)
+        assert len(read(both, 0.9, contract=CONTRACT, allow_other_contract=True).lengths) == 2
     wider = parse_contract(CONTRACT.text.replace("high: 0.05", "high: 0.06", 1))
     path = store(tmp_path / "wider", [make_episode(wider, 0)], wider)
     with pytest.raises(TrainingError, match="action space .* is not that of robot"):

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from qt_ros.contract.robot import RobotContract
 from qt_ros.episodes.episode import Episode
@@ -45,3 +51,17 @@ def check_same(index: StoreIndex, store: EpisodeStore) -> None:
         assert index.flag(TERMINATED)[number] == meta.terminated
         assert index.flag(UNJUDGED)[number] == (meta.outcome == "unknown")
         assert index.flag(KEYPOINTS)[number] == np.isfinite(arrays.keypoints[rows]).all()
+
+
+def rewrite(store: Path, column: str, change: Callable[[list[Any]], list[Any]]) -> None:
+    """What somebody else's writer might make of the first shard: ``column`` of its rows changed, the hashes right."""
+    path = store / "shards" / "shard-00000.parquet"
+    table = pq.read_table(path)
+    at = table.schema.get_field_index(column)
+    kind = table.schema.field(at).type
+    table = table.set_column(at, pa.field(column, kind), pa.array(change(table.column(column).to_pylist()), kind))
+    pq.write_table(table, path, compression="NONE", use_dictionary=False)
+    manifest = json.loads((store / "store.json").read_text())
+    (shard,) = (s for s in manifest["shards"] if s["file"].endswith(path.name))
+    shard |= {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
+    (store / "store.json").write_text(json.dumps(manifest))
