@@ -40,6 +40,16 @@ def test_picking_compares_every_method_with_the_same_share_of_successes() -> Non
     assert len(budgets) == 1
 
 
+@pytest.mark.parametrize("name", names())
+def test_successes_are_drawn_more_often_for_every_method_that_can_use_it_or_for_none(name: str) -> None:
+    """But for cloning of successes alone, and for tables of one method's variants."""
+    cells = load_experiment(name).cells
+    methods = {cell.method for cell in cells}
+    with_all = {c.method for c in cells if c.method != "rt1_bc" or c.set.get("options.episodes") == "all"}
+    drawn = {cell.method for cell in cells if "success_share" in cell.set}
+    assert len(methods) == 1 or drawn in (set(), with_all)
+
+
 def test_the_state_experiment_has_the_same_cells_without_images() -> None:
     images, state = load_experiment("picking"), load_experiment("picking-state")
     assert [c.label for c in images.cells] == [c.label for c in state.cells]
