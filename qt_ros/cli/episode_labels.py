@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+from qt_ros.cli.episode_output import Json, coloured, console, say, show_json
 
 
 def label(
@@ -29,7 +29,6 @@ def label(
 
     Example: qt-ros episodes label bags/2026-01-01_12-00-00 success --by anna --comment "slipped, then held"
     """
-    from qt_ros.cli.episodes import coloured, say, show_json
     from qt_ros.episodes.bag_labels import bag_labels, bag_of, episode_of, label_bag
     from qt_ros.episodes.episode import OUTCOMES
     from qt_ros.episodes.manifest import MANIFEST
@@ -64,7 +63,6 @@ def labels(
 
     Example: qt-ros episodes labels stores/autonomous --episode 20260101-120000-003
     """
-    from qt_ros.cli.episodes import coloured, console, show_json
     from qt_ros.episodes.bag_labels import bag_labels
     from qt_ros.episodes.manifest import MANIFEST
     from qt_ros.episodes.store_labels import store_labels

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,80 +13,18 @@ from rich.progress import Progress
 from rich.table import Table
 
 from qt_ros.cli.episode_labels import label, labels
+from qt_ros.cli.episode_listing import info, list_episodes
+from qt_ros.cli.episode_output import Json, console, number, say, show_json
 
 app = typer.Typer(no_args_is_help=True, help="Recorded episodes (bags) and training stores.")
 app.command("label")(label)
 app.command("labels")(labels)
+app.command("ls")(list_episodes)
+app.command("info")(info)
 
 Paths = Annotated[list[Path], typer.Argument(help="Bags, or folders in which to look for bags.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Robot = Annotated[str, typer.Option(help="Name in config/robots or path of a contract.")]
 Namespace = Annotated[str | None, typer.Option(help="Namespace of the robot, where a bag holds several.")]
-
-
-@app.command("ls")
-def list_bags(paths: Paths, json_output: Json = False) -> None:
-    """List episodes: what was asked, how it went, how long, how big.
-
-    Example: qt-ros episodes ls bags/
-    """
-    from qt_ros.episodes.bag import find_bags
-
-    rows = [summary(uri) for uri in find_bags(paths)]
-    if json_output:
-        show_json(rows)
-        return
-    table = Table("bag", "instruction", "outcome", "reason", "seconds", "messages", "MB")
-    for row in rows:
-        table.add_row(
-            escape(row["bag"]),
-            escape(row["instruction"]),
-            coloured(row["outcome"]),
-            f"[red]{escape(row['problem'])}"
-            if row["problem"]
-            else ", ".join([row["reason"], *["[yellow]dry run[/]"] * row["dry_run"]]),
-            f"{row['seconds']:.1f}",
-            str(row["messages"]),
-            f"{row['bytes'] / 1e6:.1f}",
-        )
-    console().print(table)
-    successes = sum(row["outcome"] == "success" for row in rows)
-    say(f"{len(rows)} episodes, {successes} successes")
-
-
-@app.command()
-def info(
-    path: Annotated[Path, typer.Argument(help="One bag, or one training store.")],
-    json_output: Json = False,
-) -> None:
-    """Show all that is known of one bag or one training store.
-
-    Example: qt-ros episodes info bags/2026-01-01_12-00-00
-    """
-    from qt_ros.episodes.bag_labels import bag_labels
-    from qt_ros.episodes.bag_metadata import read_metadata
-    from qt_ros.episodes.manifest import MANIFEST
-
-    if (path / MANIFEST).is_file():
-        store_info(path, json_output)
-        return
-    metadata = read_metadata(path)
-    row = summary(path)
-    if json_output:
-        described, given = [asdict(t) for t in metadata.topics], [asdict(entry) for entry in bag_labels(path)]
-        show_json({**row, "custom_data": metadata.custom_data, "topics": described, "labels": given})
-        return
-    facts = Table(show_header=False)
-    for key, value in {**row, **metadata.custom_data}.items():
-        if key not in ("topics",) and "\n" not in str(value):
-            facts.add_row(key, escape(str(value)))
-    topics = Table("topic", "type", "messages", "reliability", "durability")
-    for topic in metadata.topics:
-        qos = topic.qos[0] if topic.qos else {}
-        reliability, durability = str(qos.get("reliability", "")), str(qos.get("durability", ""))
-        topics.add_row(topic.name, topic.type, str(topic.message_count), reliability, durability)
-    console().print(facts)
-    console().print(topics)
 
 
 @app.command()
@@ -272,95 +209,3 @@ def index(
         say(f"[yellow]left out[/] {escape(shard.file)}, {shard.episodes} episodes ({escape(shard.names)}): "
             f"{escape(shard.problem)}")  # fmt: skip
     say(f"{escape(store)}: {len(found.lengths)} episodes, {found.steps} steps")
-
-
-def summary(uri: Path) -> dict[str, Any]:
-    """One line about a bag; a broken one is listed too, with its ``problem``."""
-    from qt_ros.episodes import bag_metadata as keys
-    from qt_ros.episodes.bag import is_complete
-
-    row: dict[str, Any] = {"bag": str(uri), "episode_id": "", "instruction": "", "outcome": "unknown", "reason": ""}
-    row |= {
-        "dry_run": False,
-        "seconds": 0.0,
-        "messages": 0,
-        "bytes": sum(f.stat().st_size for f in uri.glob("*.mcap")),
-        "problem": "",
-    }
-    try:
-        metadata = keys.read_metadata(uri)
-        if not is_complete(uri):
-            row["problem"] = "cut off; recover it"
-    except keys.BagError as error:
-        row["problem"] = "not closed; recover it" if "recover" in str(error) else str(error)
-        return row
-    custom = metadata.custom_data
-    return row | {
-        "episode_id": custom.get(keys.EPISODE_ID, ""),
-        "instruction": custom.get(keys.INSTRUCTION, ""),
-        "outcome": custom.get(keys.OUTCOME, "unknown"),
-        "reason": custom.get(keys.REASON, ""),
-        "dry_run": custom.get(keys.DRY_RUN) == "true",
-        "seconds": metadata.duration_ns * 1e-9,
-        "messages": metadata.message_count,
-    }
-
-
-def store_info(path: Path, json_output: bool) -> None:
-    """Print what a training store holds: episodes, steps, successes per instruction, damaged shards."""
-    from qt_ros.episodes.store import EpisodeStore
-    from qt_ros.episodes.store_labels import store_labels
-
-    store = EpisodeStore(path)
-    by_instruction: dict[str, list[bool]] = {}
-    for meta in store.meta:
-        by_instruction.setdefault(meta.instruction, []).append(meta.outcome == "success")
-    sources = sorted({m.source for m in store.meta})
-    document = {
-        "store": str(path),
-        "robot": store.manifest.robot,
-        "contract_sha256": store.manifest.contract_sha256,
-        "action_space_sha256": store.manifest.action_space_sha256,
-        "image_size": list(store.image_size),
-        "episodes": len(store),
-        "steps": store.steps,
-        "sources": {s: sum(m.source == s for m in store.meta) for s in sources},
-        "successes": sum(m.outcome == "success" for m in store.meta),
-        "unknown": sum(not m.judged for m in store.meta),
-        "labels": len(store_labels(path)),
-        "instructions": {k: {"episodes": len(v), "successes": sum(v)} for k, v in sorted(by_instruction.items())},
-        "damaged_shards": [asdict(s) for s in store.skipped],
-    }
-    if json_output:
-        show_json(document)
-        return
-    facts = Table(show_header=False)
-    for key, value in document.items():
-        if key != "instructions":
-            facts.add_row(key, escape(str(value)))
-    table = Table("instruction", "episodes", "successes")
-    for instruction, done in sorted(by_instruction.items()):
-        table.add_row(escape(instruction), str(len(done)), str(sum(done)))
-    console().print(facts)
-    console().print(table)
-
-
-def console() -> Console:
-    return Console()
-
-
-def say(line: str) -> None:
-    """One line of prose; paths in it are never broken."""
-    Console(soft_wrap=True, highlight=False).print(line)
-
-
-def show_json(document: Any) -> None:
-    typer.echo(json.dumps(document, indent=1))
-
-
-def coloured(outcome: str) -> str:
-    return {"success": "[green]success[/]", "failure": "[red]failure[/]"}.get(outcome, outcome)
-
-
-def number(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)

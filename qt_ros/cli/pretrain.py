@@ -43,12 +43,14 @@ def command(
     from torch.utils.tensorboard import SummaryWriter
 
     from qt_ros.contract.robot import load_contract
+    from qt_ros.learning.guards import find_device
     from qt_ros.learning.pointing import PointingConfig, PointingTrainer
     from qt_ros.learning.run import build_model, save_pointing, started_from
     from qt_ros.model.q_transformer import QTransformer
 
     console = Console(stderr=True)
     contract = load_contract(robot)
+    find_device(device)  # before stores are read, which can take minutes
     data = load_data(store, 1.0, console, stream=False)
     warn_of_scenes(store, data, console)
     fields = {"preset": preset, **parse_settings(set_ or [])}

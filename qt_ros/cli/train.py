@@ -82,19 +82,25 @@ def command(
     Example: qt-ros train --store data/demos --store data/noise --init runs/warm/checkpoint --out runs/picking
     """
     from qt_ros.contract.robot import load_contract
+    from qt_ros.contract.strict import one_of
     from qt_ros.learning.config import PRIVILEGED, load_train_config
     from qt_ros.learning.group import join_group
+    from qt_ros.learning.guards import find_device
+    from qt_ros.learning.options import OPTIONS
     from qt_ros.learning.run import require_start
     from qt_ros.learning.session import train
     from qt_ros.learning.trainer import StepReport
 
     console = Console(stderr=True)
+    if method is not None:
+        one_of(method, tuple(OPTIONS), "--method")  # before its settings are looked for by that name
     overrides = (PRIVILEGED if privileged else {}) | parse_settings(set_ or [])
     if method is not None:
         overrides["method"] = method
     settings = load_train_config(config or (f"picking/{method}" if method else "small"), overrides)
     require_start(settings, init)
     contract = load_contract(robot)
+    find_device(device)  # before stores are read, which can take minutes
     group, device = join_group(device)
     data = load_data(
         store,
@@ -134,6 +140,10 @@ def command(
         if group.main:
             console.print(f"stopped at step {session.step}; the same command goes on from there")
         raise typer.Exit(130)
+    if group.main:
+        again = "nothing was left to do" if session.seconds == 0 else f"trained for {session.seconds:.0f} s"
+        place = out / "checkpoint"
+        console.print(f"finished at step {session.step}, {again}; checkpoint: {place}", markup=False, soft_wrap=True)
 
 
 def parse_settings(entries: list[str]) -> dict[str, Any]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a write fails with where the disk, a quota or the limit on the size of files is used up."""
 
 
 def fsync_directory(directory: Path) -> None:
@@ -50,8 +54,10 @@ def replacing_path(path: Path) -> Iterator[Path]:
         temporary.chmod(mode)
         sync(temporary)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in NO_SPACE and error.filename is None:
+            error.filename = str(path)  # a failed write does not say of which file
         raise
     fsync_directory(path.parent)
 

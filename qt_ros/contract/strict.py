@@ -141,12 +141,20 @@ def _check_scalar(value: Any, kind: str, where: str) -> Any:
 
 
 def _written_as_text(value: Any) -> str:
-    """Advice for 1e-4, which YAML 1.1 takes for text because it lacks the point."""
+    """Advice for 1e-4 and 1.0e30, which YAML 1.1 takes for text: it wants a point, and a sign in the exponent."""
     try:
-        float(value if isinstance(value, str) else "")
+        number = float(value if isinstance(value, str) else "")
     except ValueError:
         return ""
-    return " as text; YAML wants a point in it, as in 1.0e-4, and no quotes"
+    if not math.isfinite(number):
+        return ""
+    parts = re.fullmatch(r"\s*([-+]?\d*)(\.?)(\d*)[eE]([-+]?)(\d+)\s*", value)
+    if parts is None:
+        return " as text; write it without quotes"
+    whole, point, fraction, sign, exponent = parts.groups()
+    wanted = " and ".join(["a point"] * (not point) + ["a sign after the e"] * (not sign))
+    good = f"{whole or '0'}.{fraction or '0'}e{sign or '+'}{exponent}"
+    return f" as text; YAML wants {wanted or 'it bare'}, as in {good}, and no quotes"
 
 
 def one_of(value: str, allowed: tuple[str, ...], where: str) -> None:

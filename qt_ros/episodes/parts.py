@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from qt_ros.contract.files import fsync_directory, locked, locked_or, write_atomically
+from qt_ros.contract.files import NO_SPACE, fsync_directory, locked, locked_or, write_atomically
 from qt_ros.contract.untrusted import load_json
 from qt_ros.episodes.manifest import (
     MANIFEST,
@@ -41,6 +42,23 @@ def part_lock(root: Path, prefix: str) -> AbstractContextManager[None]:
             "again, or write into another store"
         ),
     )
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """StoreError with what to do where there is no room for ``path``, a file of a store.
+
+    Whoever writes a store can be run again, because a refused write leaves what was finished before as it was.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        raise StoreError(
+            f"{path}: cannot be written ({error.strerror}); free some space there (or lift a quota, or `ulimit -f`) "
+            "and run the same command again: it keeps what is finished and goes on from there"
+        ) from error
 
 
 def held_parts(root: Path, pattern: str) -> list[str]:
@@ -167,5 +185,6 @@ def merge_manifests(root: Path) -> Manifest:
                     )
                 owner[episode.id] = shard.file
         merged = Manifest(**first.identity, shards=tuple(s for m in manifests for s in m.shards))
-        write_atomically(root / MANIFEST, merged.to_json())
+        with writing(root / MANIFEST):
+            write_atomically(root / MANIFEST, merged.to_json())
     return merged

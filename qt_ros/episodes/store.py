@@ -30,7 +30,7 @@ from qt_ros.episodes.manifest import (
     read_manifest_file,
     require_contract,
 )
-from qt_ros.episodes.parts import PartLog, merge_manifests, part_lock
+from qt_ros.episodes.parts import PartLog, merge_manifests, part_lock, writing
 from qt_ros.episodes.rows import from_row, to_row, to_table
 from qt_ros.episodes.skipped import SkippedShard, told
 from qt_ros.episodes.store_labels import as_labelled, labelled_manifest
@@ -133,7 +133,8 @@ class StoreWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Put the episodes added so far on disk as one shard."""
+        """Put the episodes added so far on disk as one shard. StoreError where the disk is full: they are kept for the
+        next time."""
         if not self._rows:
             return
         last = self._part.last
@@ -143,9 +144,11 @@ class StoreWriter:
         compression = {"images.list.element": "NONE"}
         table = to_table(self._rows, bool(self._empty.privileged_names))
         columns = {c: compression.get(c, "ZSTD") for c in leaf_columns(table.schema)}
-        with replacing(path) as stream:
+        with writing(path), replacing(path) as stream:
             pq.write_table(table, stream, row_group_size=ROW_GROUP_EPISODES, compression=columns, use_dictionary=False)
-        self._part.append(Shard(f"{SHARDS}/{name}", sha256_file(path), path.stat().st_size, tuple(self._metas)))
+        shard = Shard(f"{SHARDS}/{name}", sha256_file(path), path.stat().st_size, tuple(self._metas))
+        with writing(self._part.path):
+            self._part.append(shard)
         self._rows, self._metas = [], []
 
     def close(self) -> None:
@@ -153,7 +156,8 @@ class StoreWriter:
         if self._closed:
             return
         self.flush()
-        self._part.close()
+        with writing(self._part.path):
+            self._part.close()
         self._closed = True
         self._lock.close()
         if self._merge:

@@ -69,7 +69,7 @@ def _recorded(root: Path, episode_id: str) -> EpisodeMeta:
     for meta in read_manifest(root).episodes:
         if meta.id == episode_id:
             return meta
-    raise LabelError(f"{root}: no episode {episode_id!r} is in this store; `qt-ros episodes info {root}` tells of it")
+    raise LabelError(f"{root}: no episode {episode_id!r} is in this store; `qt-ros episodes ls {root}` lists its own")
 
 
 def _outcome(root: Path, recorded: EpisodeMeta) -> str:

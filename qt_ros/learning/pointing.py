@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -23,7 +22,8 @@ from torch import Tensor, nn
 
 from qt_ros.learning.dataset import TrainingData
 from qt_ros.learning.errors import TrainingError
-from qt_ros.learning.state import load_state, require_same, save_state
+from qt_ros.learning.guards import find_device, memory_advice, stop_diverged
+from qt_ros.learning.state import Sums, load_state, require_same, save_state
 from qt_ros.model.q_transformer import QTransformer
 
 
@@ -82,6 +82,7 @@ class PointingTrainer:
     """Trains vision, TokenLearner and their FiLM layers of ``model`` to point; the rest of the model is left as it is.
 
     ``held_out``: share of episodes kept for ``evaluate``. Resumable like `Trainer`, and as deterministic.
+    TrainingError when data, model, settings and a saved state do not go together, or ``device`` is not there.
     """
 
     def __init__(
@@ -107,8 +108,9 @@ class PointingTrainer:
             raise TrainingError(
                 "no step of these stores has key points; only episodes collected in the simulator have them"
             )
+        self.device = find_device(device)
         self.model, self.data, self.config, self.folder = model.to(device), data, config, folder
-        self.device, self.text = torch.device(device), text.to(device)
+        self.text = text.to(device)
         episode = np.repeat(np.arange(len(data.lengths)), data.lengths)
         stride = max(2, round(1 / held_out)) if held_out else 0
         test = (episode % stride == stride - 1) if stride else np.zeros(len(episode), np.bool_)
@@ -119,11 +121,13 @@ class PointingTrainer:
         )
         self.step = 0
         self._start = dict(start or {})
+        sums: dict[str, Any] = {}
         if (folder / "state.safetensors").exists():
-            self.step, extra = load_state(folder, {"parts": self.parts}, self.optimiser)
+            self.step, extra, sums = load_state(folder, {"parts": self.parts}, self.optimiser)
             if extra:  # empty: saved before settings were kept
                 own = self._identity()
                 require_same(folder, {"stores": own["stores"], **extra}, own)  # stores were noted later than the rest
+        self._sums = Sums(torch.device("cpu"), sums, dtype=torch.float64)
 
     def _identity(self) -> dict[str, Any]:
         settings = dataclasses.asdict(self.config)
@@ -143,7 +147,12 @@ class PointingTrainer:
         return self.config.loss(attention, torch.from_numpy(self.data.keypoints[index]).to(self.device))
 
     def train_step(self) -> dict[str, float]:
-        """One gradient step on frames drawn as a function of (seed, step)."""
+        """One gradient step on frames drawn as a function of (seed, step). Raises Diverged (batch saved) when loss or
+        gradient is not finite, and OutOfMemory with advice."""
+        with memory_advice(self._memory_advice):
+            return self._train_step()
+
+    def _train_step(self) -> dict[str, float]:
         config = self.config
         self.model.train()
         rng = np.random.default_rng((config.seed, self.step))
@@ -151,17 +160,48 @@ class PointingTrainer:
         rate *= 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, self.step / config.gradient_steps)))
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        terms = self._batch(self.pool[rng.integers(0, len(self.pool), config.batch)])
+        index = self.pool[rng.integers(0, len(self.pool), config.batch)]
+        terms = self._batch(index)
+        if not torch.isfinite(terms["loss"]):
+            self._save_bad_batch("loss", index)
         self.optimiser.zero_grad(set_to_none=True)
         terms["loss"].backward()
-        nn.utils.clip_grad_norm_(self.parts.parameters(), 1.0)
+        norm = nn.utils.clip_grad_norm_(self.parts.parameters(), 1.0)
+        if not torch.isfinite(norm):
+            self._save_bad_batch("gradient", index)
         self.optimiser.step()
         self.step += 1
         return _named(terms)
 
+    def _save_bad_batch(self, what: str, index: NDArray[np.int64]) -> NoReturn:
+        data = self.data
+        found = {
+            "frames": index,
+            "episodes": np.searchsorted(data.starts, index, "right") - 1,
+            "images": self.images[index],
+            "keypoints": data.keypoints[index],
+            "text": data.text[index],
+        }
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in found.items()}
+        path = self.folder / f"bad_batch_{self.step}.safetensors"
+        stop_diverged(what, self.step, path, tensors, "Lower the learning rate (--rate, in a folder of its own)")
+
+    def _memory_advice(self) -> str:
+        batch = self.config.batch
+        return (
+            f"out of memory on {self.device} in the warm-up, after {self.step} gradient steps. Take a smaller batch "
+            f"(now {batch}; --batch {max(1, batch // 2)} needs about half), smaller images or a smaller preset. The "
+            f"last saved state in {self.folder} is untouched; other settings need a folder of their own"
+        )
+
     @torch.no_grad()
     def evaluate(self, frames: int = 1024) -> dict[str, float]:
-        """Pointing error on episodes that are not trained on: mean distance in image widths, target and tool."""
+        """Pointing error on episodes that are not trained on: mean distance in image widths, target and tool.
+        OutOfMemory with advice."""
+        with memory_advice(self._memory_advice):
+            return self._evaluate(frames)
+
+    def _evaluate(self, frames: int) -> dict[str, float]:
         self.model.eval()
         if not len(self.test_pool):
             return {}
@@ -172,24 +212,22 @@ class PointingTrainer:
         return {f"held_out_{k}": float(np.mean([p[k] for p in parts])) for k in parts[0]}
 
     def run(self, report: Callable[[int, dict[str, float]], None], stop: Callable[[], bool] = lambda: False) -> bool:
-        """Train to the end; False when ``stop()`` asked to leave early (state saved)."""
-        sums: dict[str, float] = {}
-        count, since = 0, time.perf_counter()
+        """Train to the end; False when ``stop()`` asked to leave early (state saved). Raises like ``train_step``."""
+        sums = self._sums
+        sums.go_on()
         while self.step < self.config.gradient_steps:
-            for key, value in self.train_step().items():
-                sums[key] = sums.get(key, 0.0) + value
-            count += 1
+            sums.add(self.train_step())
             finished = self.step == self.config.gradient_steps
             if self.step % self.config.log_every == 0 or finished:
-                metrics = {k: v / count for k, v in sums.items()}
-                metrics["samples_per_second"] = count * self.config.batch / (time.perf_counter() - since)
+                metrics = sums.means()
+                metrics["samples_per_second"] = sums.count * self.config.batch / sums.elapsed
                 if self.step % (10 * self.config.log_every) == 0 or finished:
                     metrics |= self.evaluate()
                 report(self.step, metrics)
-                sums, count, since = {}, 0, time.perf_counter()
+                sums.clear()
             leave = stop()
             if leave or finished or self.step % self.config.save_every == 0:
-                save_state(self.folder, self.step, {"parts": self.parts}, self.optimiser, self._identity())
+                save_state(self.folder, self.step, {"parts": self.parts}, self.optimiser, self._identity(), sums.kept())
             if leave:
                 return False
         return True

@@ -12,6 +12,7 @@ from qt_ros.contract.robot import RobotContract
 from qt_ros.learning.config import TrainConfig
 from qt_ros.learning.dataset import StepData
 from qt_ros.learning.group import ALONE, Group
+from qt_ros.learning.guards import find_device
 from qt_ros.learning.run import build_model, require_start, save_run, started_from
 from qt_ros.learning.trainer import StepReport, Trainer
 
@@ -52,8 +53,10 @@ def train(
     ``init``, ``text_encoder``, ``vision_weights``, ``only_vision``: see `build_model`. ``marks``: gradient steps whose
     checkpoint is kept as well, see `marked`; they change nothing else. ``group``: the processes that train together,
     all of which call this; only the main one writes. ``encoding``: entered while every frame is encoded. When
-    ``stopped()`` turns true, all is saved and the same call goes on from there.
+    ``stopped()`` turns true, all is saved and the same call goes on from there. TrainingError when settings, data, what
+    is begun from and a saved state do not go together, or ``device`` is not there.
     """
+    find_device(device)  # before ``init`` is loaded onto it
     require_start(settings, init)
     model, encoder = build_model(
         settings.model,

@@ -3,7 +3,6 @@ advice."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +10,18 @@ from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from qt_ros.episodes.manifest import StoreError
 from qt_ros.learning.batches import DROPOUT, Batch, Batches
 from qt_ros.learning.config import TrainConfig
 from qt_ros.learning.dataset import StepData
-from qt_ros.learning.errors import DataLost, Diverged, OutOfMemory, is_out_of_memory
+from qt_ros.learning.errors import DataLost
 from qt_ros.learning.group import ALONE, Group, counting_in, require_nothing_gathered
+from qt_ros.learning.guards import find_device, memory_advice, stop_diverged
 from qt_ros.learning.methods import make_method
 from qt_ros.learning.sources import StreamedSource
-from qt_ros.learning.state import load_state, require_same, save_state
+from qt_ros.learning.state import Sums, load_state, require_same, save_state
 from qt_ros.model.acting import Network
 
 T = TypeVar("T")
@@ -49,7 +48,7 @@ class Trainer:
     keeps the training state. ``start`` says what the run began from (see `run.started_from`): a saved state that began
     from something else is refused like one of other settings. ``step`` is the next gradient step. ``group``: the
     processes that train together, each with a trainer of its own; only the main one writes. TrainingError when model,
-    data, settings and a saved state do not go together.
+    data, settings and a saved state do not go together, or ``device`` is not there.
     """
 
     def __init__(
@@ -66,7 +65,7 @@ class Trainer:
         if config.threads:
             torch.set_num_threads(config.threads)
         self.config, self.data, self.folder, self.group = config, data, folder, group
-        self.device = torch.device(device)
+        self.device = find_device(device)
         if not config.freeze_vision:
             require_nothing_gathered(model, group)
         self.method = make_method(model, config)
@@ -89,10 +88,13 @@ class Trainer:
         )
         self.step = 0
         self._start = dict(start or {})
-        self._waited, self._all_stop = 0.0, False
+        self._all_stop = False
+        sums: dict[str, Any] = {}
         if (folder / "state.safetensors").exists():
-            self.step, extra = load_state(folder, self.method.state(), self.optimiser)
+            self.step, extra, sums = load_state(folder, self.method.state(), self.optimiser)
             require_same(folder, extra, self._identity())
+        self._sums = Sums(self.device, sums, group)
+        self._waited = -float(sums.get("waited", 0.0))  # what the data's source had waited at the last report
 
     @property
     def model(self) -> Network:
@@ -118,8 +120,9 @@ class Trainer:
         return {"config": settings, **counts, "stores": self.data.hashes, **mixed, "start": self._start}
 
     def cache_tokens(self, progress: Callable[[int], None] | None = None) -> None:
-        """Encode every frame once; done before training when freeze_vision is set."""
-        self.batches.cache_tokens(progress)
+        """Encode every frame once; done before training when freeze_vision is set. OutOfMemory with advice."""
+        with memory_advice(self._encoding_advice):
+            self.batches.cache_tokens(progress)
 
     def _seed(self, step: int, purpose: int) -> int:
         return self.batches.seed(step, purpose)
@@ -142,12 +145,8 @@ class Trainer:
     def train_step(self) -> dict[str, Tensor]:
         """One gradient step; detached metrics. Raises Diverged (batch saved) when loss or gradient is not finite, and
         OutOfMemory with advice."""
-        try:
+        with memory_advice(self._memory_advice):
             return self._train_step()
-        except (RuntimeError, MemoryError) as error:
-            if is_out_of_memory(error):
-                raise OutOfMemory(self._memory_advice()) from error
-            raise
 
     def _train_step(self) -> dict[str, Tensor]:
         config = self.config
@@ -189,23 +188,17 @@ class Trainer:
     def _save_bad_batch(self, what: str, batch: Batch) -> NoReturn:
         mine = "" if self.group.size == 1 else f"_process_{self.group.rank}"
         path = self.folder / f"bad_batch_{self.step}{mine}.safetensors"
-        self.folder.mkdir(parents=True, exist_ok=True)
         segments, columns = batch.segments, batch.columns
         tensors = {"frames": torch.from_numpy(segments.frames), "mask": torch.from_numpy(segments.frame_mask)}
         tensors |= {"episodes": torch.from_numpy(np.searchsorted(self.data.starts, segments.frames, "right") - 1)}
         for name in ("proprio", *(["tokens"] if self.batches.cached else [])):
-            tensors[name] = columns.take(name, columns.index(segments.frames)).cpu().contiguous()
+            tensors[name] = columns.take(name, columns.index(segments.frames))
         if not self.batches.cached:
             sight = self.batches.source.sight
             tensors[sight] = torch.from_numpy(columns.seen(sight, segments.frames))
         for name in ("bins", "rewards", "returns", "remaining", "terminated", "success"):
-            tensors[name] = getattr(batch, name).cpu().contiguous()
-        save_file(tensors, path)
-        raise Diverged(
-            f"the {what} is not finite at step {self.step}; its batch is in {path}: what the networks were given, and "
-            "numbers of steps and episodes, counted from 0 through the stores in their order. Lower learning_rate, or "
-            "look there for what does not belong into these data"
-        )
+            tensors[name] = getattr(batch, name)
+        stop_diverged(what, self.step, path, tensors, "Lower learning_rate")
 
     def _memory_advice(self) -> str:
         config, shape = self.config, self.model.config
@@ -225,6 +218,35 @@ class Trainer:
             f"The last saved state in {self.folder} is untouched; another batch needs a folder of its own"
         )
 
+    def _encoding_advice(self) -> str:
+        shape, device = self.model.config, self.device
+        size = self.data.count * shape.tokens_per_frame * shape.width * 2 >> 20
+        ways = [
+            "a smaller vision side (--init with another warmed-up one)",
+            "a device with more free memory (--device)",
+        ]
+        if not isinstance(self.batches.source, StreamedSource):
+            ways.insert(0, f"--stream, which keeps the encoded frames in a file instead of {size} MB on {device}")
+        return (
+            f"out of memory on {device} while every frame was encoded once (freeze_vision), before gradient step "
+            f"{self.step}; a smaller batch does not help. Take one of: {'; '.join(ways)}. "
+            f"The last saved state in {self.folder} is untouched"
+        )
+
+    def _spread_advice(self) -> str:
+        shape = self.model.config
+        ways = ["a device with more free memory (--device)", f"less history (model.history, now {shape.history})"]
+        if shape.vision != "state" and not self.config.freeze_vision:
+            ways.append("the vision side frozen, so that frames are encoded before (--set freeze_vision=true)")
+        if self.config.method in ("qt_opt", "aw_opt"):
+            ways.append(f"fewer candidates of the search (options.samples, now {self.config.options.samples})")
+        return (
+            f"out of memory on {self.device} while values of up to {max(SPREAD_EPISODES, SPREAD_STEPS)} steps were "
+            f"measured for the report after gradient step {self.step}; a smaller batch does not help. Take one of: "
+            f"{'; '.join(ways)}. The last saved state in {self.folder} is untouched; other settings need a folder of "
+            "their own"
+        )
+
     # ---- the loop
 
     @torch.no_grad()
@@ -232,8 +254,13 @@ class Trainer:
         """Mean and standard deviation over episodes of the value of the first step; nothing for methods without values.
 
         A spread near zero means that the network does not tell scenes apart, the most common way to fail.
-        ``value_spread_steps`` is the standard deviation over steps drawn from anywhere in the data.
+        ``value_spread_steps`` is the standard deviation over steps drawn from anywhere in the data. OutOfMemory with
+        advice.
         """
+        with memory_advice(self._spread_advice):
+            return self._value_spread()
+
+    def _value_spread(self) -> dict[str, float]:
         starts, count = self.data.starts, self.data.count
         spaced = np.linspace(0, len(starts) - 1, min(SPREAD_EPISODES, len(starts))).astype(np.int64)
         first = self._values(starts[spaced])
@@ -262,22 +289,21 @@ class Trainer:
     ) -> bool:
         """Train to the end, reporting and saving on the way; ``saved()`` is called whenever the state was saved.
 
-        False when ``stop()`` ended it early (state saved).
+        False when ``stop()`` ended it early (state saved). Wherever it ends, going on reports as if it had not.
         """
         if self.config.freeze_vision and not self.batches.cached:
             self.cache_tokens()
-        sums: dict[str, Tensor] = {}
-        since, count = time.perf_counter(), 0
+        self._sums.go_on()
         while self.step < self.config.gradient_steps:
             try:
-                for key, value in self.train_step().items():
-                    sums[key] = sums.get(key, torch.zeros((), device=self.device)) + value
-                count += 1
-                if self.step % self.config.log_every == 0 or self.step == self.config.gradient_steps:
-                    metrics = self._metrics(sums, count, time.perf_counter() - since)
+                if not self._due:  # it is due already where data were lost amid a report
+                    self._sums.add(self.train_step())
+                if self._due:
+                    metrics = self._metrics()
+                    self._sums.clear()  # before the report: should that fail, nothing is to be gathered for the state
                     if self.group.main:
                         report(StepReport(self.step, metrics))
-                    sums, since, count = {}, time.perf_counter(), 0
+                    self._sums.go_on()
             except LOST:
                 self._save(saved)
                 if self._all_stop:  # a launcher ends all when one ends, so nobody does before the state is saved
@@ -290,9 +316,15 @@ class Trainer:
                 return False
         return True
 
-    def _metrics(self, sums: dict[str, Tensor], count: int, elapsed: float) -> dict[str, float]:
-        """Means over the last ``count`` steps and all processes, and what only the main process measures."""
-        metrics = {k: float(self.group.total(v)) / self.group.size / count for k, v in sums.items()}
+    @property
+    def _due(self) -> bool:
+        border = self.step % self.config.log_every == 0 or self.step == self.config.gradient_steps
+        return border and self._sums.count > 0
+
+    def _metrics(self) -> dict[str, float]:
+        """Means since the last report over all processes, and what only the main process measures."""
+        elapsed, count = self._sums.elapsed, self._sums.count
+        metrics = self._sums.means(self.group)
         metrics |= self._together(lambda: self.value_spread() if self.group.main else {})
         metrics["samples_per_second"] = count * self.config.batch * self.config.segment_steps / elapsed
         source = self.batches.source
@@ -302,6 +334,10 @@ class Trainer:
         return metrics
 
     def _save(self, saved: Callable[[], None]) -> None:
+        sums = self._sums.kept(self.group)
+        source = self.batches.source
+        if sums and isinstance(source, StreamedSource):
+            sums["waited"] = source.ahead.waited_s - self._waited
         if self.group.main:
-            save_state(self.folder, self.step, self.method.state(), self.optimiser, self._identity())
+            save_state(self.folder, self.step, self.method.state(), self.optimiser, self._identity(), sums)
             saved()

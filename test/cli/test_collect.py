@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,20 @@ def test_collect_fills_a_store_and_prints_one_json_document(tmp_path: Path, caps
     assert len(EpisodeStore(tmp_path / "s")) == 2
     assert main(command) == 0
     assert json.loads(capsys.readouterr().out)["skipped"] == 2
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_full_disk_is_told_with_what_to_do_and_the_same_command_goes_on(tmp_path: Path, workers: str) -> None:
+    words = ["collect", "--out", str(tmp_path / "s"), "--episodes", "1", "--workers", workers, "--image-size", "24x32"]
+    command = shlex.join([sys.executable, "-m", "qt_ros.cli", *words])
+    # No file may have more than 16 KiB: the kernel refuses to write, as on a full disk.
+    full = subprocess.run(["bash", "-c", f"ulimit -f 16; exec {command}"], capture_output=True, text=True, timeout=120)
+    assert full.returncode == 2 and "Traceback" not in full.stderr
+    shard = tmp_path / "s" / "shards" / "demonstration-0-00000.parquet"
+    assert f"qt-ros: {shard}: cannot be written (File too large); free some space" in full.stderr
+    assert not (tmp_path / "s" / "store.json").exists()
+    assert main(words) == 0
+    assert len(EpisodeStore(tmp_path / "s")) == 1
 
 
 def test_scenes_outside_the_training_range_need_leave(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -53,6 +53,29 @@ def test_ls_lists_every_bag_also_a_broken_one(bags: Path, capsys: pytest.Capture
     assert status == 0 and "pick up" in out and "2 episodes, 1 successes" in out
 
 
+def test_ls_lists_the_episodes_of_a_store_by_the_ids_that_label_takes(
+    bags: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contract, store = load_contract("mobile_manipulator"), bags / "store"
+    with StoreWriter(store, contract, (24, 32)) as writer:
+        for number in range(2):
+            writer.add(make_episode(contract, number))
+    rows = run_json(capsys, "ls", store)
+    assert [set(row) for row in rows] == [{"store", "episode_id", "instruction", "outcome", "seed", "steps"}] * 2
+    first = rows[0]["episode_id"]
+    before = rows[0]["outcome"]
+    status, _, err = run(capsys, "label", store, "failure", "--episode", "nobody", "--by", "anna")
+    assert status == 2 and f"qt-ros episodes ls {store}" in err
+    after = "failure" if before == "success" else "success"
+    assert run(capsys, "label", store, after, "--episode", first, "--by", "anna")[0] == 0
+    assert run_json(capsys, "ls", store)[0] == {**rows[0], "outcome": after}
+    monkeypatch.setenv("COLUMNS", "60")
+    status, out, _ = run(capsys, "ls", store)
+    assert status == 0 and all(row["episode_id"] in out for row in rows) and "2 episodes" in out
+    status, _, err = run(capsys, "ls", store, bags / "a")
+    assert status == 2 and "training store" in err
+
+
 def test_info_shows_a_bag_and_a_store(bags: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = run_json(capsys, "info", bags / "a")
     assert shown["outcome"] == "success" and shown["custom_data"]["qt_ros.seed"] == "7"

@@ -132,6 +132,10 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
     info = read_info(tmp_path / "whole" / "checkpoint")
     assert info.provenance["init"] == read_info(warm / "checkpoint").id
     assert len(info.provenance["stores"][0]["manifest_sha256"]) == 64
+    assert main(train(store, tmp_path / "halved", *more)) == 0
+    again = capsys.readouterr()
+    told = f"finished at step 4, nothing was left to do; checkpoint: {tmp_path / 'halved' / 'checkpoint'}"
+    assert (again.out, told in again.err) == ("", True)
 
 
 def test_frozen_vision_without_a_start_is_refused_before_anything_is_read(
@@ -141,6 +145,12 @@ def test_frozen_vision_without_a_start_is_refused_before_anything_is_read(
     told = capsys.readouterr().err
     assert "freeze_vision" in told and "--init runs/warm/checkpoint" in told
     assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_method_is_told_which_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(train(tmp_path / "no store", tmp_path / "run", "--method", "ppo")) == 2
+    told = capsys.readouterr().err
+    assert "--method must be one of q_transformer, rt1_bc" in told and "'ppo'" in told
 
 
 def test_the_paper_code_path_trains_from_random_weights_with_batch_statistics(store: Path, tmp_path: Path) -> None:

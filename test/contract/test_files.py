@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -31,6 +32,13 @@ def test_an_error_on_the_way_leaves_the_old_content_and_no_scrap(tmp_path: Path)
         raise ZeroDivisionError
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_told_with_the_file_that_was_to_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "store.json"
+    with pytest.raises(OSError, match="No space left") as full, replacing(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert str(path) in str(full.value) and list(tmp_path.iterdir()) == []
 
 
 def test_the_hash_is_that_of_the_content(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ pytest.importorskip("rclpy", reason="no ROS here")
 from bag_factory import BEGIN, Said, custom_data, episode, type_name, write_bag  # noqa: E402
 from rclpy.serialization import serialize_message  # noqa: E402
 
-from qt_ros.cli.episodes import summary  # noqa: E402
+from qt_ros.cli.episode_listing import summary  # noqa: E402
 from qt_ros.contract.robot import RobotContract  # noqa: E402
 from qt_ros.episodes import bag_metadata as keys  # noqa: E402
 from qt_ros.episodes.audit import audit  # noqa: E402

@@ -112,7 +112,7 @@ sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 from episode_factory import make_episode
 from qt_ros.contract.robot import load_contract
-from qt_ros.episodes.store import StoreWriter
+from qt_ros.episodes.store import StoreError, StoreWriter
 contract = load_contract("mobile_manipulator")
 writer = StoreWriter(sys.argv[1], contract, (24, 32), shard_episodes=2)
 for number in range(4):
@@ -124,8 +124,8 @@ hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
 resource.setrlimit(resource.RLIMIT_FSIZE, (largest // 2, hard))
 try:
     writer.add(make_episode(contract, 5))
-except OSError as error:
-    print("refused:", type(error).__name__)
+except StoreError as error:
+    print("refused:", error)
 else:
     sys.exit("the disk was not full")
 print(sorted(p.name for p in Path(sys.argv[1]).rglob("*") if p.is_file()))
@@ -140,7 +140,8 @@ def test_a_disk_that_is_full_while_building_leaves_nothing_half_written_to_be_re
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     refused, listing = done.stdout.splitlines()
-    assert refused == "refused: OSError" and ".tmp" not in listing
+    assert refused.startswith(f"refused: {tmp_path / 'shards' / 'shard-00002.parquet'}: cannot be written")
+    assert "free some space" in refused and ".tmp" not in listing
     # What the writer still had in memory went to disk when there was room again.
     store = EpisodeStore(tmp_path)
     assert [m.id for m in store.meta] == [f"episode-{i:04d}" for i in range(6)] and not store.skipped

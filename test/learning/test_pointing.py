@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny import tiny_data, tiny_model, tiny_text
 
-from qt_ros.learning.errors import TrainingError
+from qt_ros.learning.errors import Diverged, TrainingError
 from qt_ros.learning.pointing import PointingConfig, PointingLoss, PointingTrainer
 
 
@@ -66,3 +67,47 @@ def test_data_without_key_points_is_refused(tmp_path: Path) -> None:
     data.keypoints[:] = float("nan")
     with pytest.raises(ValueError, match="key points"):
         PointingTrainer(tiny_model(), data, tiny_text(), PointingConfig(), tmp_path)
+
+
+def warm_up(folder: Path, **changes: object) -> PointingTrainer:
+    settings = PointingConfig(gradient_steps=6, batch=4, threads=1, log_every=4, **changes)  # type: ignore[arg-type]
+    return PointingTrainer(tiny_model(), tiny_data(), tiny_text(), settings, folder, held_out=0.2)
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_what_is_not_finite_stops_a_warm_up_with_its_batch_and_not_in_its_state(tmp_path: Path, what: str) -> None:
+    first = warm_up(tmp_path, save_every=1)
+    assert not first.run(lambda *_: None, stop=lambda: first.step == 2)
+    saved = (tmp_path / "state.safetensors").read_bytes()
+    trainer = warm_up(tmp_path, save_every=1)
+    before = [p.clone() for p in trainer.parts.parameters()]
+    if what == "loss":
+        first_map = trainer.model.token_learner
+        first_map.register_forward_hook(lambda module, given, made: tuple(m * float("nan") for m in made))
+    else:
+        next(trainer.parts.parameters()).register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(Diverged, match=rf"the {what} is not finite at step 2; its batch is in .*bad_batch_2.*--rate"):
+        trainer.run(lambda *_: None)
+    assert all(torch.equal(a, b) for a, b in zip(before, trainer.parts.parameters(), strict=True))
+    assert (tmp_path / "state.safetensors").read_bytes() == saved
+    kept, data = load_file(str(tmp_path / "bad_batch_2.safetensors")), trainer.data
+    frames = kept["frames"].numpy()
+    assert (kept["images"].numpy() == data.images[frames]).all() and len(frames) == 4
+    assert (data.starts[kept["episodes"].numpy()] <= frames).all()
+
+
+def test_a_warm_up_that_diverges_is_never_saved(tmp_path: Path) -> None:
+    with pytest.raises(Diverged):
+        warm_up(tmp_path, learning_rate=float("inf")).run(lambda *_: None)
+    assert not (tmp_path / "state.safetensors").exists()
+
+
+def test_a_warm_up_that_was_stopped_between_two_reports_reports_what_it_would_have(tmp_path: Path) -> None:
+    def told(trainer: PointingTrainer, stop: int = 0) -> list[tuple[int, dict[str, float]]]:
+        found: list[tuple[int, dict[str, float]]] = []
+        trainer.run(lambda step, metrics: found.append((step, metrics)), lambda: trainer.step == stop)
+        return [(step, {k: v for k, v in m.items() if k != "samples_per_second"}) for step, m in found]
+
+    whole = told(warm_up(tmp_path / "a"))
+    parts = told(warm_up(tmp_path / "b"), 3) + told(warm_up(tmp_path / "b"), 5) + told(warm_up(tmp_path / "b"))
+    assert parts == whole and [step for step, _ in whole] == [4, 6]

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from tiny import tiny_data, tiny_model, tiny_text
 
 from qt_ros.learning.columns import Columns
 from qt_ros.learning.config import TrainConfig
 from qt_ros.learning.dataset import TrainingData
 from qt_ros.learning.errors import TrainingError
+from qt_ros.learning.group import Group
 from qt_ros.learning.losses import LossConfig
-from qt_ros.learning.state import save_state
+from qt_ros.learning.state import Sums, save_state
 from qt_ros.learning.targets import Backup
 from qt_ros.learning.trainer import StepReport, Trainer
 
@@ -159,7 +162,7 @@ def test_the_state_can_be_read_by_whom_the_umask_allows(tmp_path: Path) -> None:
 
 def test_the_state_of_another_run_is_refused(tmp_path: Path) -> None:
     run(trainer(tmp_path))
-    with pytest.raises(ValueError, match="other settings"):
+    with pytest.raises(ValueError, match=r"other settings or data \(learning_rate was \S+, is 0.0001\)"):
         trainer(tmp_path, learning_rate=1e-4)
     (tmp_path / "state.safetensors").write_bytes(b"x" * 10)
     with pytest.raises(RuntimeError, match="delete it"):
@@ -214,6 +217,81 @@ def test_a_state_saved_before_starts_were_noted_goes_on(tmp_path: Path) -> None:
     save_state(tmp_path, 3, {"online": t.model, "target": t.target}, t.optimiser, earlier)
     again = Trainer(tiny_model(), tiny_data(), tiny_text(), config(), tmp_path, start={"init": "aa"})
     assert again.step == 3
+
+
+def told(t: Trainer, **kwargs: object) -> list[tuple[int, dict[str, float]]]:
+    """What is reported, less what a clock measures."""
+    return [(r.step, {k: v for k, v in r.metrics.items() if k != "samples_per_second"}) for r in run(t, **kwargs)]
+
+
+def test_a_run_that_was_stopped_between_two_reports_reports_what_it_would_have(tmp_path: Path) -> None:
+    whole, parts = told(trainer(tmp_path / "a", gradient_steps=13)), []
+    for stop in (3, 4, 8, 10, 12):
+        t = trainer(tmp_path / "b", gradient_steps=13)
+        parts += told(t, stop=lambda t=t, stop=stop: t.step == stop)
+    t = trainer(tmp_path / "b", gradient_steps=13)
+    parts += told(t, stop=lambda: True) + told(t)  # stopped and run on in the same process, as marks do
+    assert parts == whole and [step for step, _ in whole] == [5, 10, 13]
+
+
+def test_a_report_that_lost_its_data_is_made_when_the_run_goes_on(tmp_path: Path) -> None:
+    whole = told(trainer(tmp_path / "a"))
+    first = trainer(tmp_path / "b")
+
+    def away(*_: object) -> None:
+        raise OSError("the URL went away")
+
+    first.method.first_values = away
+    with pytest.raises(OSError, match="went away"):
+        first.run(lambda _: None)
+    assert told(trainer(tmp_path / "b")) == whole
+
+
+def test_a_report_that_cannot_be_written_is_not_mixed_into_the_next(tmp_path: Path) -> None:
+    whole = told(trainer(tmp_path / "a"))
+
+    def full(_: StepReport) -> None:
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        trainer(tmp_path / "b").run(full)
+    assert told(trainer(tmp_path / "b")) == whole[1:]
+
+
+def test_a_state_without_sums_goes_on(tmp_path: Path) -> None:
+    first = trainer(tmp_path)
+    first.run(lambda _: None, stop=lambda: first.step == 3)
+    path = tmp_path / "state.safetensors"
+    with safe_open(path, framework="pt") as file:
+        header = file.metadata()
+    del header["sums"]
+    save_file(load_file(path), path, metadata=header)
+    again = trainer(tmp_path)
+    assert again.step == 3 and [step for step, _ in told(again)] == [5, 10]
+
+
+class OneOfTwo(Group):
+    """A process of two; ``other``: what the other gives to the totals."""
+
+    def __init__(self, rank: int, other: float = 0.0) -> None:
+        self.rank, self.size, self.other = rank, 2, other
+
+    def total(self, value: torch.Tensor) -> torch.Tensor:
+        return value + torch.tensor([[self.other, 0.0] if self.rank else [0.0, self.other]])
+
+
+def test_every_process_goes_on_from_its_own_sums_and_another_number_of_them_from_the_mean() -> None:
+    cpu = torch.device("cpu")
+    sums = Sums(cpu)
+    for value in (0.1, 0.2):
+        sums.add({"loss": torch.tensor(value)})
+    kept = json.loads(json.dumps(sums.kept(OneOfTwo(0, other=0.5))))
+    mine = float(torch.tensor(0.1) + torch.tensor(0.2))
+    assert kept["count"] == 2 and kept["sums"] == {"loss": [mine, 0.5]}
+    assert [Sums(cpu, kept, OneOfTwo(rank)).kept(OneOfTwo(0))["sums"]["loss"][0] for rank in (0, 1)] == [mine, 0.5]
+    assert Sums(cpu, kept).means() == {"loss": pytest.approx((mine + 0.5) / 4)}
+    sums.clear()
+    assert sums.kept(OneOfTwo(0)) == {}
 
 
 def test_every_saved_state_is_announced_whatever_is_logged(tmp_path: Path) -> None:
