@@ -80,7 +80,7 @@ def test_bad_input_is_told_in_words_and_leaves_no_checkpoint(
         writer.add(make_episode(CONTRACT, 1))
     out = tmp_path / "out"
     cases = [
-        ((store, out, "--method", "ppo"), "picking/ppo"),
+        ((store, out, "--method", "ppo"), "--method must be one of q_transformer, rt1_bc"),
         ((store, out, "--config", "small", "--method", "iql"), "loss settings are q_transformer's"),
         ((tmp_path / "other", out, "--method", "rt1_bc"), "made with contract"),
         ((tmp_path / "failures", out, "--method", "rt1_bc"), "none of the 1 episodes is a success"),
