@@ -63,6 +63,7 @@ def command(
     from qt_ros.experiments.schedule import run_cells
     from qt_ros.experiments.spec import load_experiment
     from qt_ros.experiments.work import Work
+    from qt_ros.learning.guards import find_device
 
     if set_ and not tuning:
         raise typer.BadParameter("--set is for --tuning; a reported change is a variant in the experiment's YAML")
@@ -83,6 +84,7 @@ def command(
         return
     stopped = stop_on_interrupt()
     if not report_only:
+        find_device(device)  # before data are made, which takes a while
         recipes = [experiment.data] if experiment.warm_up is None else [experiment.data, experiment.warm_up.data]
         made = all(data_is_made(r, place) or collect_data(r, place, jobs, stopped, json_output) for r in recipes)
         if made and not data and experiment.warm_up is not None:

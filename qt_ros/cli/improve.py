@@ -96,10 +96,12 @@ def improve(
     from qt_ros.improvement.rounds import alone, begin, run
     from qt_ros.improvement.settings import ImprovementError, Interrupted, Settings, full_path
     from qt_ros.improvement.state import load_state
+    from qt_ros.learning.guards import find_device
     from qt_ros.model.checkpoint import read_info
     from qt_ros.sim.asked import choose_tasks
     from qt_ros.sim.tasks import select_tasks
 
+    find_device(device)  # training comes hours after the first episodes
     folder = folder.absolute()
     given: dict[str, Any] = {
         "episodes": episodes, "seed": seed, "steps": steps, "backend": backend, "choice_episodes": choice_episodes,

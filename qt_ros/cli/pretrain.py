@@ -63,7 +63,7 @@ def command(
     text = encode_text(encoder, data.instructions)
     trainer = PointingTrainer(model, data, text, settings, out / "state", device, start=start)
     stopped = stop_on_interrupt()
-    with SummaryWriter(str(out / "log"), purge_step=trainer.step) as writer:
+    with SummaryWriter(str(out / "log"), purge_step=trainer.step + 1) as writer:
 
         def report(step: int, metrics: dict[str, float]) -> None:
             for key, value in metrics.items():

@@ -61,7 +61,7 @@ def _train(
     text = encoder.encode(episodes.instructions)
     trainer = PointingTrainer(model, episodes, text, settings, folder / "state", work.device)
     last: dict[str, float] = {}
-    with SummaryWriter(str(folder / "log"), purge_step=trainer.step) as writer:
+    with SummaryWriter(str(folder / "log"), purge_step=trainer.step + 1) as writer:
 
         def log(step: int, metrics: dict[str, float]) -> None:
             last.update(metrics)

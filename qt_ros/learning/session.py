@@ -115,5 +115,5 @@ def _scalars(folder: Path, step: int, wanted: bool) -> Iterator[Callable[[str, f
         return
     from torch.utils.tensorboard import SummaryWriter
 
-    with SummaryWriter(str(folder), purge_step=step) as writer:
+    with SummaryWriter(str(folder), purge_step=step + 1) as writer:
         yield writer.add_scalar

@@ -130,6 +130,7 @@ def test_interrupted_it_saves_and_the_same_command_goes_on(
         (("--set", "loss.alpha=3"), "--set is for --tuning"),
         (("--cell", "iql"), "no such cell"),
         (("--tuning", "--cell", "rt1_bc", "--set", "loss.alpha=3"), "q_transformer's"),
+        (("--device", "tricorder"), "torch knows no such device"),
     ],
 )
 def test_what_cannot_be_is_refused_in_words(

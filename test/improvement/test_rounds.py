@@ -239,6 +239,7 @@ def test_the_command_is_explained_and_refuses_what_it_cannot_begin(
     assert "--checkpoint and --store" in capsys.readouterr().err
     given = ["improve", "--dir", str(tmp_path / "b"), "--checkpoint", str(start), "--store", str(known)]
     assert main([*given, "--seed", "999999"]) == 2 and "training range" in capsys.readouterr().err
+    assert main([*given, "--device", "abacus"]) == 2 and "no such device" in capsys.readouterr().err
     assert main([*given, "--set", "luck=1"]) == 2 and "luck" in capsys.readouterr().err
     assert load_state(tmp_path / "b") is None, "what was refused is not begun"
 

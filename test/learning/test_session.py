@@ -66,6 +66,20 @@ def test_a_stop_is_saved_and_the_same_call_goes_on_with_its_marks(data: Training
         assert read_info(tmp_path / "part" / name).id == read_info(tmp_path / "whole" / name).id
 
 
+def test_the_curve_of_an_interrupted_run_has_every_point_once(data: TrainingData, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def points(out: Path) -> list[int]:
+        return [point.step for point in EventAccumulator(str(out / "log")).Reload().Scalars("loss")]
+
+    for stop_at in (3, 4):  # between two reports, and right after one
+        asked = iter(range(100))
+        out = tmp_path / str(stop_at)
+        assert not run(data, out, stopped=lambda asked=asked, stop_at=stop_at: next(asked) >= stop_at).finished
+        assert run(data, out).finished
+        assert points(out) == [2, 4, 6]
+
+
 def test_a_mark_whose_checkpoint_was_lost_before_it_was_written_is_made_from_the_state(
     data: TrainingData, tmp_path: Path
 ) -> None:
