@@ -116,6 +116,7 @@ def command(
     context.call_on_close(data.close)
     if group.main:
         warn_of_scenes(store, data, console)
+        warn_of_successes(settings.method, data, console)
 
     def report(entry: StepReport) -> None:
         print_report(entry.step, settings.gradient_steps, entry.metrics, json_output)
@@ -166,6 +167,17 @@ def load_data(stores: list[str], gamma: float, console: Console, **options: Any)
 
     with console.status("reading stores") as status:
         return open_data(stores, gamma, progress=status.update, **options)
+
+
+def warn_of_successes(method: str, data: Any, console: Console) -> None:
+    """Say that a method which learns values is given nothing that fails; cloning needs no failures."""
+    if method != "rt1_bc" and data.success.all():
+        console.print(
+            f"all {len(data.success)} episodes are successes: {method} sees no action fail; add failed episodes, such "
+            "as the robot's own",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def warn_of_scenes(stores: list[str], data: Any, console: Console) -> None:

@@ -215,6 +215,20 @@ def test_of_streamed_stores_it_is_said_that_scenes_are_not_checked(
     assert "not checked for episodes in tuning and test scenes" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("method", "failures", "told"), [
+    ("q_transformer", 0, True), ("q_transformer", 1, False), ("rt1_bc", 0, False),
+])  # fmt: skip
+def test_a_method_that_learns_values_says_that_nothing_fails(
+    method: str, failures: int, told: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with StoreWriter(tmp_path / "store", load_contract("mobile_manipulator"), image_size=SIZE) as writer:
+        for number in range(3):  # made with an odd number, an episode is a success
+            writer.add(make_episode(load_contract("mobile_manipulator"), 2 * number + (number >= failures), size=SIZE))
+    more = ["--method", method, "--set", "freeze_vision=false", *model("model.")]
+    assert main(train(tmp_path / "store", tmp_path / "out", *more, steps=1)) == 0
+    assert ("all 3 episodes are successes: q_transformer sees no action fail" in capsys.readouterr().err) is told
+
+
 def losses(capsys: pytest.CaptureFixture[str]) -> list[float]:
     return [json.loads(line)["loss"] for line in capsys.readouterr().out.splitlines()]
 
