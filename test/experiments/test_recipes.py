@@ -91,10 +91,10 @@ def test_what_is_wrong_is_named(tmp_path: Path, document: dict[str, Any], messag
         recipe(tmp_path, **document)
 
 
-def test_the_few_skills_have_ten_demonstrations_of_each_and_failures_in_proportion() -> None:
+def test_the_few_skills_have_four_demonstrations_of_each_and_failures_in_proportion() -> None:
     few = data_recipe("scaling", folder()).all_parts
     each = {part.store: {count for count, _ in part.queues().values()} for part in few}
-    assert each == {"demos": {10}, "failures": {10}, "more_failures": {10}, "still_more_failures": {20}}
+    assert each == {"demos": {4}, "failures": {4}, "more_failures": {4}, "still_more_failures": {8}}
     assert all(list(part.queues()) == list(SKILLS) for part in few)
     for part in few:
         scenes = [len(seeds) for _, seeds in part.queues().values()]
