@@ -27,6 +27,7 @@ from qt_ros.contract.codecs import stamp_to_ns
 from qt_ros.episodes.episode import outcome_name, reason_name
 from qt_ros.msg import CommandStatus, EpisodeRecord
 from qt_ros.nodes.lifecycle import EVENT
+from qt_ros.nodes.stopping import DeferredInterrupts
 from qt_ros.srv import ResetScene
 
 PATIENCE = 180.0  # s: loading a network on a busy machine takes its time
@@ -58,40 +59,48 @@ class EpisodeResult:
 
 
 class GraphClient:
-    """One rclpy node with plain, waiting calls. ``check`` is called while waiting and may raise (a node died)."""
+    """One rclpy node with plain, waiting calls. ``check`` is called while waiting and may raise (a node died).
+
+    A Ctrl-C during a call takes effect between two looks at the graph (at most 0.05 s later), never inside rclpy.
+    """
 
     def __init__(
         self, check: Callable[[], None] = lambda: None, name: str = "demo_client", namespace: str = ""
     ) -> None:
         self.check = check
-        self.context = Context()
-        rclpy.init(context=self.context, signal_handler_options=SignalHandlerOptions.NO)
-        self.node = Node(name, namespace=namespace, context=self.context)
-        self._executor = SingleThreadedExecutor(context=self.context)
-        self._executor.add_node(self.node)
+        self._interrupts = DeferredInterrupts()
         self._records: dict[str, EpisodeRecord] = {}
         self._goal: Any = None
         self._asked: Any = None  # of a goal that was sent: the answer to come
-        self.node.create_subscription(EpisodeRecord, "episode_record", self._on_record, LATCHED)
-        self._actions = ActionClient(self.node, ExecuteInstruction, "execute_instruction")
-        self._reset = self.node.create_client(ResetScene, "reset_scene")
+        self.context = Context()
+        with self._interrupts:
+            rclpy.init(context=self.context, signal_handler_options=SignalHandlerOptions.NO)
+            self.node = Node(name, namespace=namespace, context=self.context)
+            self._executor = SingleThreadedExecutor(context=self.context)
+            self._executor.add_node(self.node)
+            self.node.create_subscription(EpisodeRecord, "episode_record", self._on_record, LATCHED)
+            self._actions = ActionClient(self.node, ExecuteInstruction, "execute_instruction")
+            self._reset = self.node.create_client(ResetScene, "reset_scene")
 
     def close(self) -> None:
         """Leave the graph."""
-        self._executor.shutdown()
-        self.node.destroy_node()
-        rclpy.try_shutdown(context=self.context)
+        with self._interrupts:
+            self._executor.shutdown()
+            self.node.destroy_node()
+            rclpy.try_shutdown(context=self.context)
 
     # --- waiting -----------------------------------------------------------------------------------------------------
 
     def wait(self, ready: Callable[[], Any], timeout: float, what: str) -> None:
         """Serve callbacks until ``ready()`` is true; TimeoutError names ``what``."""
         deadline = time.monotonic() + timeout
-        while not ready():
-            self.check()
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"waited {timeout:g} s for {what}")
-            self._executor.spin_once(timeout_sec=0.05)
+        with self._interrupts:
+            while not ready():
+                self._interrupts.deliver()
+                self.check()
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"waited {timeout:g} s for {what}")
+                self._executor.spin_once(timeout_sec=0.05)
 
     def wait_for_service(self, name: str, timeout: float = PATIENCE) -> None:
         """Wait until someone serves ``name``."""
@@ -118,7 +127,8 @@ class GraphClient:
     def wait_for_commands(self, timeout: float = PATIENCE) -> CommandStatus:
         """Its status, as soon as command_node says how things stand by a clock that has begun."""
         heard: list[CommandStatus] = []
-        subscription = self.node.create_subscription(CommandStatus, "command_status", heard.append, EVENT)
+        with self._interrupts:
+            subscription = self.node.create_subscription(CommandStatus, "command_status", heard.append, EVENT)
         try:
             self.wait(lambda: any(stamp_to_ns(m.header.stamp) for m in heard), timeout, "command_node's clock to begin")
         finally:
@@ -132,16 +142,18 @@ class GraphClient:
 
     def call(self, client: Any, request: Any, timeout: float, what: str) -> Any:
         """Call a service and wait for its response."""
-        self.wait(client.service_is_ready, timeout, what)
-        future = client.call_async(request)
-        self.wait(future.done, timeout, what)
-        return future.result()
+        with self._interrupts:
+            self.wait(client.service_is_ready, timeout, what)
+            future = client.call_async(request)
+            self.wait(future.done, timeout, what)
+            return future.result()
 
     # --- lifecycle ---------------------------------------------------------------------------------------------------
 
     def state(self, name: str, timeout: float = PATIENCE) -> int:
         """Lifecycle state of node ``name`` (lifecycle_msgs/State)."""
-        client = self.node.create_client(GetState, f"{name}/get_state")
+        with self._interrupts:
+            client = self.node.create_client(GetState, f"{name}/get_state")
         answers: list[Any] = []
         asked = -math.inf
 
@@ -157,16 +169,19 @@ class GraphClient:
             self.wait(known, timeout, f"the state of {name}")
             return int(next(a for a in answers if a.done()).result().current_state.id)
         finally:
-            self.node.destroy_client(client)
+            with self._interrupts:
+                self.node.destroy_client(client)
 
     def change_state(self, name: str, transition: int, timeout: float = PATIENCE) -> bool:
         """Ask for a transition (lifecycle_msgs/Transition); False when the node refused or failed."""
-        client = self.node.create_client(ChangeState, f"{name}/change_state")
+        with self._interrupts:
+            client = self.node.create_client(ChangeState, f"{name}/change_state")
         request = ChangeState.Request(transition=Transition(id=transition))
         try:
             return bool(self.call(client, request, timeout, f"{name} to change its state").success)
         finally:
-            self.node.destroy_client(client)
+            with self._interrupts:
+                self.node.destroy_client(client)
 
     def activate(self, name: str, timeout: float = PATIENCE) -> None:
         """Bring ``name`` to active from wherever it is; RuntimeError when it refuses."""
@@ -213,7 +228,8 @@ class GraphClient:
         self.wait(self._actions.server_is_ready, 30.0, "the action execute_instruction")
         goal = ExecuteInstruction.Goal(instruction=instruction, episode_id=episode_id, max_duration=max_duration)
         self._goal = None
-        self._asked = self._actions.send_goal_async(goal, lambda m: on_step(m.feedback.step, m.feedback.value))
+        with self._interrupts:
+            self._asked = self._actions.send_goal_async(goal, lambda m: on_step(m.feedback.step, m.feedback.value))
         try:
             accepted = self._answered(ANSWER)
         except TimeoutError as error:
@@ -230,9 +246,10 @@ class GraphClient:
 
     def result(self, timeout: float = 300.0) -> EpisodeResult:
         """Wait for the end of the instruction sent last."""
-        future = self._goal.get_result_async()
-        self.wait(future.done, timeout, "the episode to end")
-        self._goal = None
+        with self._interrupts:
+            future = self._goal.get_result_async()
+            self.wait(future.done, timeout, "the episode to end")
+            self._goal = None
         result = future.result().result
         return EpisodeResult(
             episode_id=result.episode_id,
@@ -256,8 +273,9 @@ class GraphClient:
         if self._asked is not None:
             self._answered(CANCELLATION)
         if self._goal is not None:
-            future = self._goal.cancel_goal_async()
-            self.wait(future.done, CANCELLATION, "the cancellation")
+            with self._interrupts:
+                future = self._goal.cancel_goal_async()
+                self.wait(future.done, CANCELLATION, "the cancellation")
 
     def record(self, episode_id: str, timeout: float = 30.0) -> EpisodeRecord:
         """Wait until the recorder says what became of the episode's bag."""

@@ -52,9 +52,10 @@ class OperatorClient(GraphClient):
         if not answer.done():
             if time.monotonic() - since < ESTOP_PATIENCE:
                 return ""
-            for _ in range(LOOKS):  # nobody may have served the graph since, as during a prompt: it may lie there
-                if not answer.done():
-                    self._executor.spin_once(timeout_sec=LOOK)
+            with self._interrupts:
+                for _ in range(LOOKS):  # nobody may have served the graph since, as during a prompt: it may lie there
+                    if not answer.done():
+                        self._executor.spin_once(timeout_sec=LOOK)
         return self._judge_stop(answer)
 
     def stop_now(self) -> str:

@@ -1,4 +1,4 @@
-"""Waiting for SIGINT or SIGTERM so that the first one counts.
+"""Waiting for SIGINT or SIGTERM so that the first one counts, and Ctrl-C at times that suit.
 
 A `threading.Event` set by a handler misses one now and then: what comes after Python's last look for signals and before
 the wait itself is noticed by the next signal only, and a handler that interrupts `Event.wait` at the wrong place waits
@@ -11,6 +11,10 @@ from __future__ import annotations
 import os
 import select
 import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
 _ASKED = 0  # in the pipe beside signals' numbers, which begin with 1
@@ -53,3 +57,43 @@ class StopSignal:
             except BlockingIOError:
                 continue
             self._asked = self._asked or any(number in (_ASKED, *STOPS) for number in heard)
+
+
+class DeferredInterrupts:
+    """A block in which SIGINT is only noted: its handler runs at `deliver`, or at the block's end.
+
+    Python's own handler raises KeyboardInterrupt wherever the program is. In the middle of rclpy's C++ code that
+    becomes another error ("Unable to convert call argument to Python object") or nothing at all. Blocks may be nested:
+    the outermost counts. Outside the main thread, and where SIGINT is ignored, it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._handler: Callable[[int, FrameType | None], Any] | None = None
+        self._noted: tuple[int, FrameType | None] | None = None
+
+    def __enter__(self) -> DeferredInterrupts:
+        handler = signal.getsignal(signal.SIGINT)
+        if self._depth == 0 and callable(handler) and threading.current_thread() is threading.main_thread():
+            self._handler = handler
+            signal.signal(signal.SIGINT, self._note)
+        self._depth += 1
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._depth -= 1
+        if self._depth == 0 and self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+            try:
+                self.deliver()
+            finally:
+                self._handler = None
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._noted = number, frame
+
+    def deliver(self) -> None:
+        """Run the handler, if a SIGINT was noted."""
+        if self._noted is not None and self._handler is not None:
+            noted, self._noted = self._noted, None
+            self._handler(*noted)

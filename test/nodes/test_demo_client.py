@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Iterator
 
@@ -92,4 +93,23 @@ def test_a_goal_without_an_answer_yet_is_cancelled_once_it_has_one(policy: Polic
         client.cancel()
         assert policy.cancelled.is_set() == policy.accepts, "what was rejected needs no cancellation"
     finally:
+        client.close()
+
+
+def test_ctrl_c_while_waiting_does_not_get_lost_inside_the_library(ros_domain_id: int) -> None:
+    def ready() -> bool:  # as rclpy's C++ code, which makes a RuntimeError of an exception that is raised inside it
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise RuntimeError("Unable to convert call argument to Python object") from None
+        return False
+
+    client = GraphClient()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a worker of pytest-xdist ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            client.wait(ready, PATIENCE, "nothing")
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
         client.close()

@@ -106,3 +106,97 @@ for _ in range({ROUNDS}):
             pytest.fail(f"after {lines.count(b'0')} rounds a signal ended nothing: {lines[-300:]!r}")
         time.sleep(0.02)
     assert lines == b"0\n" * ROUNDS
+
+
+DEFERRED = """
+import os, signal
+from qt_ros.nodes.stopping import DeferredInterrupts
+later = DeferredInterrupts()
+
+def swallow():
+    # As a library that makes something else of an exception raised inside it.
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(1000):
+            pass
+    except KeyboardInterrupt:
+        print("swallowed", flush=True)
+
+def say(what):
+    os.write(1, what.encode() + b"\\n")
+
+"""
+
+
+def deferred(body: str) -> tuple[int, str]:
+    command = [sys.executable, "-c", DEFERRED + body]
+    return told(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+
+
+def test_without_a_block_an_interrupt_is_lost_in_a_library() -> None:
+    assert deferred("swallow(); say('goes on')") == (0, "swallowed\ngoes on\n")
+
+
+def test_an_interrupt_is_raised_at_the_end_of_its_block_or_where_it_is_delivered() -> None:
+    body = """
+try:
+    with later:
+        swallow()
+        say("in it")
+    say("not here")
+except KeyboardInterrupt:
+    say("after it")
+try:
+    with later:
+        swallow()
+        later.deliver()
+        say("not here")
+except KeyboardInterrupt:
+    say("delivered")
+say(str(signal.getsignal(signal.SIGINT) is signal.default_int_handler))
+"""
+    assert deferred(body) == (0, "in it\nafter it\ndelivered\nTrue\n")
+
+
+def test_only_the_outermost_of_nested_blocks_ends_the_deferral() -> None:
+    body = """
+try:
+    with later:
+        with later:
+            swallow()
+        say("between")
+        swallow()
+        say("still in it")
+except KeyboardInterrupt:
+    say("once")
+with later:
+    say("nothing is left")
+"""
+    assert deferred(body) == (0, "between\nstill in it\nonce\nnothing is left\n")
+
+
+def test_another_handler_and_an_ignored_signal_stay_what_they_were() -> None:
+    body = """
+signal.signal(signal.SIGINT, lambda *_: say("handled"))
+with later:
+    swallow()
+    say("in it")
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+with later:
+    swallow()
+say(str(signal.getsignal(signal.SIGINT) is signal.SIG_IGN))
+"""
+    assert deferred(body) == (0, "in it\nhandled\nTrue\n")
+
+
+def test_in_another_thread_it_does_nothing() -> None:
+    body = """
+import threading
+def elsewhere():
+    with later:
+        later.deliver()
+    say("left")
+thread = threading.Thread(target=elsewhere)
+thread.start(); thread.join()
+"""
+    assert deferred(body) == (0, "left\n")
