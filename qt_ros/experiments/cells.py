@@ -132,7 +132,7 @@ def _cell(
     trial: Mapping[str, Any] | None = None,
 ) -> Cell:
     where = f"experiment {experiment.name}, cell {spec.label}"
-    changes = {**experiment.budget, **spec.set, **(trial or {})}
+    changes = {**experiment.budget, **experiment.changes(spec), **(trial or {})}
     state = PRIVILEGED if experiment.observations == "state" else {}
     forced = {"seed": seed, "method": spec.method}
     for key in {**forced, **state}:

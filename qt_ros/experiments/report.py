@@ -72,7 +72,7 @@ def _described(cell: Cell) -> dict[str, Any]:
         "method": cell.spec.method,
         "variant": cell.spec.variant,
         "config": cell.spec.config,
-        "set": cell.spec.set,
+        "set": cell.experiment.changes(cell.spec),
         "bins": cell.spec.bins,
         "gradient_steps": settings.gradient_steps,
         "batch": settings.batch,

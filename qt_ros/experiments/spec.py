@@ -66,7 +66,8 @@ class CellSpec:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One experiment. ``budget``: settings (dotted) that every cell is given; a cell's own ``set`` goes before it.
+    """One experiment. ``budget``: settings (dotted) that every cell is given. settings: by a training config's name,
+    those that its cells are given here, as tuned for this experiment; they override the budget, a cell's ``set`` both.
     observations: what policies act on, 'images' (with the warm-up named ``warm_up``) or the simulator's 'state'.
     skills: those asked for in evaluation and tuning scenes, drawn scene by scene ('all': every one; none: picking).
     along: what cells of one method differ in by an ``amount``, for a curve. goals: what is expected, see `Goal`;
@@ -80,6 +81,7 @@ class Experiment:
     tuning: Scenes
     budget: dict[str, Any]
     cells: tuple[CellSpec, ...]
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     about: str = ""
     observations: str = "images"
     warm_up: WarmUpRecipe | None = None
@@ -92,6 +94,10 @@ class Experiment:
     def tasks(self) -> tuple[str, ...]:
         """Names of the tasks asked for; empty for the default ones."""
         return select_tasks((), self.skills)
+
+    def changes(self, cell: CellSpec) -> dict[str, Any]:
+        """What ``cell`` changes about its training config besides the budget."""
+        return {**self.settings.get(cell.config, {}), **cell.set}
 
 
 def names() -> list[str]:
@@ -163,6 +169,11 @@ def _check(experiment: Experiment, path: Path) -> None:
             raise ConfigError(f"{path}: cell {cell.label}: no store {unknown[0]!r} in its data; there are {known}")
         if (cell.amount is not None) != bool(experiment.along):
             raise ConfigError(f"{path}: cell {cell.label}: amount and the experiment's 'along' go together")
+    if strange := sorted(set(experiment.settings) - {cell.config for cell in experiment.cells}):
+        raise ConfigError(
+            f"{path}: settings: no cell has the config {strange[0]!r}; they have "
+            f"{sorted({cell.config for cell in experiment.cells})}"
+        )
     called = {label({"method": cell.method, "variant": cell.variant}) for cell in experiment.cells}
     for goal in experiment.goals:
         if strange := sorted(set(goal.named) - called):

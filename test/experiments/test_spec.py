@@ -79,6 +79,8 @@ def test_skills_are_compared_on_the_same_scenes_and_scaling_adds_failures_alone(
         ({"cells": [{"method": "iql", "config": "picking/iql", "sets": {}}]}, "unknown key"),
         ({"cells": [*CELLS, copy.deepcopy(CELLS[1])]}, "listed twice"),
         ({"cells": []}, "at least one"),
+        ({"settings": {"picking/cql": {"loss.alpha": 3.0}}}, "no cell has the config 'picking/cql'"),
+        ({"settings": {"picking/rt1_bc": 3}}, "settings"),
         ({"seeds": [0, 1]}, "from 1 on"),
         ({"seeds": [1, 1]}, "different"),
         ({"observations": "sounds"}, "images, state"),
