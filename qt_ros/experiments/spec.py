@@ -66,8 +66,8 @@ class CellSpec:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One experiment. ``budget``: settings (dotted) that every cell is given. settings: by a training config's name,
-    those that its cells are given here, as tuned for this experiment; they override the budget, a cell's ``set`` both.
+    """One experiment. ``budget``: settings (dotted) that every cell is given. settings: by a cell's label, those that
+    it is given here, as tuned for this experiment; they override the cell's own ``set``, and that the budget.
     observations: what policies act on, 'images' (with the warm-up named ``warm_up``) or the simulator's 'state'.
     skills: those asked for in evaluation and tuning scenes, drawn scene by scene ('all': every one; none: picking).
     along: what cells of one method differ in by an ``amount``, for a curve. goals: what is expected, see `Goal`;
@@ -97,7 +97,7 @@ class Experiment:
 
     def changes(self, cell: CellSpec) -> dict[str, Any]:
         """What ``cell`` changes about its training config besides the budget."""
-        return {**self.settings.get(cell.config, {}), **cell.set}
+        return {**cell.set, **self.settings.get(_called(cell), {})}
 
 
 def names() -> list[str]:
@@ -155,6 +155,11 @@ def _experiment(name: str, data: Mapping[str, Any], path: Path) -> Experiment:
     return experiment
 
 
+def _called(cell: CellSpec) -> str:
+    """As goals and tables call it."""
+    return label({"method": cell.method, "variant": cell.variant})
+
+
 def _check(experiment: Experiment, path: Path) -> None:
     if experiment.observations not in OBSERVATIONS:
         raise ConfigError(f"{path}: observations must be one of {', '.join(OBSERVATIONS)}")
@@ -169,12 +174,9 @@ def _check(experiment: Experiment, path: Path) -> None:
             raise ConfigError(f"{path}: cell {cell.label}: no store {unknown[0]!r} in its data; there are {known}")
         if (cell.amount is not None) != bool(experiment.along):
             raise ConfigError(f"{path}: cell {cell.label}: amount and the experiment's 'along' go together")
-    if strange := sorted(set(experiment.settings) - {cell.config for cell in experiment.cells}):
-        raise ConfigError(
-            f"{path}: settings: no cell has the config {strange[0]!r}; they have "
-            f"{sorted({cell.config for cell in experiment.cells})}"
-        )
-    called = {label({"method": cell.method, "variant": cell.variant}) for cell in experiment.cells}
+    called = {_called(cell) for cell in experiment.cells}
+    if strange := sorted(set(experiment.settings) - called):
+        raise ConfigError(f"{path}: settings: no cell {strange[0]!r}; there are {sorted(called)}")
     for goal in experiment.goals:
         if strange := sorted(set(goal.named) - called):
             raise ConfigError(

@@ -53,17 +53,16 @@ def test_what_is_trained_decides_identity_and_how_it_is_computed_does_not(tmp_pa
     assert all_cells(load_experiment(str(tmp_path / "tiny.yaml")))[0].training != first.training
 
 
-def test_settings_of_a_config_override_the_budget_and_a_cells_own_override_both(tmp_path: Path) -> None:
+def test_an_experiments_settings_of_a_cell_override_its_own_and_those_override_the_budget(tmp_path: Path) -> None:
     q_transformer, clone = CELLS
     cells = [q_transformer, {**q_transformer, "variant": "strict", "set": {"loss.alpha": 4.0, "batch": 7}}, clone]
-    given = experiment(tmp_path, cells=cells, settings={q_transformer["config"]: {"loss.alpha": 3.0, "batch": 6}})
+    given = experiment(tmp_path, cells=cells, settings={"q_transformer/strict": {"loss.alpha": 3.0}})
     plain, strict, other = (cell for cell in all_cells(given) if cell.seed == 1)
-    assert (plain.settings.loss.alpha, plain.settings.batch) == (3.0, 6)
-    assert (strict.settings.loss.alpha, strict.settings.batch) == (4.0, 7)
-    assert other.settings.batch == given.budget["batch"]
-    assert given.changes(plain.spec) == {"loss.alpha": 3.0, "batch": 6} and given.changes(other.spec) == {}
-    trial = tuning_cell(given, plain.spec, {"loss.alpha": 5.0})
-    assert (trial.settings.loss.alpha, trial.settings.batch) == (5.0, 6)
+    assert (strict.settings.loss.alpha, strict.settings.batch) == (3.0, 7)
+    assert plain.settings.batch == other.settings.batch == given.budget["batch"]
+    assert given.changes(strict.spec) == {"loss.alpha": 3.0, "batch": 7} and given.changes(plain.spec) == {}
+    trial = tuning_cell(given, strict.spec, {"loss.alpha": 5.0})
+    assert (trial.settings.loss.alpha, trial.settings.batch) == (5.0, 7)
 
 
 def test_a_trial_has_scenes_and_a_seed_that_no_reported_cell_has(tmp_path: Path) -> None:
