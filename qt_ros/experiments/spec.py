@@ -66,8 +66,8 @@ class CellSpec:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One experiment. ``budget``: settings (dotted) that every cell is given. settings: by a cell's label, those that
-    it is given here, as tuned for this experiment; they override the cell's own ``set``, and that the budget.
+    """One experiment. ``budget``: settings (dotted) that every cell is given. settings: by a cell's name in tables
+    and goals, those that it is given as tuned for this experiment; they override its own ``set``, and that the budget.
     observations: what policies act on, 'images' (with the warm-up named ``warm_up``) or the simulator's 'state'.
     skills: those asked for in evaluation and tuning scenes, drawn scene by scene ('all': every one; none: picking).
     along: what cells of one method differ in by an ``amount``, for a curve. goals: what is expected, see `Goal`;

@@ -129,10 +129,11 @@ class GraphClient:
         heard: list[CommandStatus] = []
         with self._interrupts:
             subscription = self.node.create_subscription(CommandStatus, "command_status", heard.append, EVENT)
-        try:
-            self.wait(lambda: any(stamp_to_ns(m.header.stamp) for m in heard), timeout, "command_node's clock to begin")
-        finally:
-            self.node.destroy_subscription(subscription)
+            try:
+                begun = "command_node's clock to begin"
+                self.wait(lambda: any(stamp_to_ns(m.header.stamp) for m in heard), timeout, begun)
+            finally:
+                self.node.destroy_subscription(subscription)
         return heard[-1]
 
     def _linked(self, source: str, topic: str, target: str) -> bool:
@@ -152,8 +153,6 @@ class GraphClient:
 
     def state(self, name: str, timeout: float = PATIENCE) -> int:
         """Lifecycle state of node ``name`` (lifecycle_msgs/State)."""
-        with self._interrupts:
-            client = self.node.create_client(GetState, f"{name}/get_state")
         answers: list[Any] = []
         asked = -math.inf
 
@@ -165,22 +164,22 @@ class GraphClient:
                 answers.append(client.call_async(GetState.Request()))
             return any(answer.done() for answer in answers)
 
-        try:
-            self.wait(known, timeout, f"the state of {name}")
-            return int(next(a for a in answers if a.done()).result().current_state.id)
-        finally:
-            with self._interrupts:
+        with self._interrupts:
+            client = self.node.create_client(GetState, f"{name}/get_state")
+            try:
+                self.wait(known, timeout, f"the state of {name}")
+                return int(next(a for a in answers if a.done()).result().current_state.id)
+            finally:
                 self.node.destroy_client(client)
 
     def change_state(self, name: str, transition: int, timeout: float = PATIENCE) -> bool:
         """Ask for a transition (lifecycle_msgs/Transition); False when the node refused or failed."""
+        request = ChangeState.Request(transition=Transition(id=transition))
         with self._interrupts:
             client = self.node.create_client(ChangeState, f"{name}/change_state")
-        request = ChangeState.Request(transition=Transition(id=transition))
-        try:
-            return bool(self.call(client, request, timeout, f"{name} to change its state").success)
-        finally:
-            with self._interrupts:
+            try:
+                return bool(self.call(client, request, timeout, f"{name} to change its state").success)
+            finally:
                 self.node.destroy_client(client)
 
     def activate(self, name: str, timeout: float = PATIENCE) -> None:

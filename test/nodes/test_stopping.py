@@ -18,9 +18,9 @@ stop = StopSignal()
 """
 
 
-def started(body: str) -> subprocess.Popen[bytes]:
+def started(body: str, head: str = HEAD) -> subprocess.Popen[bytes]:
     """A process of its own: handlers and wake-up pipe belong to a whole process."""
-    command = [sys.executable, "-c", HEAD + body]
+    command = [sys.executable, "-c", head + body]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
@@ -129,8 +129,7 @@ def say(what):
 
 
 def deferred(body: str) -> tuple[int, str]:
-    command = [sys.executable, "-c", DEFERRED + body]
-    return told(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+    return told(started(body, DEFERRED))
 
 
 def test_without_a_block_an_interrupt_is_lost_in_a_library() -> None:
