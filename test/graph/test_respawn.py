@@ -162,14 +162,17 @@ def test_where_no_command_node_is_left_no_episode_begins(graph: Graph) -> None:
     assert "nobody would obey" in next(n for n in graph.group.nodes if n.name == "policy_node").tail()
     graph.start("command_node")
     graph.ready()
-    for attempt in range(60):  # until policy_node has found it too
+
+    def accepted() -> bool:
         try:
-            graph.client.send("pick up the red cube", f"together-{attempt}", 60.0)
-            break
+            graph.client.send("pick up the red cube", "together", 60.0)
         except GoalRejected:
-            graph.client.state("policy_node")
+            return False
+        return True
+
+    graph.client.wait(accepted, 60.0, "policy_node to find command_node and accept a goal")
     graph.client.cancel()
-    graph.ended(f"together-{attempt}", EpisodeStatus.REASON_CANCELED)
+    graph.ended("together", EpisodeStatus.REASON_CANCELED)
 
 
 def test_a_goal_has_its_result_when_the_policy_is_told_to_go_and_an_old_sentence_starts_nothing(
