@@ -141,7 +141,10 @@ def _described(recipe: DataRecipe, work: Work) -> dict[str, Any]:
     assert recipe.policy is not None
     settings, checkpoint = collector_settings(recipe), collector(recipe, work)
     steps = {"method": settings.method, "gradient_steps": settings.gradient_steps, "batch": settings.batch}
-    return {**facts(recipe.policy), **steps, "checkpoint": "" if checkpoint is None else read_info(checkpoint).id}
+    info = None if checkpoint is None else read_info(checkpoint)
+    # With mixed precision it becomes another policy, which fails in other scenes.
+    autocast = info is not None and bool(info.provenance["settings"]["autocast"])
+    return {**facts(recipe.policy), **steps, "autocast": autocast, "checkpoint": "" if info is None else info.id}
 
 
 def _thrown(part: DataPart, store: Path) -> dict[str, Any]:

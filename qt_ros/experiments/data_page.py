@@ -20,6 +20,7 @@ def data_page(document: dict[str, Any]) -> str:
         )
     share = everything["successes"] / everything["episodes"]
     command = f"qt-ros experiment {document.get('made_by', name)} --data"
+    command += " --autocast" * bool(document.get("policy", {}).get("autocast"))
     lines = [f"# Data: {name}", "", MADE, "", "```bash", command, "```", ""]
     lines += [
         f"{everything['episodes']} episodes with {everything['steps']} steps, of which {everything['successes']} "
@@ -89,7 +90,8 @@ def _collector(document: dict[str, Any]) -> list[str]:
     sight = "the simulator's privileged state" if warm is None else f"images (vision side of warm-up `{warm['name']}`)"
     return [
         f"Source `policy`: `{policy['method']}` as in `{policy['config']}`, trained on {stores} from {sight} for "
-        f"{policy['gradient_steps']} gradient steps of batch {policy['batch']}, seed {policy['seed']}; checkpoint "
+        f"{policy['gradient_steps']} gradient steps of batch {policy['batch']}, seed {policy['seed']}"
+        f"{' in mixed precision (bfloat16)' if policy.get('autocast') else ''}; checkpoint "
         f"`{policy['checkpoint'][:12]}`.",
         "",
     ]

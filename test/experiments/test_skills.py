@@ -14,7 +14,7 @@ from tiny_experiment import BUDGET, CELLS, VISION, as_yaml, experiment, write_ex
 from qt_ros.episodes.store import EpisodeStore
 from qt_ros.experiments.cells import all_cells, selected
 from qt_ros.experiments.collector import collector, train_collector
-from qt_ros.experiments.data import data_is_made, make_data
+from qt_ros.experiments.data import data_is_made, describe, make_data
 from qt_ros.experiments.data_page import data_page
 from qt_ros.experiments.pages import page, ranking
 from qt_ros.experiments.plots import plot
@@ -81,6 +81,21 @@ def test_the_data_page_says_who_collected_and_what_was_thrown_away(made: tuple[E
     assert f"| fails | failures | {2 + len(thrown)} | 2 | {successes} | 0 | 0 |" in lines
     assert "`rt1_bc` as in `picking/rt1_bc`, trained on `demos`" in lines and "4 gradient steps of batch 4" in lines
     assert "### Episodes by skill" in lines and "| `close_drawer` |" in lines
+
+
+def test_the_data_page_says_that_the_policy_was_trained_in_mixed_precision(
+    made: tuple[Experiment, Work], tmp_path: Path
+) -> None:
+    given, whole = made
+    work = replace(whole, root=tmp_path / "work", autocast=True)
+    for store, there in zip(work.stores(given.data), whole.stores(given.data), strict=True):
+        store.parent.mkdir(parents=True, exist_ok=True)
+        store.symlink_to(there)
+    assert train_collector(given.data, work)
+    plain, mixed = (describe(given.data, place) for place in (whole, work))
+    assert mixed["policy"]["checkpoint"] != plain["policy"]["checkpoint"], "another policy"
+    assert "--data --autocast\n" in data_page(mixed) and "mixed precision" in data_page(mixed)
+    assert "--data\n" in data_page(plain) and "mixed precision" not in data_page(plain)
 
 
 def test_its_training_goes_on_where_it_was_stopped_and_comes_to_the_same(
